@@ -1,0 +1,28 @@
+"""`ModelClient`: the one way in which the project talks to a model.
+
+Three calls, asynchronous, each for one prompt (concurrency belongs to the caller):
+
+* `chat`      messages in, text out; the chat template is applied by the other side
+* `complete`  raw text in, text out
+* `generate`  token ids in, token ids out, with log-probs, routing and policy version (for RL and parity)
+
+`serve.client.LocalClient` implements it in process. An HTTP client for servers comes with the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from s1pro.base.records import Completion, Message, Sampling
+
+
+@runtime_checkable
+class ModelClient(Protocol):
+    """See the module docstring. All three raise `ValueError` on prompts that the model cannot take."""
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion: ...
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion: ...
+
+    async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion: ...

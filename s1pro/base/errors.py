@@ -1,0 +1,20 @@
+"""Errors that a user can cause and repair.
+
+`InputError` names the file, the field and the value, and says what to do; the command line prints it without a
+traceback and exits with code 2. `MissingExtraError` names the optional dependency group to install.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Something that came from outside is wrong: a file, a configuration value, an argument."""
+
+
+class MissingExtraError(InputError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"this needs the package {package!r}; install it with: pip install 's1pro[{extra}]'")
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,266 @@
+"""`config.json` in the released schema, read into `ModelConfig` and written back.
+
+* Every key is known, or belongs to a foreign tool and is listed in `FOREIGN`, or is an error that names file, key and value:
+  a setting that has no effect would otherwise pass in silence.
+* Settings that the released schema does not have (router numerics, FoPE pad value …) are written only where they differ from
+  the released behaviour, so a released configuration comes back in the released schema.
+* `num_inv_freq` is stored resolved: how many frequencies FoPE keeps is part of a trained model and must not follow a later
+  change of `max_position_embeddings`.
+
+Source: released `config.json` (February 2026), spec 1.1; readers also accept `rope_parameters` of transformers 5.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from s1pro.base.errors import InputError
+from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
+
+CONFIG = "config.json"
+MAX_CONFIG_BYTES = 16 * 1024 * 1024
+MODEL_TYPE, TEXT_TYPE, VISION_TYPE = "interns1_pro", "interns1_pro_text", "interns1_pro_vision"
+ARCHITECTURE = "InternS1ProForConditionalGeneration"
+ARCHITECTURES = (ARCHITECTURE, "InternS1_1_ForConditionalGeneration")
+
+FOREIGN = frozenset(
+    """auto_map transformers_version golden dtype torch_dtype _name_or_path _commit_hash use_cache attn_implementation
+    _attn_implementation _attn_implementation_autoset output_attentions output_hidden_states output_router_logits
+    return_dict chunk_size_feed_forward id2label label2id problem_type is_encoder_decoder router_aux_loss_coef
+    pad_token_id task_specific_params finetuning_task processor_class hf_overrides sliding_window use_sliding_window
+    max_window_layers""".split()
+)
+"""Keys of other tools: kept by whoever rewrites a folder, without effect here."""
+
+_FIXED = {"hidden_act": "silu", "attention_dropout": 0.0, "tie_word_embeddings": False}
+"""Keys whose only supported value is this one."""
+
+_TEXT_FIELDS = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim moe_intermediate_size "
+    "intermediate_size decoder_sparse_step rms_norm_eps attention_bias initializer_range bos_token_id eos_token_id"
+).split()
+_VISION_FIELDS = (
+    "depth hidden_size num_heads intermediate_size in_channels patch_size temporal_patch_size spatial_merge_size "
+    "num_position_embeddings out_hidden_size hidden_act initializer_range"
+).split()
+_ROUTER_EXTRAS = {  # our key in text_config -> RouterConfig field
+    "router_straight_through": "straight_through",
+    "router_temperature": "temperature",
+    "router_gate_dtype": "gate_dtype",
+    "router_weight_dtype": "weight_dtype",
+    "router_renorm_eps": "renorm_eps",
+}
+_ROPE_EXTRAS = {"fope_pad_value": "pad_value", "fope_learnable": "learnable"}
+_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The architecture in `folder/config.json`.
+
+    Raises:
+        InputError: the file is missing or no JSON, a key is unknown, or a value is impossible.
+    """
+    return parse_config(read_config_json(folder), where=str(folder / CONFIG))
+
+
+def read_config_json(folder: Path) -> dict[str, Any]:
+    """The file as it is, checked to be a JSON object of sane size."""
+    path = folder / CONFIG
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected a model folder with {CONFIG}")
+    if not path.is_file():
+        raise InputError(f"{path}: missing; a model folder needs it")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise InputError(f"{path}: {path.stat().st_size} bytes is no configuration file")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def foreign_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Top-level keys of other tools, to be kept when the folder is rewritten."""
+    return {key: value for key, value in data.items() if key in FOREIGN and key not in ("dtype", "torch_dtype")}
+
+
+def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig:
+    """The architecture in a decoded `config.json`; `where` begins every error message."""
+    data = dict(data)
+    _expect(where, data, "model_type", (MODEL_TYPE,))
+    for name in data.pop("architectures", None) or ():
+        if name not in ARCHITECTURES:
+            raise InputError(f"{where}: architectures has {name!r}, expected one of {', '.join(ARCHITECTURES)}")
+    text_json, vision_json = data.pop("text_config", None), data.pop("vision_config", None)
+    if not isinstance(text_json, Mapping):
+        raise InputError(f"{where}: text_config is missing")
+    if data.pop("ts_config", None) is not None:
+        raise InputError(f"{where}: ts_config is set, but this version has no time-series module; remove the key")
+    data.pop("quantization_config", None)  # describes the tensors, not the network: `checkpoint.released` reads it
+    _check_fixed(where, data)
+    tokens = {name: data.pop(name) for name in _TOKENS if name in data}
+    _refuse_unknown(where, data)
+    try:
+        vision = None if vision_json is None else _parse_vision(dict(vision_json), f"{where}: vision_config")
+        return ModelConfig(text=_parse_text(dict(text_json), f"{where}: text_config"), vision=vision, **tokens)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def config_json(config: ModelConfig, *, dtype: str = "float32") -> dict[str, Any]:
+    """The released schema; `parse_config` of it gives `config` back (with `num_inv_freq` resolved)."""
+    text = config.text
+    text_json: dict[str, Any] = {
+        "model_type": TEXT_TYPE,
+        **{name: getattr(text, name) for name in _TEXT_FIELDS},
+        "mlp_only_layers": list(text.mlp_only_layers),
+        "num_experts": text.router.num_experts,
+        "num_experts_per_tok": text.router.top_k,
+        "router_n_groups": text.router.num_groups,
+        "norm_topk_prob": text.router.norm_topk_prob,
+        "max_position_embeddings": text.rope.max_position_embeddings,
+        "rope_theta": text.rope.theta,
+        "rope_scaling": _rope_json(text),
+        "hidden_act": "silu",
+        "attention_dropout": 0.0,
+        "dtype": dtype,
+        "use_cache": True,
+        **_differing(text.router, _ROUTER_EXTRAS, RouterConfig(num_experts=1, top_k=1)),
+    }
+    data: dict[str, Any] = {
+        "architectures": [ARCHITECTURE],
+        "model_type": MODEL_TYPE,
+        "dtype": dtype,
+        "tie_word_embeddings": False,
+        "text_config": dict(sorted(text_json.items())),
+        **{name: getattr(config, name) for name in _TOKENS},
+    }
+    if config.vision is not None:
+        fields = {name: getattr(config.vision, name) for name in _VISION_FIELDS}
+        data["vision_config"] = dict(sorted({"model_type": VISION_TYPE, **fields}.items()))
+    return dict(sorted(data.items()))
+
+
+def resolved(config: ModelConfig) -> ModelConfig:
+    """`config` with the number of kept frequencies written out."""
+    text = config.text
+    if not text.rope.fope:
+        return config
+    kept = text.rope.kept_frequencies(text.head_dim)
+    return replace(config, text=replace(text, rope=replace(text.rope, num_inv_freq=kept)))
+
+
+def _parse_text(data: dict[str, Any], where: str) -> TextConfig:
+    _expect(where, data, "model_type", (TEXT_TYPE, MODEL_TYPE))
+    _check_fixed(where, data)
+    rope = _parse_rope(data, where)
+    router = {
+        "num_experts": _take(where, data, "num_experts"),
+        "top_k": _take(where, data, "num_experts_per_tok"),
+        "num_groups": data.pop("router_n_groups", None) or 1,
+        "norm_topk_prob": data.pop("norm_topk_prob", True),
+        **{field: data.pop(key) for key, field in _ROUTER_EXTRAS.items() if key in data},
+    }
+    fields = {name: data.pop(name) for name in _TEXT_FIELDS if data.get(name) is not None}
+    layers = tuple(data.pop("mlp_only_layers", None) or ())
+    for name in _TEXT_FIELDS:
+        data.pop(name, None)
+    _refuse_unknown(where, data)
+    _check_numbers(where, {**fields, **router})
+    text = TextConfig(router=RouterConfig(**router), rope=rope, mlp_only_layers=layers, **fields)
+    if not rope.fope:
+        return text
+    return replace(text, rope=replace(rope, num_inv_freq=rope.kept_frequencies(text.head_dim)))
+
+
+def _parse_rope(data: dict[str, Any], where: str) -> RopeConfig:
+    """`rope_scaling` (released), or `rope_parameters` (transformers 5), or neither: plain rotary positions."""
+    scaling = dict(data.pop("rope_scaling", None) or {})
+    parameters = dict(data.pop("rope_parameters", None) or {})
+    theta = data.pop("rope_theta", None) or parameters.pop("rope_theta", None) or 10000.0
+    parameters.pop("rope_theta", None)
+    scaling = {**parameters, **scaling}
+    kind = scaling.pop("rope_type", scaling.pop("type", "default"))
+    scaling.pop("type", None)
+    if kind != "default":
+        raise InputError(f"{where}: rope_type is {kind!r}; only 'default' exists here")
+    fope = any(scaling.get(key) is not None for key in ("fope_init_factor", "fope_sep_head", "num_inv_freq"))
+    fields = {
+        "sep_head": scaling.pop("fope_sep_head", None),
+        "init_factor": scaling.pop("fope_init_factor", None),
+        "num_inv_freq": scaling.pop("num_inv_freq", None),
+        **{field: scaling.pop(key, None) for key, field in _ROPE_EXTRAS.items()},
+    }
+    _refuse_unknown(f"{where}: rope_scaling", scaling)
+    given = {name: value for name, value in fields.items() if value is not None}
+    maximum = _take(where, data, "max_position_embeddings")
+    _check_numbers(where, {"rope_theta": theta, "max_position_embeddings": maximum})
+    return RopeConfig(theta=theta, max_position_embeddings=maximum, fope=fope, **given)
+
+
+def _rope_json(text: TextConfig) -> dict[str, Any]:
+    rope = text.rope
+    if not rope.fope:
+        return {"rope_type": "default"}
+    return {
+        "rope_type": "default",
+        "fope_init_factor": rope.init_factor,
+        "fope_sep_head": rope.sep_head,
+        "num_inv_freq": rope.kept_frequencies(text.head_dim),
+        **_differing(rope, _ROPE_EXTRAS, RopeConfig()),
+    }
+
+
+def _parse_vision(data: dict[str, Any], where: str) -> VisionConfig:
+    _expect(where, data, "model_type", (VISION_TYPE,))
+    if data.pop("deepstack_visual_indexes", None):
+        raise InputError(f"{where}: deepstack_visual_indexes is set; this architecture has no deepstack")
+    fields = {name: data.pop(name) for name in _VISION_FIELDS if name in data}
+    _refuse_unknown(where, data)
+    _check_numbers(where, {name: value for name, value in fields.items() if name != "hidden_act"})
+    return VisionConfig(**fields)
+
+
+def _differing(config: object, keys: Mapping[str, str], default: object) -> dict[str, Any]:
+    values = {key: getattr(config, field) for key, field in keys.items()}
+    return {key: value for key, value in values.items() if value != getattr(default, keys[key])}
+
+
+def _take(where: str, data: dict[str, Any], key: str) -> Any:
+    if data.get(key) is None:
+        raise InputError(f"{where}: {key} is missing")
+    return data.pop(key)
+
+
+def _expect(where: str, data: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
+    value = data.pop(key, None)
+    if value not in allowed:
+        raise InputError(f"{where}: {key} is {value!r}, expected {' or '.join(repr(name) for name in allowed)}")
+
+
+def _check_fixed(where: str, data: dict[str, Any]) -> None:
+    for key, value in _FIXED.items():
+        if data.pop(key, value) != value:
+            raise InputError(f"{where}: {key} must be {value!r}; other values are not supported")
+
+
+def _check_numbers(where: str, fields: Mapping[str, Any]) -> None:
+    """JSON gives strings and lists as readily as numbers; catch them here, with the key's name."""
+    for key, value in fields.items():
+        if not isinstance(value, int | float | None) and key not in ("gate_dtype", "weight_dtype", "eos_token_id"):
+            raise InputError(f"{where}: {key} must be a number or true/false, got {value!r}")
+
+
+def _refuse_unknown(where: str, data: Mapping[str, Any]) -> None:
+    unknown = {key: value for key, value in data.items() if key not in FOREIGN}
+    if unknown:
+        key, value = next(iter(unknown.items()))
+        raise InputError(f"{where}: unknown key {key!r} (value {value!r:.60}); remove it or correct its name")

@@ -1,0 +1,109 @@
+"""The one table of names and layouts between our network and files in the released layout.
+
+Our parameters carry the released names already, with one exception: the experts of a layer are stacked. A `Piece` says which
+view of which of our tensors a released tensor is. The same view is read when saving and written when loading, so the
+two directions cannot drift apart.
+
+| layout | files hold |
+|---|---|
+| `per_expert` | `mlp.experts.7.gate_proj.weight` [F, D], `up_proj` [F, D], `down_proj` [D, F] (the release) |
+| `fused` | `mlp.experts.gate_up_proj` [E, D, 2F], `mlp.experts.down_proj` [E, F, D] |
+| `fused_out_in` | the same names with [E, 2F, D] and [E, D, F] (transformers 5) |
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Size, Tensor
+
+Layout = Literal["per_expert", "fused", "fused_out_in"]
+
+GATE_UP, DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
+_QUANTISED = re.compile(r"\.(self_attn\.[qkvo]_proj|mlp\.experts\.\d+\.(gate|up|down)_proj)\.weight$")
+_TEXT_ONLY = re.compile(r"^model\.(?=(embed_tokens|layers|norm|rotary_emb)\b)")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A released tensor as a view of one of ours.
+
+    Attributes:
+        released: its name in files.
+        own: name of our tensor.
+        expert: index on the first dim, or None for the whole tensor.
+        half: 0 for the gate rows, 1 for the up rows of the expert, None for all rows.
+        transposed: the last two dims are swapped.
+    """
+
+    released: str
+    own: str
+    expert: int | None = None
+    half: int | None = None
+    transposed: bool = False
+
+    def view(self, tensor: Tensor) -> Tensor:
+        """The released tensor inside our `tensor`, sharing its memory."""
+        if self.expert is not None:
+            tensor = tensor[self.expert]
+        if self.half is not None:
+            tensor = tensor.chunk(2, dim=0)[self.half]
+        return tensor.transpose(-1, -2) if self.transposed else tensor
+
+    def shape(self, own: Size) -> tuple[int, ...]:
+        """Shape of the released tensor, given the shape of ours."""
+        shape = list(own if self.expert is None else own[1:])
+        if self.half is not None:
+            shape[0] //= 2
+        if self.transposed:
+            shape[-1], shape[-2] = shape[-2], shape[-1]
+        return tuple(shape)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether an FP8 folder stores it as e4m3 blocks: attention projections and single experts."""
+        return _QUANTISED.search(self.released) is not None
+
+
+def pieces(shapes: Mapping[str, Size], layout: Layout) -> list[Piece]:
+    """All released tensors of a network, in the order of `shapes` (its state dict)."""
+    return [piece for own, shape in shapes.items() for piece in _pieces_of(own, shape, layout)]
+
+
+def _pieces_of(own: str, shape: Size, layout: Layout) -> list[Piece]:
+    if not own.endswith((GATE_UP, DOWN)):
+        return [Piece(own, own)]
+    if layout != "per_expert":
+        return [Piece(own, own, transposed=layout == "fused")]
+    stem = own.rsplit(".", 1)[0]
+    if own.endswith(DOWN):
+        return [Piece(f"{stem}.{e}.down_proj.weight", own, expert=e) for e in range(shape[0])]
+    names = ("gate_proj", "up_proj")
+    return [
+        Piece(f"{stem}.{e}.{name}.weight", own, expert=e, half=half)
+        for e in range(shape[0])
+        for half, name in enumerate(names)
+    ]
+
+
+def detect_layout(stored: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Size]) -> Layout:
+    """Which layout a file has, from names and, for fused experts, the shape of the down projection."""
+    for name, shape in stored.items():
+        if name.endswith(DOWN):
+            own = shapes.get(name)
+            return "fused_out_in" if own is not None and tuple(own) == shape else "fused"
+    return "per_expert"
+
+
+def canonical_name(name: str) -> str:
+    """Names of text-only models (`model.layers…`) as those of the whole network (`model.language_model.layers…`)."""
+    return _TEXT_ONLY.sub("model.language_model.", name)
+
+
+def modules_not_converted(all_pieces: Iterable[Piece]) -> list[str]:
+    """Modules an FP8 folder leaves alone (`modules_to_not_convert`), sorted; 623 for the release."""
+    plain = {piece.released for piece in all_pieces if not piece.quantised}
+    return sorted({name.rsplit(".", 1)[0] for name in plain})

@@ -1,0 +1,140 @@
+"""`s1pro chat FOLDER`: talk to a model in the terminal.
+
+Lines that start with a slash are commands: /system TEXT sets the system prompt and starts over, /reset forgets the
+conversation, /help lists them, /exit leaves (so does the end of input). Ctrl-C stops an answer; at the prompt it
+leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import (
+    Commands,
+    add_command,
+    add_model,
+    add_sampling,
+    check_model_folder,
+    print_json,
+    sampling_of,
+)
+
+if TYPE_CHECKING:
+    from s1pro.base.records import Message, Role, Sampling
+    from s1pro.serve.client import LocalClient
+
+HELP = "/system TEXT  set the system prompt and start over    /reset  forget the conversation    /exit  leave"
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "chat",
+        run,
+        summary="talk to a model in the terminal",
+        description="Talk to the model of a folder. " + HELP.replace("    ", "; ") + ".",
+    )
+    add_model(parser)
+    add_sampling(parser, max_new_tokens=512)
+    parser.add_argument("--system", metavar="TEXT", help="system prompt")
+    parser.add_argument("--thinking", action="store_true", help="let the model reason before it answers")
+    parser.add_argument("--message", metavar="TEXT", help="ask this one question and leave")
+    parser.add_argument("--json", action="store_true", help="with --message: print the whole completion as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.json and args.message is None:
+        raise InputError("--json needs --message: a conversation has no single result")
+    sampling = sampling_of(args)
+    check_model_folder(args.folder)
+    from s1pro.serve.client import LocalClient
+
+    client = LocalClient.from_folder(args.folder, dtype=args.dtype, device=args.device, enable_thinking=args.thinking)
+    conversation = Conversation(client, sampling, args.system)
+    if args.message is None:
+        conversation.loop()
+    elif args.json:
+        print_json(conversation.answer_as_json(args.message))
+    else:
+        conversation.answer(args.message)
+    return 0
+
+
+class Conversation:
+    """Messages so far, and the terminal they are shown on."""
+
+    def __init__(self, client: LocalClient, sampling: Sampling, system: str | None) -> None:
+        from rich.console import Console
+
+        self.client, self.sampling = client, sampling
+        self.console = Console(highlight=False)
+        self.reset(system)
+
+    def reset(self, system: str | None) -> None:
+        self.system = system
+        self.messages = [] if system is None else [_message("system", system)]
+
+    def loop(self) -> None:
+        """Reads lines until the end of input or /exit."""
+        self.console.print(HELP, style="dim")
+        while True:
+            try:
+                line = self.console.input("[bold]> [/bold]").strip()
+            except EOFError:
+                self.console.print()
+                return
+            if line == "/exit":
+                return
+            if line.startswith("/"):
+                self.command(line)
+            elif line:
+                self.answer(line)
+
+    def command(self, line: str) -> None:
+        name, _, text = line.partition(" ")
+        if name == "/reset":
+            self.reset(self.system)
+        elif name == "/system" and text.strip():
+            self.reset(text.strip())
+        else:
+            self.console.print(HELP, style="dim")
+
+    def answer(self, question: str) -> None:
+        """Streams the answer; an interrupted one stays in the conversation as far as it came."""
+        messages = [*self.messages, _message("user", question)]
+        pieces: list[str] = []
+
+        async def stream() -> None:
+            async for piece in self.client.stream_chat(messages, self.sampling):
+                pieces.append(piece)
+                self.console.print(piece, end="", markup=False, soft_wrap=True)
+
+        try:
+            asyncio.run(stream())
+        except InputError as error:  # for example a conversation that no longer fits the context
+            self.console.print(f"error: {error} (/reset starts over)", style="red", markup=False)
+            return
+        except KeyboardInterrupt:
+            self.console.print(" [stopped]", style="dim", markup=False, end="")
+        self.console.print()
+        self.messages = [*messages, _message("assistant", "".join(pieces))]
+
+    def answer_as_json(self, question: str) -> dict[str, Any]:
+        messages = [*self.messages, _message("user", question)]
+        completion = asyncio.run(self.client.chat(messages, self.sampling))
+        return {
+            "text": completion.text,
+            "finish_reason": completion.finish_reason,
+            "prompt_token_ids": completion.prompt_token_ids,
+            "token_ids": completion.token_ids,
+            "logprobs": completion.logprobs,
+        }
+
+
+def _message(role: Role, content: str) -> Message:
+    from s1pro.base.records import Message
+
+    return Message(role=role, content=content)

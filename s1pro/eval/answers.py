@@ -1,0 +1,94 @@
+"""The answers of one model to one task, one JSON object per line, written as they come.
+
+A run that was stopped at any moment goes on where it was: a last line that was cut in the middle is removed, all others
+are kept, and their items are not asked again. The file is the record of what the model said; scores can be
+recomputed from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from s1pro.base.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One line: what was asked, what came back, and how it was scored."""
+
+    id: str
+    prompt: list[dict[str, Any]]
+    response: str
+    score: float
+    valid: bool
+    extraction: Any
+    parts: Mapping[str, Any]
+    finish_reason: str
+    num_tokens: int
+
+
+class AnswerFile:
+    """Reads what is there, then appends. Use as a context manager.
+
+    Raises:
+        InputError: a line that is no answer, or two answers to one item, with file and line number.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_half_line(path)
+        self.answers = _read(path)
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._file is not None
+        self._file.close()
+        self._file = None
+
+    def append(self, answer: Answer) -> None:
+        """Writes one line, complete and flushed."""
+        assert self._file is not None, "open the file with a with statement"
+        assert answer.id not in self.answers, answer.id
+        self._file.write(json.dumps(vars(answer), ensure_ascii=False) + "\n")
+        self._file.flush()
+        self.answers[answer.id] = answer
+
+
+def _remove_half_line(path: Path) -> None:
+    if not path.exists():
+        return
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    if end < len(data):
+        with path.open("r+b") as file:
+            file.truncate(end)
+
+
+def _read(path: Path) -> dict[str, Answer]:
+    answers: dict[str, Answer] = {}
+    if not path.exists():
+        return answers
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                answer = Answer(**json.loads(line))
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: not an answer ({error}); remove the line or the file"
+                ) from error
+            if answer.id in answers:
+                raise InputError(f"{path}, line {number}: a second answer to item {answer.id!r}; remove one of them")
+            answers[answer.id] = answer
+    return answers

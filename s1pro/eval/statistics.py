@@ -1,0 +1,79 @@
+"""How sure a score is: 95 % confidence intervals over items.
+
+* A score whose values are all 0 or 1 is a share: Wilson's interval, which stays honest at 0 % and 100 %.
+* Any other mean, and every paired difference: percentile bootstrap over items with a fixed seed.
+
+Two models that answered the same items are compared by the differences *per item*: what makes an item hard for both
+cancels, so the interval is narrower than that of two separate scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s1pro.report.scores import Estimate
+
+Z_95 = 1.959963984540054
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """Mean of `first - second` over common items with its interval, and on how many items which one was better."""
+
+    mean: Estimate
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether the interval excludes zero."""
+        assert self.mean.low is not None and self.mean.high is not None
+        return self.mean.low > 0 or self.mean.high < 0
+
+
+def mean_estimate(values: Sequence[float]) -> Estimate:
+    """Mean of at least one score with its interval."""
+    if not values:
+        raise ValueError("a mean needs at least one score")
+    if all(value in (0, 1) for value in values):
+        return share_estimate(int(sum(values)), len(values))
+    return _bootstrap(values)
+
+
+def share_estimate(successes: int, count: int) -> Estimate:
+    """Wilson's score interval for `successes` of `count`."""
+    share, z2 = successes / count, Z_95 * Z_95
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z_95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
+    # at 0 and 1 the end equals the share, which rounding may miss
+    return Estimate(
+        value=share, low=min(share, max(0.0, centre - half)), high=max(share, min(1.0, centre + half)), num_items=count
+    )
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
+    """Compares two lists of scores of the same items."""
+    if len(first) != len(second):
+        raise ValueError(f"paired scores need the same items, got {len(first)} and {len(second)}")
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    return PairedDifference(
+        mean=_bootstrap(differences),
+        wins=sum(d > 0 for d in differences),
+        losses=sum(d < 0 for d in differences),
+        ties=sum(d == 0 for d in differences),
+    )
+
+
+def _bootstrap(values: Sequence[float]) -> Estimate:
+    data = np.asarray(values, dtype=np.float64)
+    random = np.random.default_rng(0)
+    means = np.array([data[random.integers(0, len(data), len(data))].mean() for _ in range(RESAMPLES)])
+    mean = float(data.mean())
+    low, high = (float(end) for end in np.quantile(means, (0.025, 0.975)))
+    return Estimate(value=mean, low=min(low, mean), high=max(high, mean), num_items=len(data))

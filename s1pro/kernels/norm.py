@@ -1,0 +1,72 @@
+"""RMSNorm: `x / sqrt(mean(x^2) + eps)` in float32, cast to the dtype of x, *then* times the weight (order as released).
+
+Written as autograd operations the norm makes eight tensors of the size of x, forwards and backwards, and on a CPU the
+fresh memory costs more than the arithmetic. `rms_norm` keeps only x and one number per row, r = 1 / rms, and
+works in place. With g the incoming gradient, h = g * weight and the sum over the last dim of size D:
+
+    dx      = r h - x r^3 sum(h x) / D
+    dweight = sum over rows of g x r
+
+Below float32 the backward pass skips the roundings in between and rounds once, at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Normalises the last dim of x; `weight` has the size of that dim. float64 stays float64."""
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
+        return _RMSNorm.apply(x, weight, eps)
+    return _normalise(x, weight, eps)[0]
+
+
+def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The definition, in plain operations."""
+    wide = x.to(_wide_dtype(x))
+    scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
+    return weight * (wide * scale).to(x.dtype)
+
+
+def _wide_dtype(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The result and r."""
+    dtype = _wide_dtype(x)
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
+    scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    normal = (x * scale).to(x.dtype)
+    if weight.dtype == normal.dtype:
+        return normal.mul_(weight), scale
+    return normal * weight, scale
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        y, scale = _normalise(x, weight, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, scale = ctx.saved_tensors
+        size = x.shape[-1]
+        grad, wide = grad.to(scale.dtype), x.to(scale.dtype)
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = grad * weight
+            pull = torch.linalg.vecdot(grad_x, wide).unsqueeze(-1) * scale.pow(3) / size
+            grad_x = grad_x.mul_(scale).addcmul_(wide, pull, value=-1).to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            products = (grad * wide).view(-1, size)
+            grad_weight = torch.mv(products.t(), scale.view(-1)).to(weight.dtype)
+        return grad_x, grad_weight, None

@@ -1,0 +1,30 @@
+"""`ExpertDispatch`: the only seam inside a mixture of experts.
+
+The network says *which* tokens go to *which* experts; a dispatch decides *where* that is computed. `LocalDispatch`
+computes here. Expert parallelism (`parallel/`) provides another one that exchanges rows between ranks, and replaces
+`MoE.dispatch` from outside: the network knows nothing of ranks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from s1pro.kernels.experts import experts_forward
+
+if TYPE_CHECKING:
+    from s1pro.model.moe import Experts
+
+
+class ExpertDispatch(Protocol):
+    """Combines the outputs of the chosen experts: `[T, D]`, ids and weights `[T, K]` -> `[T, D]`."""
+
+    def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor: ...
+
+
+class LocalDispatch:
+    """All experts live on this device."""
+
+    def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
+        return experts_forward(x_TD, topk_ids_TK, topk_weights_TK, experts.gate_up_proj, experts.down_proj)

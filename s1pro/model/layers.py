@@ -1,0 +1,37 @@
+"""The small layers every part of the network uses.
+
+They allocate without initialising: `Network` draws all weights in one place, in one order, from one generator.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from s1pro.kernels.norm import rms_norm
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` that does not draw weights when it is built."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class Embedding(nn.Embedding):
+    """`nn.Embedding` that does not draw weights when it is built."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class RMSNorm(nn.Module):
+    """`x / rms(x)` with float32 statistics, cast back to the dtype of x, *then* times the weight (order as released)."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)

@@ -1,0 +1,107 @@
+"""Rotary positions with Fourier mixing (FoPE, "Fourier position embedding"; paper section on position encoding).
+
+Plain rotary embedding turns pair i of a head by the angle `position * inv_freq[i]`. FoPE
+
+1. keeps the D frequencies that complete at least one period within `max_position_embeddings`;
+2. mixes the sines, and separately the cosines, of the kept frequencies by a coefficient matrix per KV head:
+   `sin_TJZ = sin(angle_TD) @ sin_coef_JDD`;
+3. fills the dropped pairs with a constant, 1 for sine *and* cosine. A pair (a, b) there becomes (a - b, b + a): a fixed
+   turn by 45 degrees and a factor of sqrt(2), without any position.
+
+Query head h uses the table of its KV head h // (H / J). Because frequencies are mixed, scores do not depend on
+relative positions alone: positions must start at 0 in every sequence and a cache can never be re-based.
+
+Angles are float32 products whatever the dtype of the model (float64 angles differ by 6e-3 at position 262,143), and
+casting the model casts neither frequencies nor coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from s1pro.model.config import RopeConfig
+
+
+class RopeTable(NamedTuple):
+    """`cos` and `sin`, float32 `[T, J or 1, C / 2]`, for the positions of one forward pass."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def inverse_frequencies(config: RopeConfig, head_dim: int) -> Tensor:
+    """`theta ** (-2 i / C)` for the kept i, float32 `[D]`, with the bits of the released code."""
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.int64, device="cpu").to(torch.float32) / head_dim
+    inv_freq = 1.0 / (config.theta**exponents)
+    return inv_freq[: config.kept_frequencies(head_dim)]
+
+
+class RotaryEmbedding(nn.Module):
+    """Builds the table of one forward pass. One instance serves all layers."""
+
+    def __init__(self, config: RopeConfig, head_dim: int, num_kv_heads: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_pairs = head_dim // 2
+        self._inv_freq_D = inverse_frequencies(config, head_dim)  # no buffer: never cast, never stored
+        if config.fope:
+            kept = self._inv_freq_D.numel()
+            shape = (num_kv_heads, kept, kept) if config.sep_head else (kept, kept)
+            for name in ("sin_coef", "cos_coef"):
+                coef = torch.empty(shape, dtype=torch.float32)
+                if config.learnable:
+                    self.register_parameter(name, nn.Parameter(coef))
+                else:
+                    self.register_buffer(name, coef)
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Identity plus Xavier noise, as the released code does on the 3-D tensor (fan_out counts the heads)."""
+        if not self.config.fope:
+            return
+        for coef in (self.sin_coef, self.cos_coef):
+            nn.init.xavier_normal_(coef, gain=self.config.init_factor, generator=generator)
+            coef += torch.eye(coef.shape[-1])
+
+    def forward(self, position_ids_T: Tensor) -> RopeTable:
+        if self._inv_freq_D.device != position_ids_T.device:
+            self._inv_freq_D = self._inv_freq_D.to(position_ids_T.device)
+        with torch.autocast(position_ids_T.device.type, enabled=False):
+            angles_TD = position_ids_T.to(torch.float32)[:, None] * self._inv_freq_D
+            cos, sin = angles_TD.cos(), angles_TD.sin()
+            if not self.config.fope:
+                return RopeTable(cos[:, None], sin[:, None])
+            return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
+
+    def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
+        mixed_TJZ = torch.einsum("td,jde->tje", waves_TD, coef.view(-1, *coef.shape[-2:]))
+        missing = self.num_pairs - mixed_TJZ.shape[-1]
+        return nn.functional.pad(mixed_TJZ, (0, missing), value=self.config.pad_value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        """Moves like any module but keeps float32: `model.to(bfloat16)` must not round the coefficients."""
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return moved if moved.dtype == tensor.dtype else tensor.to(moved.device)
+
+        return super()._apply(move, recurse)
+
+
+def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
+    """Turns the pairs (c, c + C / 2) of every head, in float32, and casts back.
+
+    Args:
+        x_THC: queries `[T, H, C]` or keys `[T, J, C]`; H is a multiple of the heads in `table`.
+    """
+    tokens, heads, channels = x_THC.shape
+    groups = table.cos.shape[1]
+    x = x_THC.view(tokens, groups, heads // groups, channels)
+    cos, sin = table.cos[:, :, None], table.sin[:, :, None]
+    first, second = x.to(cos.dtype).chunk(2, dim=-1)
+    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return turned.view(tokens, heads, channels).to(x_THC.dtype)

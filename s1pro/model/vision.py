@@ -1,0 +1,212 @@
+"""The native-resolution vision tower, as released (spec 1.5).
+
+    patches_PX --conv as linear--> x_PD --+ interpolated positions--> blocks --> merger (2 x 2 patches) --> tokens_ND
+
+* Patches of all images and video frames lie one after another; attention is bidirectional inside one temporal slice of
+  one grid and sees nothing else, so no padding is needed.
+* Patch order is merge order: (t, h / 2, w / 2, 2, 2); the four patches that are merged are neighbours.
+* Positions: a learned square table, interpolated bilinearly to the grid, plus 2-D rotary angles of row and column.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear, scaled_dot_product_attention
+
+from s1pro.model.config import ModelConfig, VisionConfig
+from s1pro.model.layers import Embedding, Linear
+
+Grid = tuple[int, int, int]
+"""(t, h, w) in patches; h and w are multiples of the merge size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patches:
+    """Pre-processed pixels `[P, channels * t_patch * patch * patch]` and the grid of each image or video."""
+
+    pixel_values_PX: Tensor
+    grids: tuple[Grid, ...]
+
+    def __post_init__(self) -> None:
+        expected, got = sum(t * h * w for t, h, w in self.grids), self.pixel_values_PX.shape[0]
+        if expected != got:
+            raise ValueError(f"grids {self.grids} describe {expected} patches, pixel_values has {got} rows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaInputs:
+    """All media of one forward pass, in the order of their placeholders."""
+
+    images: Patches | None = None
+    videos: Patches | None = None
+
+
+class VisionAttention(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, slices: tuple[int, ...]) -> Tensor:
+        q, k, v = self.qkv(x_PD).view(x_PD.shape[0], 3, self.num_heads, -1).unbind(1)
+        q, k = _rotate(q, cos_P1Z, sin_P1Z), _rotate(k, cos_P1Z, sin_P1Z)
+        outs = [
+            scaled_dot_product_attention(*(part.transpose(0, 1)[None] for part in qkv))[0].transpose(0, 1)
+            for qkv in zip(q.split(slices), k.split(slices), v.split(slices), strict=True)
+        ]
+        return self.proj(torch.cat(outs).reshape(x_PD.shape))
+
+
+class VisionMLP(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.linear_fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.linear_fc2 = Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear_fc2(gelu(self.linear_fc1(x), approximate="tanh"))
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.attn = VisionAttention(config)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, slices: tuple[int, ...]) -> Tensor:
+        x_PD = x_PD + self.attn(self.norm1(x_PD), cos_P1Z, sin_P1Z, slices)
+        return x_PD + self.mlp(self.norm2(x_PD))
+
+
+class PatchEmbed(nn.Module):
+    """A 3-D convolution whose stride is its kernel, applied to flattened patches as one matrix product."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        kernel = (config.temporal_patch_size, config.patch_size, config.patch_size)
+        self.proj = nn.Conv3d(config.in_channels, config.hidden_size, kernel, stride=kernel)
+
+    def forward(self, pixel_values_PX: Tensor) -> Tensor:
+        weight = self.proj.weight
+        return linear(pixel_values_PX.to(weight.dtype), weight.flatten(1), self.proj.bias)
+
+
+class Merger(nn.Module):
+    """Joins merge x merge neighbouring patches and maps them to the width of the language model."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.width = config.hidden_size * config.spatial_merge_size**2
+        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-6)
+        self.linear_fc1 = Linear(self.width, self.width)
+        self.linear_fc2 = Linear(self.width, config.out_hidden_size)
+
+    def forward(self, x_PD: Tensor) -> Tensor:
+        return self.linear_fc2(gelu(self.linear_fc1(self.norm(x_PD).view(-1, self.width))))
+
+
+class VisionTower(nn.Module):
+    """See the module docstring. `forward` maps `Patches` to merged tokens `[N, out_hidden_size]`."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.pos_embed = Embedding(config.num_position_embeddings, config.hidden_size)
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
+        self.merger = Merger(config)
+
+    def forward(self, patches: Patches) -> Tensor:
+        self._check(patches.grids)
+        x_PD = self.patch_embed(patches.pixel_values_PX)
+        x_PD = x_PD + self.position_embeddings(patches.grids)
+        angles_PZ = self.rotary_angles(patches.grids)
+        cos, sin = angles_PZ.cos()[:, None], angles_PZ.sin()[:, None]
+        slices = tuple(h * w for t, h, w in patches.grids for _ in range(t))
+        for block in self.blocks:
+            x_PD = block(x_PD, cos, sin, slices)
+        return self.merger(x_PD)
+
+    def position_embeddings(self, grids: tuple[Grid, ...]) -> Tensor:
+        """The learned table interpolated to each grid, `[P, D]` in merge order."""
+        return torch.cat([self._interpolate(h, w).repeat(t, 1) for t, h, w in grids])
+
+    def rotary_angles(self, grids: tuple[Grid, ...]) -> Tensor:
+        """Angles of row and column, float32 `[P, head_dim / 2]` in merge order."""
+        device = self.pos_embed.weight.device
+        pairs = self.config.hidden_size // self.config.num_heads // 2
+        exponents = torch.arange(0, pairs, 2, dtype=torch.float32, device=device) / pairs
+        inv_freq = 1.0 / 10000.0**exponents
+        angles = []
+        for t, h, w in grids:
+            rows, cols = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
+            index_P2 = self._merge_order(torch.stack((rows, cols), dim=-1))
+            angles.append((index_P2[:, :, None] * inv_freq).flatten(1).repeat(t, 1))
+        return torch.cat(angles)
+
+    def _interpolate(self, h: int, w: int) -> Tensor:
+        table = self.pos_embed.weight
+        side = math.isqrt(self.config.num_position_embeddings)
+        y = torch.linspace(0, side - 1, h, device=table.device)
+        x = torch.linspace(0, side - 1, w, device=table.device)
+        y0, x0 = y.long(), x.long()
+        y1, x1 = (y0 + 1).clamp(max=side - 1), (x0 + 1).clamp(max=side - 1)
+        dy, dx = (y - y0)[:, None], (x - x0)[None]
+        corners = (
+            (y0, x0, (1 - dy) * (1 - dx)),
+            (y0, x1, (1 - dy) * dx),
+            (y1, x0, dy * (1 - dx)),
+            (y1, x1, dy * dx),
+        )
+        grid = sum(table[(row[:, None] * side + col).flatten()] * weight.to(table.dtype).reshape(-1, 1)
+                   for row, col, weight in corners)  # fmt: skip
+        return self._merge_order(torch.as_tensor(grid).view(h, w, -1))
+
+    def _merge_order(self, grid_hwX: Tensor) -> Tensor:
+        h, w, size = grid_hwX.shape
+        merge = self.config.spatial_merge_size
+        return grid_hwX.view(h // merge, merge, w // merge, merge, size).transpose(1, 2).reshape(h * w, size)
+
+    def _check(self, grids: tuple[Grid, ...]) -> None:
+        merge = self.config.spatial_merge_size
+        for t, h, w in grids:
+            if min(t, h, w) < 1 or h % merge or w % merge:
+                raise ValueError(f"grid {(t, h, w)} must be positive, with h and w multiples of {merge}")
+
+
+def scatter_media(
+    h_TD: Tensor, input_ids_T: Tensor, media: MediaInputs, tower: VisionTower, config: ModelConfig
+) -> Tensor:
+    """Replaces the embeddings of placeholder tokens by those of the media, in order.
+
+    Raises:
+        ValueError: the number of placeholders differs from the number of media tokens.
+    """
+    for kind, patches, token_id in (
+        ("image", media.images, config.image_token_id),
+        ("video", media.videos, config.video_token_id),
+    ):
+        if patches is None:
+            continue
+        tokens_ND = tower(patches)
+        where = (input_ids_T == token_id).nonzero().squeeze(1)
+        if where.numel() != tokens_ND.shape[0]:
+            raise ValueError(
+                f"{where.numel()} {kind} placeholders (token {token_id}) for {tokens_ND.shape[0]} {kind} tokens "
+                f"of grids {patches.grids}: run the processor on the whole conversation"
+            )
+        h_TD = h_TD.index_copy(0, where, tokens_ND.to(h_TD.dtype))
+    return h_TD
+
+
+def _rotate(x_PHC: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor) -> Tensor:
+    first, second = x_PHC.float().chunk(2, dim=-1)
+    turned = torch.cat((first * cos_P1Z - second * sin_P1Z, second * cos_P1Z + first * sin_P1Z), dim=-1)
+    return turned.to(x_PHC.dtype)

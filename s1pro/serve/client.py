@@ -1,0 +1,148 @@
+"""`LocalClient`: the `ModelClient` of a network in this process.
+
+Callers are concurrent coroutines, the engine is one loop. While any request is under way, one driver task steps the
+engine in a worker thread, so the event loop stays free; requests that arrive in between are queued and join the batch
+at the next step. Requests that are awaited together are therefore batched together, whoever sent them.
+
+A cancelled caller frees its place in the batch. An error of the engine reaches every caller that waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1pro.base.records import Completion, Message, Sampling
+from s1pro.inputs.processor import Processor
+from s1pro.model.network import Network
+from s1pro.serve.engine import Engine
+from s1pro.serve.request import OnText, Request
+
+
+class LocalClient:
+    """See the module docstring.
+
+    Args:
+        engine: used by this client alone.
+        processor: tokenizer and chat template of the model.
+        enable_thinking: whether `chat` asks the model to reason before it answers.
+    """
+
+    def __init__(self, engine: Engine, processor: Processor, *, enable_thinking: bool = False) -> None:
+        self.engine = engine
+        self.processor = processor
+        self.enable_thinking = enable_thinking
+        self._waiting: dict[Request, asyncio.Future[Completion]] = {}
+        self._driver: asyncio.Task[None] | None = None
+
+    @classmethod
+    def from_network(
+        cls, network: Network, processor: Processor, *, enable_thinking: bool = False, **engine_settings: Any
+    ) -> LocalClient:
+        """A client with an engine of its own, which knows the end-of-sequence ids and the pieces of the tokenizer."""
+        tokenizer = processor.tokenizer
+        engine = Engine(
+            network,
+            eos_token_ids={tokenizer.eos_token_id, tokenizer.pad_token_id},
+            sampleable=tokenizer.sampleable_ids(network.config.text.vocab_size),
+            decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
+            **engine_settings,
+        )
+        return cls(engine, processor, enable_thinking=enable_thinking)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        enable_thinking: bool = False,
+        **engine_settings: Any,
+    ) -> LocalClient:
+        """Loads a model folder in the released layout with its tokenizer. Raises `InputError` if it is not one."""
+        from s1pro.checkpoint.released import load_network
+
+        network = load_network(folder, dtype=getattr(torch, dtype), device=device).eval()
+        processor = Processor.from_pretrained(folder)
+        return cls.from_network(network, processor, enable_thinking=enable_thinking, **engine_settings)
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        return await self.generate(self.encode_chat(messages), sampling)
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+        return await self.generate(self.processor.tokenizer.encode(prompt), sampling)
+
+    async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        return await self._run(self.engine.prepare(prompt_token_ids, sampling))
+
+    async def stream_chat(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str]:
+        """The answer of `chat` piece by piece. Leaving the loop early ends the generation."""
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+
+        def show(piece: str) -> None:  # called in the worker thread
+            loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        run = asyncio.ensure_future(self._run(self._prepare_chat(messages, sampling, show)))
+        run.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            await run  # raises what the engine raised
+        finally:
+            run.cancel()
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The token ids of a conversation that waits for the assistant. Control tokens in messages are plain text."""
+        return self.processor.encode_chat(
+            messages,
+            add_generation_prompt=True,
+            enable_thinking=self.enable_thinking,
+            allow_control_tokens=False,
+        )
+
+    def _prepare_chat(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText) -> Request:
+        return self.engine.prepare(self.encode_chat(messages), sampling, on_text=on_text)
+
+    async def _run(self, request: Request) -> Completion:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[request] = future
+        self.engine.submit(request)
+        if self._driver is None or self._driver.done():
+            self._driver = asyncio.create_task(self._drive())
+            self._driver.add_done_callback(self._driver_ended)
+        try:
+            return await future
+        finally:
+            self._waiting.pop(request, None)
+            if request.finish_reason is None:
+                self.engine.abort(request)
+
+    async def _drive(self) -> None:
+        """Steps the engine until it is idle."""
+        while self.engine.has_work:
+            for request in await asyncio.to_thread(self._step_until_finished):
+                future = self._waiting.get(request)
+                if future is not None and not future.done():
+                    future.set_result(self.engine.completion(request))
+
+    def _step_until_finished(self) -> list[Request]:
+        finished: list[Request] = []
+        while not finished and self.engine.has_work:
+            finished = self.engine.step()
+        return finished
+
+    def _driver_ended(self, driver: asyncio.Task[None]) -> None:
+        if driver.cancelled():
+            for future in self._waiting.values():
+                future.cancel()
+        elif (error := driver.exception()) is not None:
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(error)

@@ -1,0 +1,131 @@
+"""The complete description of one training stage, `TrainRun`, and the parts that are not beside their component.
+
+A recipe is a function that returns a `TrainRun`; `base.config` writes it into the run folder and applies `--set`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from s1pro.data.mixture import LengthPolicy, TooLong
+from s1pro.model.config import ModelConfig
+from s1pro.train.guards import GuardConfig
+from s1pro.train.losses import LossConfig
+from s1pro.train.optim import OptimizerConfig
+from s1pro.train.schedules import ScheduleConfig
+
+Stage = Literal["pretrain", "sft"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """A JSONL or Parquet file, or a folder of them, and its share of the tokens."""
+
+    name: str
+    path: Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is read and how it is packed.
+
+    Attributes:
+        sources, validation: files; a recipe may hand in samples in memory instead.
+        tokens_per_batch: T, rows of one micro-batch (masked tail included).
+        max_length: longest sequence in rows; see `data.mixture` for what happens to longer samples.
+        lookahead: pending sequences that packing chooses from.
+        prefetch: batches prepared by a background thread; 0 prepares them in the loop.
+        cache: folder for tokenised data; None keeps it in memory.
+        validation_batches: at most so many batches per evaluation.
+    """
+
+    sources: tuple[SourceConfig, ...] = ()
+    validation: tuple[SourceConfig, ...] = ()
+    tokens_per_batch: int = 4096
+    max_length: int = 512
+    long_documents: TooLong = "split"
+    long_conversations: TooLong = "error"
+    lookahead: int = 64
+    prefetch: int = 0
+    cache: Path | None = None
+    validation_batches: int = 16
+
+    def policy(self) -> LengthPolicy:
+        return LengthPolicy(
+            max_length=self.max_length, long_documents=self.long_documents, long_conversations=self.long_conversations
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun:
+    """One stage of training.
+
+    Attributes:
+        folder: everything the run writes: config.json, stamp.json, metrics.jsonl, checkpoints/, model/.
+        stage: a name for reports; pre-training and fine-tuning run the same code and differ in their data.
+        model: architecture of a new model, or
+        init_from: released-layout folder to start from. Exactly one of the two.
+        tokenizer: folder of the processor; None takes `init_from`.
+        steps: optimizer steps; the schedule is defined over them.
+        accumulation: micro-batches per step.
+        max_seconds: training stops (with a checkpoint) when its own time exceeds this, resumed parts included.
+        seed: initial weights and data order.
+        dtype: of the network; bfloat16 keeps float32 master weights in the optimizer.
+        freeze_router: gates are not trained (default in reinforcement learning).
+        straight_through: overrides the option of the router; None keeps what the model says.
+        activation_checkpointing: recompute each block in the backward pass.
+        compile: torch.compile each block (does not pay on CPU).
+        checkpoint_every, eval_every: in steps; 0 only at the end (evaluation also then only with validation data).
+        keep_checkpoints: older ones are deleted.
+        router_every: steps between router statistics, 0 never.
+        peak_tflops: for the model FLOPs utilisation; None measures a matrix product at the start.
+        tensorboard: None writes it if the package is there, true insists.
+        progress: None shows a bar on a terminal.
+        export: write `model/` in the released layout at the end.
+    """
+
+    folder: Path
+    stage: Stage = "pretrain"
+    model: ModelConfig | None = None
+    init_from: Path | None = None
+    tokenizer: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    guards: GuardConfig = field(default_factory=GuardConfig)
+    steps: int = 1000
+    accumulation: int = 1
+    max_seconds: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    freeze_router: bool = False
+    straight_through: bool | None = None
+    activation_checkpointing: bool = False
+    compile: bool = False
+    checkpoint_every: int = 0
+    keep_checkpoints: int = 2
+    eval_every: int = 0
+    router_every: int = 10
+    peak_tflops: float | None = None
+    tensorboard: bool | None = None
+    progress: bool | None = None
+    export: bool = True
+
+    def __post_init__(self) -> None:
+        if self.model is not None and self.init_from is not None:
+            raise ValueError("give model (a new network) or init_from (an existing folder), not both")
+        for name in ("steps", "accumulation", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("checkpoint_every", "eval_every", "router_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ValueError(f"max_seconds must be positive, got {self.max_seconds}")
+        if self.schedule.follow_time and self.max_seconds is None:
+            raise ValueError("schedule.follow_time needs max_seconds")

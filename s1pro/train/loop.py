@@ -1,0 +1,339 @@
+"""*The* training loop: pre-training, continued pre-training and supervised fine-tuning are this code with other data.
+
+    config.json, stamp.json                       what was run, with which commit and versions
+    metrics.jsonl, tensorboard/                   numbers of every step
+    checkpoints/step-00000100/                    weights, optimizer, data position, guards: exact resume
+    model/                                        the result in the released layout, with its tokenizer
+
+Each turn of the loop: fetch micro-batches, set the learning rate, take a step (`train.step`), write metrics, then
+evaluate and save when it is time. Everything that influences the numbers is in the checkpoint, so a run that was
+killed and resumed has the losses and weights of an uninterrupted one, bit for bit, on the same machine and number of
+threads.
+
+Ctrl-C finishes the step, saves, and raises `KeyboardInterrupt`; a second Ctrl-C stops at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from s1pro.base.config import config_to_json
+from s1pro.base.errors import InputError
+from s1pro.base.stamp import stamp, write_json
+from s1pro.data.batch import PackedBatch
+from s1pro.data.loader import Loader
+from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
+from s1pro.model.network import Network
+from s1pro.train.config import TrainRun
+from s1pro.train.evaluation import validation_loss
+from s1pro.train.guards import Guard
+from s1pro.train.interrupt import GracefulInterrupt
+from s1pro.train.losses import LanguageModelLoss, LossFunction
+from s1pro.train.metrics import MetricsWriter
+from s1pro.train.optim import Optimizer
+from s1pro.train.progress import ProgressBar
+from s1pro.train.resume import check_same_run, restore, saved_state, store
+from s1pro.train.schedules import lr_scale, step_progress
+from s1pro.train.setup import (
+    Data,
+    build_loader,
+    build_network,
+    prepare_network,
+    sources_of_data,
+    sources_of_files,
+    validation_batches,
+)
+from s1pro.train.step import Stepper, StepReport
+from s1pro.train.throughput import measure_peak_flops, training_flops
+
+EvaluationHook = Callable[["Trainer"], Mapping[str, Any]]
+"""Called at every evaluation; what it returns is added to the validation record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        reason: "done" after all steps, "time" when `max_seconds` ran out.
+        loss: of the last step that was not skipped.
+        seconds: of training proper, over all parts of a resumed run.
+        tokens: real rows that went through the network.
+        validation: last validation record, empty without validation data.
+        model_folder: the exported model, None if not exported.
+    """
+
+    folder: Path
+    network: Network
+    steps: int
+    reason: Literal["done", "time"]
+    loss: float | None
+    seconds: float
+    tokens: int
+    skipped: int
+    validation: Mapping[str, Any] = field(default_factory=dict)
+    model_folder: Path | None = None
+
+
+class Trainer:
+    """State of a run and its loop. Most callers use `train`.
+
+    Args:
+        network: prepared (device, dtype, frozen parts).
+        loader: endless, with exact position.
+        validation: batches for the validation loss.
+        loss: another loss function, default the language-model loss of the run.
+    """
+
+    def __init__(
+        self,
+        run: TrainRun,
+        network: Network,
+        loader: Loader,
+        *,
+        validation: Sequence[PackedBatch] = (),
+        loss: LossFunction | None = None,
+        on_evaluate: EvaluationHook | None = None,
+    ) -> None:
+        self.run, self.network, self.loader, self.validation = run, network, loader, validation
+        self.optimizer = Optimizer(network, run.optimizer)
+        self.guard = Guard(run.guards)
+        self.stepper = Stepper(network, self.optimizer, self.guard, loss or LanguageModelLoss(run.loss))
+        self.steps_done = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.last_loss: float | None = None
+        self.last_validation: dict[str, Any] = {}
+        self._on_evaluate = on_evaluate
+        self._peak_flops = 0.0
+        self._saved_at = -1
+
+    def train(self) -> Literal["done", "time"]:
+        """Runs to the end, from the newest checkpoint if the folder has one.
+
+        Raises:
+            KeyboardInterrupt: after a Ctrl-C, once the step is finished and saved.
+            TrainingStoppedError: the guard gave up.
+            InputError: the folder holds a run with another configuration.
+        """
+        self._open_folder()
+        metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard)
+        bar = ProgressBar(self.run.stage, self.run.steps, start=self.steps_done, shown=self.run.progress)
+        try:
+            metrics.forget_after(self.steps_done)
+            with GracefulInterrupt() as interrupt, bar:
+                return self._loop(metrics, bar, interrupt)
+        finally:
+            metrics.close()
+            self.loader.close()
+
+    def _loop(self, metrics: MetricsWriter, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
+        run = self.run
+        while self.steps_done < run.steps and not self._out_of_time():
+            started = time.perf_counter()
+            batches = [next(self.loader) for _ in range(run.accumulation)]
+            scale = lr_scale(run.schedule, self._progress())
+            report = self.stepper.step(batches, scale, router_statistics=self._due(run.router_every))
+            seconds = time.perf_counter() - started
+            self.steps_done += 1
+            self.tokens += report.rows
+            self.seconds += seconds
+            self.last_loss = report.loss if report.skipped is None else self.last_loss
+            self._write_step(metrics, report, scale, seconds, batches)
+            bar.update(self.steps_done, loss=report.loss, tokens_per_second=report.rows / seconds)
+            if run.eval_every and self.steps_done % run.eval_every == 0 and self.steps_done < run.steps:
+                self.evaluate(metrics)
+            if interrupt.requested:
+                self.save()
+                raise KeyboardInterrupt
+            if run.checkpoint_every and self.steps_done % run.checkpoint_every == 0 and self.steps_done < run.steps:
+                self.save()
+        if self.last_validation.get("step") != self.steps_done:
+            self.evaluate(metrics)
+        self.save()
+        if interrupt.requested:
+            raise KeyboardInterrupt
+        return "done" if self.steps_done >= run.steps else "time"
+
+    def evaluate(self, metrics: MetricsWriter | None = None) -> dict[str, Any]:
+        """Validation loss and what the hook adds. Empty without validation data and hook."""
+        record: dict[str, Any] = {}
+        if self.validation:
+            record |= validation_loss(self.network, self.validation, chunk=self.run.loss.chunk)
+        if self._on_evaluate is not None:
+            record |= self._on_evaluate(self)
+        if record and metrics is not None:
+            metrics.write("validation", self.steps_done, record)
+        self.last_validation = {"step": self.steps_done, **record}
+        return record
+
+    def save(self) -> None:
+        """Writes a checkpoint of the present state, unless this step has one."""
+        if self._saved_at != self.steps_done:
+            store(self.run, self.network, self.optimizer, self._counters(), self.steps_done)
+            self._saved_at = self.steps_done
+
+    def _open_folder(self) -> None:
+        """Starts the folder, or goes to the newest checkpoint in it."""
+        folder = self.run.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        newest = saved_state(folder)
+        if newest is not None:
+            check_same_run(self.run)
+            self._set_counters(restore(newest, self.network, self.optimizer))
+            self._saved_at = self.steps_done
+        write_json(folder / "config.json", config_to_json(self.run))
+        write_json(folder / "stamp.json", stamp())
+
+    def _counters(self) -> dict[str, Any]:
+        return {
+            "steps_done": self.steps_done,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "last_loss": self.last_loss,
+            "last_validation": self.last_validation,
+            "guard": self.guard.state_dict(),
+            "loader": self.loader.state_dict(),
+        }
+
+    def _set_counters(self, counters: Mapping[str, Any]) -> None:
+        self.steps_done, self.tokens, self.seconds = (counters[name] for name in ("steps_done", "tokens", "seconds"))
+        self.last_loss, self.last_validation = counters["last_loss"], counters["last_validation"]
+        self.guard.load_state_dict(counters["guard"])
+        self.loader.load_state_dict(counters["loader"])
+
+    def _progress(self) -> float:
+        by_steps = step_progress(self.steps_done, self.run.steps)
+        if not self.run.schedule.follow_time or self.run.max_seconds is None:
+            return by_steps
+        return max(by_steps, self.seconds / self.run.max_seconds)
+
+    def _out_of_time(self) -> bool:
+        return self.run.max_seconds is not None and self.seconds >= self.run.max_seconds
+
+    def _due(self, every: int) -> bool:
+        """Whether the step about to be made is one of every `every`, the first or the last."""
+        number = self.steps_done + 1
+        return bool(every) and (number % every == 0 or number in (1, self.run.steps))
+
+    def _write_step(
+        self, metrics: MetricsWriter, report: StepReport, scale: float, seconds: float, batches: Sequence[PackedBatch]
+    ) -> None:
+        flops = sum(training_flops(self.network.config, batch) for batch in batches)
+        record = {
+            **report.values,
+            "lr": self.run.optimizer.lr * scale,
+            "grad_norm": report.grad_norm,
+            "tokens": report.rows,
+            "total_tokens": self.tokens,
+            "source_loss": report.source_loss,
+            "source_tokens": report.source_weight,
+            "seconds": seconds,
+            "tokens_per_second": report.rows / seconds,
+            "mfu": flops / seconds / self._peak(),
+        }
+        metrics.write("train", self.steps_done, record)
+        if report.skipped is not None:
+            metrics.write("skip", self.steps_done, {"reason": report.skipped, "skipped_so_far": self.guard.skipped})
+        if report.routers:
+            metrics.write("router", self.steps_done, {"layers": report.routers})
+
+    def _peak(self) -> float:
+        """Peak speed of the machine in FLOP/s, measured once if it is not given."""
+        if not self._peak_flops:
+            given = self.run.peak_tflops
+            weight = self.network.model.language_model.layers[0].self_attn.q_proj.weight
+            self._peak_flops = given * 1e12 if given is not None else measure_peak_flops(weight.device, weight.dtype)
+        return self._peak_flops
+
+
+def train(
+    run: TrainRun,
+    *,
+    network: Network | None = None,
+    processor: Any = None,
+    encoder: Encoder | None = None,
+    sources: Data | None = None,
+    weights: Mapping[str, float] | None = None,
+    validation: Data | None = None,
+    on_evaluate: EvaluationHook | None = None,
+) -> TrainResult:
+    """Runs one stage and exports its model.
+
+    Args:
+        network: train this one instead of `run.model` or `run.init_from`.
+        processor: tokenizer and chat template; default read from `run.tokenizer` or `run.init_from`.
+        encoder: how samples become tokens, default through the processor.
+        sources: training data in memory, added to `run.data.sources`.
+        weights: token shares of `sources`, default 1 each.
+        validation: validation data in memory, added to `run.data.validation`.
+        on_evaluate: see `EvaluationHook`.
+
+    Raises:
+        InputError: a configuration, file or folder is wrong; the message says what to do.
+    """
+    fingerprint = ""
+    if processor is None and (folder := run.tokenizer or run.init_from) is not None:
+        processor, fingerprint = _read_processor(folder), fingerprint_of_processor(folder)
+    if encoder is None and processor is not None:
+        encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
+    train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
+    held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    trainer = Trainer(
+        run,
+        prepare_network(network if network is not None else build_network(run), run),
+        build_loader(train_sources, shares, run.data, seed=run.seed),
+        validation=validation_batches(held_out, run.data),
+        on_evaluate=on_evaluate,
+    )
+    reason = trainer.train()
+    model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
+    return TrainResult(
+        folder=run.folder,
+        network=trainer.network,
+        steps=trainer.steps_done,
+        reason=reason,
+        loss=trainer.last_loss,
+        seconds=trainer.seconds,
+        tokens=trainer.tokens,
+        skipped=trainer.guard.skipped,
+        validation={key: value for key, value in trainer.last_validation.items() if key != "step"},
+        model_folder=model_folder,
+    )
+
+
+def _training_sources(
+    run: TrainRun, encoder: Encoder | None, sources: Data, weights: Mapping[str, float]
+) -> tuple[list[Any], list[float]]:
+    unknown = sorted(set(weights) - set(sources))
+    if unknown:
+        raise InputError(f"weights for unknown sources {', '.join(unknown)}; there are {', '.join(sources)}")
+    found = _files(run, "sources", encoder) + sources_of_data(sources, encoder)
+    shares = [config.weight for config in run.data.sources] + [weights.get(name, 1.0) for name in sources]
+    return found, shares
+
+
+def _files(run: TrainRun, kind: Literal["sources", "validation"], encoder: Encoder | None) -> list[Any]:
+    configs = run.data.sources if kind == "sources" else run.data.validation
+    if configs and encoder is None:
+        raise InputError(f"data.{kind} has files but there is no tokenizer: set tokenizer to the folder of a processor")
+    return sources_of_files(configs, encoder, run.data.cache) if encoder is not None else []
+
+
+def _read_processor(folder: Path) -> Any:
+    from s1pro.inputs.processor import Processor
+
+    return Processor.from_pretrained(folder)
+
+
+def _export(network: Network, processor: Any, folder: Path) -> Path:
+    from s1pro.checkpoint.released import save_network
+
+    save_network(network, folder)
+    if processor is not None:
+        processor.save_pretrained(folder)
+    return folder

@@ -1,0 +1,128 @@
+"""From a `TrainRun` to the objects that training needs: network, sources, loader, validation batches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+from s1pro.base.errors import InputError
+from s1pro.base.records import Sample
+from s1pro.data.batch import PackedBatch
+from s1pro.data.loader import Loader
+from s1pro.data.mixture import Mixture
+from s1pro.data.packing import Packer
+from s1pro.data.samples import read_samples
+from s1pro.data.sequence import Encoder
+from s1pro.data.sources import Source, TokenStore, fingerprint_of
+from s1pro.model.network import Network
+from s1pro.model.router import Router
+from s1pro.train.config import DataConfig, SourceConfig, TrainRun
+
+Data = Mapping[str, "Iterable[Sample] | Source"]
+"""Sources by name: samples in memory, or already tokenised."""
+
+
+def build_network(run: TrainRun) -> Network:
+    """A new network, or the one stored in `init_from`, with the options of the run applied."""
+    if run.init_from is not None:
+        from s1pro.checkpoint.released import load_network
+
+        network = load_network(run.init_from, dtype=torch.float32)
+    elif run.model is not None:
+        network = Network(run.model, seed=run.seed)
+    else:
+        raise InputError("give model (a new network) or init_from (a folder to start from)")
+    return network
+
+
+def prepare_network(network: Network, run: TrainRun) -> Network:
+    """Device, dtype, frozen and straight-through routers, activation checkpointing, compilation (in this order)."""
+    network = network.to(device=choose_device(run.device))
+    if run.dtype == "bfloat16":
+        to_bfloat16(network)
+    for module in network.modules():
+        if isinstance(module, Router):
+            module.weight.requires_grad_(not run.freeze_router)
+            if run.straight_through is not None:
+                module.config = replace(module.config, straight_through=run.straight_through)
+    for block in network.model.language_model.layers:
+        if run.activation_checkpointing:
+            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        if run.compile:
+            block.compile()
+    return network.train()
+
+
+def to_bfloat16(network: Network) -> None:
+    """Casts the parameters. Gates, head and rotary coefficients stay float32 (precision policy)."""
+    for name, param in network.named_parameters():
+        keeps = name.startswith("lm_head") or name.endswith("mlp.gate.weight") or "rotary_emb" in name
+        if not keeps:
+            param.data = param.data.bfloat16()
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU if there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device={name!r} is not a device; use auto, cpu or cuda") from error
+
+
+def sources_of_files(configs: Iterable[SourceConfig], encoder: Encoder, cache: Path | None) -> list[Source]:
+    """Tokenises the files of a `DataConfig`, through the cache if there is one.
+
+    Raises:
+        InputError: a cache is wanted, but nothing tells when the tokenizer changes.
+    """
+    if cache is not None and not encoder.fingerprint:
+        raise InputError("data.cache needs the folder of the tokenizer: set tokenizer instead of passing a processor")
+    return [
+        TokenStore.build(
+            config.name,
+            read_samples(config.path),
+            encoder,
+            folder=None if cache is None else cache / config.name,
+            fingerprint="" if cache is None else fingerprint_of(config.path),
+        )
+        for config in configs
+    ]
+
+
+def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
+    """Tokenises samples in memory; what is tokenised already is taken as it is."""
+    return [_source(name, value, encoder) for name, value in data.items()]
+
+
+def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader:
+    """The endless training loader."""
+    mixture = Mixture(sources, weights, policy=data.policy(), seed=seed)
+    return Loader(Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead), prefetch=data.prefetch)
+
+
+def validation_batches(sources: list[Source], data: DataConfig) -> list[PackedBatch]:
+    """The first batches of an unshuffled pass, each source in proportion to its size, kept for all evaluations."""
+    if not sources:
+        return []
+    sizes = [float(max(sum(source.num_rows(i) for i in range(len(source))), 1)) for source in sources]
+    mixture = Mixture(sources, sizes, policy=data.policy(), shuffle=False, repeat=False)
+    loader = Loader(Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead))
+    return [batch for batch, _ in zip(loader, range(data.validation_batches), strict=False)]
+
+
+def _source(name: str, value: Any, encoder: Encoder | None) -> Source:
+    if hasattr(value, "sequence") and hasattr(value, "num_rows"):
+        if value.name != name:
+            raise InputError(f"source {name!r} is called {value.name!r} itself; use one name")
+        return value  # type: ignore[no-any-return]
+    if encoder is None:
+        raise InputError(f"source {name!r} holds samples that are not tokenised: give a processor")
+    return TokenStore.build(name, value, encoder)

@@ -1,0 +1,113 @@
+"""One optimizer step: the part of training that pre-training, fine-tuning and reinforcement learning share.
+
+1. Sum the loss weights of all micro-batches; they normalise the step (`train.losses`).
+2. Forward and backward of each micro-batch; gradients add up.
+3. Gradient norm. Everything that the host must know is read from the device in one transfer.
+4. The guard decides: skip, or clip and update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s1pro.data.batch import PackedBatch
+from s1pro.model.network import Network
+from s1pro.train.guards import Guard
+from s1pro.train.losses import LossFunction, LossOutput, StepTotals, source_weights
+from s1pro.train.optim import Optimizer, gradient_norm, scale_gradients
+from s1pro.train.router_statistics import RouterStatistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """What a step did.
+
+    Attributes:
+        values: loss and further terms by name, means over the step.
+        source_loss, source_weight: mean loss and sum of loss weights by source, sources without weight left out.
+        skipped: why no update was made, or None.
+        routers: statistics per layer, empty unless asked for.
+    """
+
+    values: dict[str, float]
+    grad_norm: float
+    rows: int
+    source_loss: dict[str, float]
+    source_weight: dict[str, float]
+    skipped: str | None = None
+    routers: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> float:
+        return self.values["loss"]
+
+
+class Stepper:
+    """Network, optimizer, guard and loss, ready to take steps."""
+
+    def __init__(self, network: Network, optimizer: Optimizer, guard: Guard, loss: LossFunction) -> None:
+        self.network, self.optimizer, self.guard, self.loss = network, optimizer, guard, loss
+
+    def step(self, batches: Sequence[PackedBatch], lr_scale: float, *, router_statistics: bool = False) -> StepReport:
+        """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
+
+        Raises:
+            TrainingStoppedError: too many skipped steps in a row.
+        """
+        totals = StepTotals.of(batches)
+        statistics = RouterStatistics(self.network.config.text.router.num_groups) if router_statistics else None
+        outputs = [self._backward(batch, totals, statistics) for batch in batches]
+        gradients = self.optimizer.gradients
+        values, grad_norm, source_nll = self._read(outputs, gradients)
+        try:
+            skipped = self._decide(values["loss"], grad_norm, gradients, totals)
+            if skipped is None:
+                self.optimizer.step(lr_scale)
+        finally:
+            self.optimizer.zero_grad()
+        weights = dict(zip(batches[0].source_names, source_weights(batches).tolist(), strict=True))
+        return StepReport(
+            values=values,
+            grad_norm=grad_norm,
+            rows=totals.rows,
+            source_loss={n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]},
+            source_weight={name: weight for name, weight in weights.items() if weight},
+            skipped=skipped,
+            routers=statistics.report() if statistics else {},
+        )
+
+    def _backward(self, batch: PackedBatch, totals: StepTotals, statistics: RouterStatistics | None) -> LossOutput:
+        device = self.network.lm_head.weight.device
+        output = self.loss(self.network, batch.to(device), totals)
+        output.loss.backward()
+        self.optimizer.collect_gradients()
+        if statistics is not None:
+            statistics.add(output.routers, batch.num_real_rows)
+        return LossOutput(loss=output.loss.detach(), values=output.values, source_nll=output.source_nll)
+
+    def _decide(self, loss: float, grad_norm: float, gradients: list[Tensor], totals: StepTotals) -> str | None:
+        """Skips, or clips."""
+        if totals.weight == 0:
+            return "no token of this step has a loss weight"
+        reason = self.guard.check(loss, grad_norm)
+        limit = self.guard.config.max_grad_norm
+        if reason is None and limit is not None and grad_norm > limit:
+            scale_gradients(gradients, limit / grad_norm)
+        return reason
+
+    def _read(
+        self, outputs: Sequence[LossOutput], gradients: list[Tensor]
+    ) -> tuple[dict[str, float], float, list[float]]:
+        """Sums over micro-batches and the gradient norm, in one transfer from the device."""
+        names = list(dict.fromkeys(name for output in outputs for name in output.values))
+        sums = [torch.stack([o.values[n].double() for o in outputs if n in o.values]).sum() for n in names]
+        per_source = [output.source_nll for output in outputs if output.source_nll is not None]
+        sources = torch.stack(per_source).sum(dim=0) if per_source else torch.zeros(0, device=sums[0].device)
+        norm = gradient_norm(gradients).double()
+        numbers = torch.cat([torch.stack([*sums, norm]), sources.double()]).tolist()
+        return dict(zip(names, numbers, strict=False)), numbers[len(names)], numbers[len(names) + 1 :]

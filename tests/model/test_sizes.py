@@ -1,0 +1,44 @@
+"""Sizes by arithmetic against models built on the meta device and the published numbers."""
+
+import pytest
+import torch
+
+from s1pro.model.network import Network
+from s1pro.model.presets import PRESETS, bench, demo, intern_s1_pro, tiny
+from s1pro.model.sizes import cache_bytes_per_token, count_parameters, forward_flops_per_token, routing_bytes_per_token
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_arithmetic_equals_the_built_model(name):
+    config = PRESETS[name]()
+    with torch.device("meta"):
+        network = Network(config)
+    vision = sum(p.numel() for key, p in network.named_parameters() if ".visual." in key)
+    text = sum(p.numel() for key, p in network.named_parameters() if ".visual." not in key)
+    sizes = count_parameters(config)
+    assert (sizes.text, sizes.vision) == (text, vision)
+
+
+def test_the_released_model_has_its_published_size():
+    sizes = count_parameters(intern_s1_pro())
+    assert round(sizes.text / 1e9, 1) == 916.6
+    assert round(sizes.active / 1e9, 1) == 21.7
+    assert round(sizes.vision / 1e6) == 340
+    assert cache_bytes_per_token(intern_s1_pro()) == 192_512
+    assert routing_bytes_per_token(intern_s1_pro()) == 1_504
+
+
+def test_small_presets_keep_their_limits():
+    assert count_parameters(tiny()).total <= 300_000
+    assert count_parameters(demo()).total <= 3_500_000
+    assert tiny().text.router.num_experts == demo().text.router.num_experts == 8
+    assert tiny().text.router.top_k == demo().text.router.top_k == 2
+    sizes = count_parameters(bench())
+    assert round(sizes.text / 1e6, 1) == 41.9 or round(sizes.text / 1e6, 1) == 40.9
+
+
+def test_flops_count_active_parameters_and_attention():
+    config = tiny()
+    base = forward_flops_per_token(config, context=0)
+    assert base == 2 * count_parameters(config).active
+    assert forward_flops_per_token(config, context=10) - base == 4 * 2 * 4 * 16 * 10

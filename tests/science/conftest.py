@@ -1,0 +1,10 @@
+from __future__ import annotations
+
+import pytest
+
+from s1pro.science.molecules import SMALL_MOLECULES, Loaded, load_molecules
+
+
+@pytest.fixture(scope="session")
+def loaded() -> Loaded:
+    return load_molecules(SMALL_MOLECULES, limit=1200)

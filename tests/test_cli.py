@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from s1pro.cli import COMMANDS, main, parser
+
+Run = Callable[..., tuple[int, str, str]]
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert")
+
+
+@pytest.fixture
+def s1pro(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # argparse: --help, unknown arguments
+            code = int(stop.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\n"
+        "from s1pro.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'transformers', 'numpy', 'rdkit', 'rich', 'pyarrow', 'jinja2', 'matplotlib'}\n"
+        "print('LOADED', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("LOADED []\n")
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line[4] != " "]
+    assert tuple(name for name in listed if name != "COMMAND") == NAMES
+    assert "130 interrupted" in done.stdout
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "s1pro", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("s1pro ")
+
+
+@pytest.mark.parametrize("command", [*([name] for name in NAMES), ["data", "inspect"], ["corpus", "build"]])
+def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) -> None:
+    code, out, err = s1pro(*command, "--help")
+    assert (code, err) == (0, "")
+    assert "usage: s1pro " + command[0] in out
+    if command not in (["data"], ["corpus"]):
+        assert "Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted." in " ".join(out.split())
+
+
+def test_no_command_is_announced_before_it_works() -> None:
+    assert len(COMMANDS) == len(NAMES)
+    assert not {"plan", "serve", "rl", "parity", "claims", "report", "expand"} & set(parser().format_help().split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["eval"], "required: FOLDER"),
+        (["eval", "DIR", "--limit", "0"], "whole number of at least 1, got '0'"),
+        (["eval", "DIR", "--limit", "few"], "whole number of at least 1, got 'few'"),
+        (["eval", "DIR/none"], "DIR/none: there is no such folder"),
+        (["eval", "DIR/empty"], "it has no config.json"),
+        (["eval", "DIR/fake", "--reference", "DIR/empty"], "it has no config.json"),
+        (["eval", "DIR/fake", "--tasks", "no_such_task"], "known: formula_from_name"),
+        (["eval", "DIR", "--temperature", "-1"], "temperature must not be negative"),
+        (["eval", "DIR/fake", "--reference", "DIR/fake"], "the model itself"),
+        (["chat", "DIR/none"], "DIR/none: there is no such folder"),
+        (["chat", "DIR", "--json"], "--json needs --message"),
+        (["chat", "DIR", "--top-p", "0"], "top_p must be in (0, 1]"),
+        (["convert", "DIR/none", "DIR/new"], "DIR/none: there is no such folder"),
+        (["convert", "DIR/fake", "DIR/fake"], "exists already"),
+        (["convert", "DIR/empty", "DIR/new"], "it has no config.json"),
+        (["convert", "DIR/fake", "DIR/new"], "config.json"),
+        (["convert", "DIR", "DIR/new", "--scale-format", "ue8m0"], "no effect without --fp8"),
+        (["data", "inspect", "DIR/none.jsonl", "--tokenizer", "DIR"], "DIR"),
+        (["corpus", "build", "DIR/corpus", "--set", "questionz=3"], "there is no such setting"),
+        (["corpus", "build", "DIR/corpus", "--set", "limit=3"], "load more molecules"),
+        (["train", "--recipe", "DIR/none.json"], "there is no such file"),
+        (["train", "--recipe", "DIR/broken.json"], "not JSON"),
+        (["train", "--recipe", "DIR/empty.json"], "missing folder"),
+        (["train", "--recipe", "DIR/run.json", "--set", "steps"], "path=value"),
+        (["train", "--recipe", "DIR/run.json", "--set", "stepz=3"], "there is no such setting"),
+        (["train", "--recipe", "DIR/run.json", "--set", "steps=many"], "steps"),
+        (["train", "--recipe", "DIR/run.json", "--set", "steps=0"], "steps must be at least 1"),
+        (["train", "--recipe", "no-such-recipe"], "there is no recipe 'no-such-recipe'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_code_2(s1pro: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
+    for name in ("empty", "fake"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "fake" / "config.json").write_text("{}")
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "run.json").write_text(json.dumps({"folder": str(tmp_path / "run")}))
+    code, out, err = s1pro(*(argument.replace("DIR", str(tmp_path)) for argument in arguments))
+    assert code == 2
+    assert out == ""
+    assert message.replace("DIR", str(tmp_path)) in err
+    assert "Traceback" not in err
+    assert err.count("error: ") == 1
+
+
+def test_show_prints_the_changed_configuration(s1pro: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"folder": "runs/x", "steps": 7}))
+    code, out, _ = s1pro(
+        "train", "--recipe", tmp_path / "run.json", "--folder", tmp_path, "--set", "schedule.warmup=0.1", "--show"
+    )
+    config = json.loads(out)
+    assert code == 0
+    assert (config["steps"], config["folder"]) == (7, str(tmp_path))
+
+
+def test_interrupts_end_with_130(s1pro: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*unused: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("s1pro.serve.client.LocalClient.from_folder", interrupted)
+    (tmp_path / "config.json").touch()
+    code, _, err = s1pro("chat", tmp_path)
+    assert (code, err) == (130, "interrupted\n")
+
+
+def test_list_tasks(s1pro: Run) -> None:
+    code, out, _ = s1pro("eval", "--list-tasks")
+    assert code == 0
+    assert "formula_from_name" in out.splitlines()
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untrained model with a tokenizer of its own."""
+    from s1pro.checkpoint.released import save_network
+    from s1pro.inputs.processor import Processor
+    from s1pro.inputs.tokenizer_training import train_tokenizer
+    from s1pro.model.network import Network
+    from s1pro.model.presets import tiny
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    texts = ["How many carbon atoms does the molecule have? It has 3 of them."] * 4
+    tokenizer = train_tokenizer(texts, smiles=["CCO", "CCN", "CCCC"], vocab_size=280, science_sizes={"SMILES": 8})
+    save_network(Network(tiny(vocab_size=tokenizer.vocab_size)), folder)
+    Processor(tokenizer).save_pretrained(folder)
+    return folder
+
+
+def test_eval_writes_answers_and_reports_intervals_and_baselines(
+    s1pro: Run, model_folder: Path, tmp_path: Path
+) -> None:
+    arguments = ["eval", model_folder, "--tasks", "count_in_smiles", "--output", tmp_path, "--max-new-tokens", 8]
+    code, out, _ = s1pro(*arguments, "--limit", 4, "--json")
+    [result] = json.loads(out)
+    assert code == 0
+    assert result["task"] == "count_in_smiles"
+    assert result["score"]["low"] <= result["score"]["value"] <= result["score"]["high"]
+    assert set(result["baselines"]) >= {"constant", "copy"}
+    assert len((tmp_path / "answers" / "count_in_smiles.jsonl").read_text().splitlines()) == 4
+    code, out, _ = s1pro(*arguments, "--limit", 6)  # goes on, and shows a table
+    assert code == 0
+    assert "count_in_smiles" in out
+    assert len((tmp_path / "answers" / "count_in_smiles.jsonl").read_text().splitlines()) == 6
+    code, _, err = s1pro(*arguments, "--temperature", 0.5)
+    assert code == 2
+    assert "sampling.temperature: 0.0 there, 0.5 now" in err
+
+
+def test_chat_answers_one_message(s1pro: Run, model_folder: Path) -> None:
+    arguments = ["chat", model_folder, "--message", "How many atoms?", "--max-new-tokens", 5]
+    code, out, _ = s1pro(*arguments, "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert 1 <= len(answer["token_ids"]) == len(answer["logprobs"]) <= 5
+    code, out, _ = s1pro(*arguments)
+    assert code == 0
+    assert out == answer["text"] + "\n"
+
+
+def test_chat_reads_lines_and_commands(s1pro: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("/help\n/system Be brief.\nhello\n/reset\n/exit\nnever read\n"))
+    code, out, err = s1pro("chat", model_folder, "--max-new-tokens", 4)
+    assert (code, err) == (0, "")
+    assert out.count("/system TEXT") == 2  # at the start and for /help
+
+
+def test_convert_writes_an_equal_model(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:
+    code, out, _ = s1pro("convert", model_folder, tmp_path / "fused", "--layout", "fused", "--json")
+    assert code == 0
+    assert json.loads(out)["parameters"] > 100_000
+    asked = ["--message", "How many?", "--max-new-tokens", 5, "--json"]
+    assert s1pro("chat", tmp_path / "fused", *asked) == s1pro("chat", model_folder, *asked)
+    code, out, _ = s1pro("convert", model_folder, tmp_path / "fp8", "--fp8", "--dtype", "bfloat16")
+    assert code == 0
+    assert "parameters" in out
+
+
+def test_corpus_build_writes_what_training_reads(s1pro: Run, tmp_path: Path) -> None:
+    small = ["--set", "limit=300", "--set", "questions=100", "--set", "general_documents=20"]
+    code, out, _ = s1pro("corpus", "build", tmp_path / "corpus", *small, "--json")
+    report = json.loads(out)
+    assert code == 0
+    assert report["files"]["questions/train"]["samples"] > 0
+    assert (tmp_path / "corpus" / "descriptions" / "train.parquet").exists()
+    code, out, err = s1pro("corpus", "build", tmp_path / "corpus", *small)  # nothing left to make
+    assert (code, err) == (0, "")
+    assert "questions/train" in out
+    code, out, _ = s1pro("corpus", "build", tmp_path / "corpus", *small, "--show")
+    assert json.loads(out)["limit"] == 300
+
+
+def test_data_inspect_shows_which_tokens_carry_loss(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:
+    messages = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "It has 3."}]
+    samples = [
+        {"source": "a", "prompt_group": "science", "text": "the molecule"},
+        {"source": "a", "prompt_group": "science", "messages": messages},
+    ]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    arguments = [
+        "data",
+        "inspect",
+        tmp_path / "x.jsonl",
+        "--tokenizer",
+        model_folder,
+        "--tokens",
+        128,
+        "--max-length",
+        64,
+    ]
+    code, out, _ = s1pro(*arguments, "--json")
+    batch = json.loads(out)
+    assert code == 0
+    chats = [segment for segment in batch["segments"] if "<|im_start|>" in segment["tokens"][0]["text"]]
+    learned = "".join(token["text"] for token in chats[0]["tokens"] if token["weight"] > 0)
+    assert learned == "<think></think>\n\nIt has 3.<|im_end|>"
+    code, out, _ = s1pro(*arguments)
+    assert code == 0
+    assert "masked tail" in out

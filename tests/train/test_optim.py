@@ -1,0 +1,116 @@
+"""Placement of parameters, master weights, optimizer state by name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from s1pro.model.network import Network
+from s1pro.model.presets import tiny
+from s1pro.train.optim import Optimizer, OptimizerConfig, gradient_norm, placement
+
+
+def test_every_parameter_of_the_network_has_its_place() -> None:
+    network = Network(tiny(vocab_size=16))
+    places = {name: placement(name, p, "muon") for name, p in network.named_parameters()}
+    layer = "model.language_model.layers.0"
+    assert places[f"{layer}.self_attn.q_proj.weight"].rule == "muon"
+    assert places[f"{layer}.mlp.experts.gate_up_proj"] == placement(
+        f"{layer}.mlp.experts.gate_up_proj", torch.zeros(2, 4, 4), "muon"
+    )
+    assert places[f"{layer}.mlp.experts.gate_up_proj"].matrices == 2
+    assert places[f"{layer}.mlp.experts.down_proj"].matrices == 1
+    assert {n for n, p in places.items() if p.rule == "adamw" and p.decay} == {
+        "lm_head.weight",
+        "model.language_model.layers.0.mlp.gate.weight",
+        "model.language_model.layers.1.mlp.gate.weight",
+    }
+    undecayed = {n for n, p in places.items() if not p.decay}
+    assert (
+        all("norm" in n or "embed" in n or "rotary" in n for n in undecayed)
+        and "model.language_model.norm.weight" in undecayed
+    )
+    assert {placement(n, p, "adamw").rule for n, p in network.named_parameters()} == {"adamw"}
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_state_by_name_round_trips_and_starts_like_a_fresh_optimizer(kind: str) -> None:
+    networks = [Network(tiny(vocab_size=16), seed=1) for _ in range(2)]
+    first, second = (Optimizer(n, OptimizerConfig(kind=kind, lr=1e-2)) for n in networks)  # type: ignore[arg-type]
+
+    def step(network: Network, optimizer: Optimizer, seed: int) -> None:
+        torch.manual_seed(seed)
+        for param in network.parameters():
+            param.grad = torch.randn_like(param)
+        optimizer.step(0.5)
+        optimizer.zero_grad()
+
+    step(networks[0], first, 0)
+    networks[1].load_state_dict(networks[0].state_dict())
+    second.load_state_dict({n: {k: t.clone() for k, t in s.items()} for n, s in first.state_dict().items()})
+    for network, optimizer in zip(networks, (first, second), strict=True):
+        step(network, optimizer, 1)
+    assert all(torch.equal(a, b) for a, b in zip(networks[0].parameters(), networks[1].parameters(), strict=True))
+    with pytest.raises(ValueError, match="differs in parameters"):
+        second.load_state_dict({})
+
+
+def test_adamw_equals_torch_with_the_same_groups() -> None:
+    torch.manual_seed(0)
+    module, twin = nn.Linear(4, 3), nn.Linear(4, 3)
+    twin.load_state_dict(module.state_dict())
+    optimizer = Optimizer(module, OptimizerConfig(lr=1e-2, weight_decay=0.5))
+    groups = [{"params": [twin.weight], "weight_decay": 0.5}, {"params": [twin.bias], "weight_decay": 0.0}]
+    reference = torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.95), fused=True)
+    for _ in range(3):
+        for a, b in zip(module.parameters(), twin.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        optimizer.step(1.0)
+        reference.step()
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), twin.parameters(), strict=True))
+
+
+def test_master_weights_keep_updates_that_bfloat16_would_lose() -> None:
+    module = nn.Linear(8, 8, bias=False)
+    nn.init.constant_(module.weight, 1.0)
+    module = module.bfloat16()
+    optimizer = Optimizer(module, OptimizerConfig(lr=1e-4, weight_decay=0.0))
+    for _ in range(100):
+        module.weight.grad = torch.ones_like(module.weight)
+        optimizer.collect_gradients()
+        assert module.weight.grad is None
+        optimizer.step(1.0)
+        optimizer.zero_grad()
+    assert optimizer.state_dict()["weight"]["master"][0, 0].item() == pytest.approx(0.99, abs=1e-4)
+    assert module.weight[0, 0].item() == pytest.approx(0.99, abs=4e-3)
+
+
+def test_master_gradients_add_up_in_float32() -> None:
+    module = nn.Linear(1, 1, bias=False).bfloat16()
+    optimizer = Optimizer(module, OptimizerConfig())
+    for value in (1.0, 2.0**-12):
+        module.weight.grad = torch.full_like(module.weight, value)
+        optimizer.collect_gradients()
+    assert optimizer.gradients[0].item() == 1 + 2.0**-12
+
+
+def test_frozen_parameters_have_no_state_and_all_frozen_is_an_error() -> None:
+    module = nn.Linear(4, 3)
+    module.bias.requires_grad_(False)
+    assert set(Optimizer(module, OptimizerConfig()).state_dict()) == {"weight"}
+    module.weight.requires_grad_(False)
+    with pytest.raises(ValueError, match="every parameter is frozen"):
+        Optimizer(module, OptimizerConfig())
+
+
+def test_gradient_norm_is_the_euclidean_norm_over_all() -> None:
+    grads = [torch.full((2, 2), 2.0), torch.tensor([3.0])]
+    assert gradient_norm(grads).item() == pytest.approx(5.0)
+
+
+def test_bad_optimizer_settings_are_refused() -> None:
+    for bad in ({"lr": 0.0}, {"weight_decay": -1.0}, {"betas": (0.9, 1.0)}):
+        with pytest.raises(ValueError, match="must"):
+            OptimizerConfig(**bad)  # type: ignore[arg-type]
