@@ -1,11 +1,11 @@
 """`config.json` in the released schema, read into `ModelConfig` and written back.
 
-* Every key is known, or belongs to a foreign tool and is listed in `FOREIGN`, or is an error that names file, key and value:
-  a setting that has no effect would otherwise pass in silence.
-* Settings that the released schema does not have (router numerics, FoPE pad value …) are written only where they differ from
-  the released behaviour, so a released configuration comes back in the released schema.
-* `num_inv_freq` is stored resolved: how many frequencies FoPE keeps is part of a trained model and must not follow a later
-  change of `max_position_embeddings`.
+* Every key is known, or belongs to a foreign tool and is listed in `FOREIGN`, or is an error that names file, key and
+  value: a setting that has no effect would otherwise pass in silence.
+* Settings that the released schema does not have (router numerics, FoPE pad value …) are written only where they differ
+  from the released behaviour, so a released configuration comes back in the released schema.
+* `num_inv_freq` is stored resolved: how many frequencies FoPE keeps is part of a trained model and must not follow a
+  later change of `max_position_embeddings`.
 
 Source: released `config.json` (February 2026), spec 1.1; readers also accept `rope_parameters` of transformers 5.
 """
@@ -27,26 +27,75 @@ MODEL_TYPE, TEXT_TYPE, VISION_TYPE = "interns1_pro", "interns1_pro_text", "inter
 ARCHITECTURE = "InternS1ProForConditionalGeneration"
 ARCHITECTURES = (ARCHITECTURE, "InternS1_1_ForConditionalGeneration")
 
-FOREIGN = frozenset(
-    """auto_map transformers_version golden dtype torch_dtype _name_or_path _commit_hash use_cache attn_implementation
-    _attn_implementation _attn_implementation_autoset output_attentions output_hidden_states output_router_logits
-    return_dict chunk_size_feed_forward id2label label2id problem_type is_encoder_decoder router_aux_loss_coef
-    pad_token_id task_specific_params finetuning_task processor_class hf_overrides sliding_window use_sliding_window
-    max_window_layers""".split()
+FOREIGN = frozenset(  # fmt: skip
+    {
+        "auto_map",
+        "transformers_version",
+        "golden",
+        "dtype",
+        "torch_dtype",
+        "_name_or_path",
+        "_commit_hash",
+        "use_cache",
+        "attn_implementation",
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "output_attentions",
+        "output_hidden_states",
+        "output_router_logits",
+        "return_dict",
+        "chunk_size_feed_forward",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "is_encoder_decoder",
+        "router_aux_loss_coef",
+        "pad_token_id",
+        "task_specific_params",
+        "finetuning_task",
+        "processor_class",
+        "hf_overrides",
+        "sliding_window",
+        "use_sliding_window",
+        "max_window_layers",
+    }
 )
 """Keys of other tools: kept by whoever rewrites a folder, without effect here."""
 
+_PARTS = ("text_config", "vision_config")
 _FIXED = {"hidden_act": "silu", "attention_dropout": 0.0, "tie_word_embeddings": False}
 """Keys whose only supported value is this one."""
 
-_TEXT_FIELDS = (
-    "vocab_size hidden_size num_hidden_layers num_attention_heads num_key_value_heads head_dim moe_intermediate_size "
-    "intermediate_size decoder_sparse_step rms_norm_eps attention_bias initializer_range bos_token_id eos_token_id"
-).split()
-_VISION_FIELDS = (
-    "depth hidden_size num_heads intermediate_size in_channels patch_size temporal_patch_size spatial_merge_size "
-    "num_position_embeddings out_hidden_size hidden_act initializer_range"
-).split()
+_TEXT_FIELDS = (  # fmt: skip
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "moe_intermediate_size",
+    "intermediate_size",
+    "decoder_sparse_step",
+    "rms_norm_eps",
+    "attention_bias",
+    "initializer_range",
+    "bos_token_id",
+    "eos_token_id",
+)
+_VISION_FIELDS = (  # fmt: skip
+    "depth",
+    "hidden_size",
+    "num_heads",
+    "intermediate_size",
+    "in_channels",
+    "patch_size",
+    "temporal_patch_size",
+    "spatial_merge_size",
+    "num_position_embeddings",
+    "out_hidden_size",
+    "hidden_act",
+    "initializer_range",
+)
 _ROUTER_EXTRAS = {  # our key in text_config -> RouterConfig field
     "router_straight_through": "straight_through",
     "router_temperature": "temperature",
@@ -86,8 +135,19 @@ def read_config_json(folder: Path) -> dict[str, Any]:
 
 
 def foreign_keys(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Top-level keys of other tools, to be kept when the folder is rewritten."""
-    return {key: value for key, value in data.items() if key in FOREIGN and key not in ("dtype", "torch_dtype")}
+    """Keys of other tools, also inside the parts, to be kept when the folder is rewritten."""
+    ours = {"dtype", "torch_dtype", "use_cache"}
+    kept = {key: value for key, value in data.items() if key in FOREIGN - ours}
+    parts = {part: foreign_keys(data[part]) for part in _PARTS if isinstance(data.get(part), Mapping)}
+    return {**kept, **{part: keys for part, keys in parts.items() if keys}}
+
+
+def with_foreign_keys(data: Mapping[str, Any], foreign: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` with what `foreign_keys` found in the file it came from."""
+    merged = dict(data)
+    for key, value in foreign.items():
+        merged[key] = {**merged.get(key, {}), **value} if key in _PARTS else value
+    return {key: dict(sorted(v.items())) if key in _PARTS else v for key, v in sorted(merged.items())}
 
 
 def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig:

@@ -1,7 +1,7 @@
 """Writing folders so that a reader never sees half of one.
 
-A folder is written under a temporary name beside its place, flushed to disk, and renamed when it is complete. A crash leaves
-the old folder, or none, and at worst a hidden temporary folder that the next writer removes.
+A folder is written under a temporary name beside its place, flushed to disk, and renamed when it is complete. A crash
+leaves the old folder, or none, and at worst a hidden temporary folder that the next writer removes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one table of names and layouts between our network and files in the released layout.
 
-Our parameters carry the released names already, with one exception: the experts of a layer are stacked. A `Piece` says which
-view of which of our tensors a released tensor is. The same view is read when saving and written when loading, so the
-two directions cannot drift apart.
+Our parameters carry the released names already, with one exception: the experts of a layer are stacked. A `Piece` says
+which view of which of our tensors a released tensor is. The same view is read when saving and written when loading, so
+the two directions cannot drift apart.
 
 | layout | files hold |
 |---|---|
@@ -90,12 +90,12 @@ def _pieces_of(own: str, shape: Size, layout: Layout) -> list[Piece]:
 
 
 def detect_layout(stored: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Size]) -> Layout:
-    """Which layout a file has, from names and, for fused experts, the shape of the down projection."""
-    for name, shape in stored.items():
-        if name.endswith(DOWN):
-            own = shapes.get(name)
-            return "fused_out_in" if own is not None and tuple(own) == shape else "fused"
-    return "per_expert"
+    """Which layout a file has, from names and, for fused experts, shapes (both tensors decide: D may equal F or 2F)."""
+    fused = {name: shape for name, shape in stored.items() if name.endswith((GATE_UP, DOWN))}
+    if not fused:
+        return "per_expert"
+    out_in = all(name in shapes and tuple(shapes[name]) == shape for name, shape in fused.items())
+    return "fused_out_in" if out_in else "fused"
 
 
 def canonical_name(name: str) -> str:

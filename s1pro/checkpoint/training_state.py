@@ -3,9 +3,9 @@
     state.safetensors    every tensor of the nested state, under its path ("optimizer/state/3/exp_avg")
     counters.json        step, data position, guard history: anything that is plain JSON
 
-The format holds no pickled object. Tensors are read back into existing tensors, bit for bit; numbers of the optimizer that are not
-tensors are counters of the caller or constants of its configuration. A folder appears complete or not at all, and older
-folders are deleted only after the new one is in place.
+The format holds no pickled object. Tensors are read back into existing tensors, bit for bit; numbers of the optimizer
+that are not tensors are counters of the caller or constants of its configuration. A folder appears complete or not at
+all, and older folders are deleted only after the new one is in place.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ def add(commands: Commands) -> None:
     parser.add_argument("target", type=Path, metavar="DST", help="folder to write; must not exist")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of tensors not in FP8")
     parser.add_argument("--fp8", action="store_true", help="quantise in blocks of 128 x 128, as released")
-    parser.add_argument("--scale-format", choices=("fp32", "ue8m0"), help="of the FP8 scales (default: fp32)")
+    parser.add_argument(
+        "--scale-format", choices=("fp32", "ue8m0"), help="of the FP8 scales (default: as in SRC, else fp32)"
+    )
     parser.add_argument("--layout", choices=("per_expert", "fused"), default="per_expert", help="of expert tensors")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     network = load_network(args.source, dtype=getattr(torch, args.dtype))
     processor = Processor.from_pretrained(args.source)
-    save_network(network, args.target, fp8=args.fp8, scale_format=args.scale_format or "fp32", layout=args.layout)
+    save_network(network, args.target, fp8=args.fp8, scale_format=args.scale_format, layout=args.layout)
     processor.save_pretrained(args.target)
     written = {
         "folder": str(args.target),
