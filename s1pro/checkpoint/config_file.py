@@ -19,92 +19,25 @@ from pathlib import Path
 from typing import Any
 
 from s1pro.base.errors import InputError
+from s1pro.checkpoint.config_keys import (
+    ARCHITECTURE,
+    ARCHITECTURES,
+    FIXED,
+    FOREIGN,
+    MODEL_TYPE,
+    PARTS,
+    ROPE_EXTRAS,
+    ROUTER_EXTRAS,
+    TEXT_FIELDS,
+    TEXT_TYPE,
+    TOKENS,
+    VISION_FIELDS,
+    VISION_TYPE,
+)
 from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
 
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
-MODEL_TYPE, TEXT_TYPE, VISION_TYPE = "interns1_pro", "interns1_pro_text", "interns1_pro_vision"
-ARCHITECTURE = "InternS1ProForConditionalGeneration"
-ARCHITECTURES = (ARCHITECTURE, "InternS1_1_ForConditionalGeneration")
-
-FOREIGN = frozenset(  # fmt: skip
-    {
-        "auto_map",
-        "transformers_version",
-        "golden",
-        "dtype",
-        "torch_dtype",
-        "_name_or_path",
-        "_commit_hash",
-        "use_cache",
-        "attn_implementation",
-        "_attn_implementation",
-        "_attn_implementation_autoset",
-        "output_attentions",
-        "output_hidden_states",
-        "output_router_logits",
-        "return_dict",
-        "chunk_size_feed_forward",
-        "id2label",
-        "label2id",
-        "problem_type",
-        "is_encoder_decoder",
-        "router_aux_loss_coef",
-        "pad_token_id",
-        "task_specific_params",
-        "finetuning_task",
-        "processor_class",
-        "hf_overrides",
-        "sliding_window",
-        "use_sliding_window",
-        "max_window_layers",
-    }
-)
-"""Keys of other tools: kept by whoever rewrites a folder, without effect here."""
-
-_PARTS = ("text_config", "vision_config")
-_FIXED = {"hidden_act": "silu", "attention_dropout": 0.0, "tie_word_embeddings": False}
-"""Keys whose only supported value is this one."""
-
-_TEXT_FIELDS = (  # fmt: skip
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "moe_intermediate_size",
-    "intermediate_size",
-    "decoder_sparse_step",
-    "rms_norm_eps",
-    "attention_bias",
-    "initializer_range",
-    "bos_token_id",
-    "eos_token_id",
-)
-_VISION_FIELDS = (  # fmt: skip
-    "depth",
-    "hidden_size",
-    "num_heads",
-    "intermediate_size",
-    "in_channels",
-    "patch_size",
-    "temporal_patch_size",
-    "spatial_merge_size",
-    "num_position_embeddings",
-    "out_hidden_size",
-    "hidden_act",
-    "initializer_range",
-)
-_ROUTER_EXTRAS = {  # our key in text_config -> RouterConfig field
-    "router_straight_through": "straight_through",
-    "router_temperature": "temperature",
-    "router_gate_dtype": "gate_dtype",
-    "router_weight_dtype": "weight_dtype",
-    "router_renorm_eps": "renorm_eps",
-}
-_ROPE_EXTRAS = {"fope_pad_value": "pad_value", "fope_learnable": "learnable"}
-_TOKENS = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
 
 
 def read_config(folder: Path) -> ModelConfig:
@@ -138,7 +71,7 @@ def foreign_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of other tools, also inside the parts, to be kept when the folder is rewritten."""
     ours = {"dtype", "torch_dtype", "use_cache"}
     kept = {key: value for key, value in data.items() if key in FOREIGN - ours}
-    parts = {part: foreign_keys(data[part]) for part in _PARTS if isinstance(data.get(part), Mapping)}
+    parts = {part: foreign_keys(data[part]) for part in PARTS if isinstance(data.get(part), Mapping)}
     return {**kept, **{part: keys for part, keys in parts.items() if keys}}
 
 
@@ -146,8 +79,8 @@ def with_foreign_keys(data: Mapping[str, Any], foreign: Mapping[str, Any]) -> di
     """`data` with what `foreign_keys` found in the file it came from."""
     merged = dict(data)
     for key, value in foreign.items():
-        merged[key] = {**merged.get(key, {}), **value} if key in _PARTS else value
-    return {key: dict(sorted(v.items())) if key in _PARTS else v for key, v in sorted(merged.items())}
+        merged[key] = {**merged.get(key, {}), **value} if key in PARTS else value
+    return {key: dict(sorted(v.items())) if key in PARTS else v for key, v in sorted(merged.items())}
 
 
 def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig:
@@ -164,7 +97,7 @@ def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig
         raise InputError(f"{where}: ts_config is set, but this version has no time-series module; remove the key")
     data.pop("quantization_config", None)  # describes the tensors, not the network: `checkpoint.released` reads it
     _check_fixed(where, data)
-    tokens = {name: data.pop(name) for name in _TOKENS if name in data}
+    tokens = {name: data.pop(name) for name in TOKENS if name in data}
     _refuse_unknown(where, data)
     try:
         vision = None if vision_json is None else _parse_vision(dict(vision_json), f"{where}: vision_config")
@@ -180,7 +113,7 @@ def config_json(config: ModelConfig, *, dtype: str = "float32") -> dict[str, Any
     text = config.text
     text_json: dict[str, Any] = {
         "model_type": TEXT_TYPE,
-        **{name: getattr(text, name) for name in _TEXT_FIELDS},
+        **{name: getattr(text, name) for name in TEXT_FIELDS},
         "mlp_only_layers": list(text.mlp_only_layers),
         "num_experts": text.router.num_experts,
         "num_experts_per_tok": text.router.top_k,
@@ -193,7 +126,7 @@ def config_json(config: ModelConfig, *, dtype: str = "float32") -> dict[str, Any
         "attention_dropout": 0.0,
         "dtype": dtype,
         "use_cache": True,
-        **_differing(text.router, _ROUTER_EXTRAS, RouterConfig(num_experts=1, top_k=1)),
+        **_differing(text.router, ROUTER_EXTRAS, RouterConfig(num_experts=1, top_k=1)),
     }
     data: dict[str, Any] = {
         "architectures": [ARCHITECTURE],
@@ -201,10 +134,10 @@ def config_json(config: ModelConfig, *, dtype: str = "float32") -> dict[str, Any
         "dtype": dtype,
         "tie_word_embeddings": False,
         "text_config": dict(sorted(text_json.items())),
-        **{name: getattr(config, name) for name in _TOKENS},
+        **{name: getattr(config, name) for name in TOKENS},
     }
     if config.vision is not None:
-        fields = {name: getattr(config.vision, name) for name in _VISION_FIELDS}
+        fields = {name: getattr(config.vision, name) for name in VISION_FIELDS}
         data["vision_config"] = dict(sorted({"model_type": VISION_TYPE, **fields}.items()))
     return dict(sorted(data.items()))
 
@@ -227,11 +160,11 @@ def _parse_text(data: dict[str, Any], where: str) -> TextConfig:
         "top_k": _take(where, data, "num_experts_per_tok"),
         "num_groups": data.pop("router_n_groups", None) or 1,
         "norm_topk_prob": data.pop("norm_topk_prob", True),
-        **{field: data.pop(key) for key, field in _ROUTER_EXTRAS.items() if key in data},
+        **{field: data.pop(key) for key, field in ROUTER_EXTRAS.items() if key in data},
     }
-    fields = {name: data.pop(name) for name in _TEXT_FIELDS if data.get(name) is not None}
+    fields = {name: data.pop(name) for name in TEXT_FIELDS if data.get(name) is not None}
     layers = tuple(data.pop("mlp_only_layers", None) or ())
-    for name in _TEXT_FIELDS:
+    for name in TEXT_FIELDS:
         data.pop(name, None)
     _refuse_unknown(where, data)
     _check_numbers(where, {**fields, **router})
@@ -257,7 +190,7 @@ def _parse_rope(data: dict[str, Any], where: str) -> RopeConfig:
         "sep_head": scaling.pop("fope_sep_head", None),
         "init_factor": scaling.pop("fope_init_factor", None),
         "num_inv_freq": scaling.pop("num_inv_freq", None),
-        **{field: scaling.pop(key, None) for key, field in _ROPE_EXTRAS.items()},
+        **{field: scaling.pop(key, None) for key, field in ROPE_EXTRAS.items()},
     }
     _refuse_unknown(f"{where}: rope_scaling", scaling)
     given = {name: value for name, value in fields.items() if value is not None}
@@ -275,7 +208,7 @@ def _rope_json(text: TextConfig) -> dict[str, Any]:
         "fope_init_factor": rope.init_factor,
         "fope_sep_head": rope.sep_head,
         "num_inv_freq": rope.kept_frequencies(text.head_dim),
-        **_differing(rope, _ROPE_EXTRAS, RopeConfig()),
+        **_differing(rope, ROPE_EXTRAS, RopeConfig()),
     }
 
 
@@ -283,7 +216,7 @@ def _parse_vision(data: dict[str, Any], where: str) -> VisionConfig:
     _expect(where, data, "model_type", (VISION_TYPE,))
     if data.pop("deepstack_visual_indexes", None):
         raise InputError(f"{where}: deepstack_visual_indexes is set; this architecture has no deepstack")
-    fields = {name: data.pop(name) for name in _VISION_FIELDS if name in data}
+    fields = {name: data.pop(name) for name in VISION_FIELDS if name in data}
     _refuse_unknown(where, data)
     _check_numbers(where, {name: value for name, value in fields.items() if name != "hidden_act"})
     return VisionConfig(**fields)
@@ -307,7 +240,7 @@ def _expect(where: str, data: dict[str, Any], key: str, allowed: tuple[str, ...]
 
 
 def _check_fixed(where: str, data: dict[str, Any]) -> None:
-    for key, value in _FIXED.items():
+    for key, value in FIXED.items():
         if data.pop(key, value) != value:
             raise InputError(f"{where}: {key} must be {value!r}; other values are not supported")
 
