@@ -13,6 +13,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "S1ProConfig": "s1pro.checkpoint.hf_config",
+    "S1ProForConditionalGeneration": "s1pro.checkpoint.huggingface",
     "ModelConfig": "s1pro.model.config",
     "Network": "s1pro.model.network",
     "PRESETS": "s1pro.model.presets",

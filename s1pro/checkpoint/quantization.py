@@ -100,7 +100,7 @@ def quantize(weight: Tensor, scale_format: ScaleFormat, known: Tensor | None) ->
     wide = weight.to(torch.float32)
     spread = expand_scale(known, weight.shape, BLOCK)
     again = (wide / spread).clamp_(-FP8_MAX, FP8_MAX).to(torch.float8_e4m3fn)
-    same = again.to(torch.float32) * spread == wide
+    same = (again.to(torch.float32) * spread).to(weight.dtype) == weight  # compared as loading rounded it
     keeps = _all_of_block(same, scale.shape)
     scale = torch.where(keeps, known, scale)
     kept_values = expand_scale(keeps, weight.shape, BLOCK)

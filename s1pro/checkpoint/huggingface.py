@@ -1,0 +1,361 @@
+"""`S1ProForConditionalGeneration`: the network as a transformers model.
+
+Nothing is computed here. Padded batches are packed (`hf_packing`), the network runs, results are spread again; files go
+through `checkpoint.released`, so quantised folders and all layouts load, and none of transformers' own loading is used.
+`generate()` is transformers'; its cache is `S1ProCache`.
+
+Two habits differ from the released code, on purpose (docs/numerics.md): positions count from the first valid token also
+under left padding (explicit `position_ids` are taken as they are), and padded tokens take no part in the loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from s1pro.base.errors import InputError
+from s1pro.checkpoint.hf_cache import S1ProCache
+from s1pro.checkpoint.hf_config import S1ProConfig
+from s1pro.checkpoint.hf_packing import Packing
+from s1pro.checkpoint.released import load_network, save_network
+from s1pro.kernels.attention import AttentionContext, PackedContext
+from s1pro.kernels.cross_entropy import IGNORE_INDEX
+from s1pro.model.network import Network, NetworkOutput
+from s1pro.model.router import released_balance_loss
+from s1pro.model.vision import MediaInputs, Patches
+
+_HUB_ARGUMENTS = frozenset(
+    {
+        *("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "trust_remote_code"),
+        *(
+            "attn_implementation",
+            "low_cpu_mem_usage",
+            "use_safetensors",
+            "weights_only",
+            "_from_auto",
+            "adapter_kwargs",
+        ),
+        *("code_revision", "_commit_hash", "proxies", "key_mapping"),
+    }
+)
+
+
+@dataclass
+class S1ProOutput(ModelOutput):
+    """Result of `S1ProForConditionalGeneration.forward`.
+
+    Attributes:
+        loss: mean cross-entropy over the targets, if labels were given.
+        logits: float32 `[B, S, V]`, 0 at padding; fewer columns with `logits_to_keep`.
+        past_key_values: the cache, if used.
+        routing: chosen experts int64 `[L, B, S, K]` of the MoE layers, -1 at padding (with `output_routing`).
+        router_logits: `[N, E]` per MoE layer, for the N valid tokens (with `output_router_logits`).
+        aux_loss: load-balancing loss in the released form (with `output_router_logits`).
+        hidden_states: the final ones `[B, S, D]`, as a tuple of one (with `output_hidden_states`).
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: S1ProCache | None = None
+    routing: Tensor | None = None
+    router_logits: tuple[Tensor, ...] | None = None
+    aux_loss: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """See the module docstring.
+
+    Args:
+        config: the architecture.
+        network: an existing network of this architecture; a new one with random weights by default.
+    """
+
+    config_class = S1ProConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _no_split_modules = ["DecoderLayer"]  # noqa: RUF012
+
+    def __init__(self, config: S1ProConfig, *, network: Network | None = None) -> None:
+        super().__init__(config)
+        network = network if network is not None else Network(config.to_model_config())
+        self.model, self.lm_head = network.model, network.lm_head
+        object.__setattr__(self, "_network", network)  # not a submodule: names in the state dict stay as released
+        self.post_init()
+
+    @property
+    def network(self) -> Network:
+        """The packed network; it shares all parameters with this model."""
+        return self._network  # type: ignore[no-any-return]
+
+    def init_weights(self) -> None:
+        """The network draws its own weights."""
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False
+
+    def get_input_embeddings(self) -> torch.nn.Module:
+        return self.model.language_model.embed_tokens
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.lm_head
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *_: Any,
+        config: S1ProConfig | None = None,
+        dtype: torch.dtype | str | None = None,
+        device_map: str | torch.device | None = None,
+        generation_config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> S1ProForConditionalGeneration:
+        """Loads a folder in the released layout, FP8 or not.
+
+        Args:
+            pretrained_model_name_or_path: a local folder.
+            config: ignored but for its type; the folder says what is in it.
+            dtype: of the parameters; None or "auto" takes what `config.json` says.
+            device_map: one device.
+
+        Raises:
+            InputError: the folder is missing, damaged, or of another architecture.
+            TypeError: an argument that has no meaning here.
+        """
+        dtype = kwargs.pop("torch_dtype", dtype)
+        unknown = kwargs.keys() - _HUB_ARGUMENTS
+        if unknown:
+            raise TypeError(f"from_pretrained does not know {', '.join(sorted(unknown))}")
+        folder = Path(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; download the model first (hf download) and give its folder")
+        network = load_network(folder, dtype=_dtype(dtype), device=_device(device_map))
+        model = cls(S1ProConfig.from_pretrained(folder), network=network)
+        if generation_config is not None:
+            model.generation_config = generation_config
+        elif (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
+        else:
+            model.generation_config = GenerationConfig(eos_token_id=network.config.text.eos_token_id)
+        return model.eval()
+
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: str | Path,
+        *,
+        fp8: bool = False,
+        is_main_process: bool = True,
+        state_dict: dict[str, Tensor] | None = None,
+        max_shard_size: int | str = "5GB",
+        **kwargs: Any,
+    ) -> None:
+        """Writes the released layout: `config.json`, shards, index and `generation_config.json`.
+
+        Args:
+            fp8: quantise attention projections and experts in blocks of 128 x 128.
+            max_shard_size: bytes, or a string such as "5GB".
+
+        Raises:
+            InputError: a weight is not finite.
+            TypeError: an argument that has no meaning here.
+        """
+        unknown = kwargs.keys() - {"safe_serialization", "push_to_hub", "token", "save_original_format", "variant"}
+        if state_dict is not None or kwargs.get("push_to_hub") or unknown:
+            refused = "state_dict" if state_dict is not None else ", ".join(sorted(unknown)) or "push_to_hub"
+            raise TypeError(f"save_pretrained does not support {refused}")
+        if not is_main_process:
+            return
+        folder = save_network(self.network, save_directory, fp8=fp8, max_shard_bytes=_num_bytes(max_shard_size))
+        if self.generation_config is not None:
+            self.generation_config.save_pretrained(folder)
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: S1ProCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_grid_thw: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        video_grid_thw: Tensor | None = None,
+        ts_values: Tensor | None = None,
+        ts_lens: Tensor | None = None,
+        ts_sr: Tensor | None = None,
+        labels: Tensor | None = None,
+        routed_experts: Tensor | None = None,
+        output_routing: bool = False,
+        output_router_logits: bool = False,
+        output_hidden_states: bool | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> S1ProOutput | tuple[Any, ...]:
+        """Runs a padded batch.
+
+        Args:
+            input_ids: int64 `[B, S]`, or
+            inputs_embeds: `[B, S, D]`.
+            attention_mask: `[B, past + S]`, 0 is padding, on either side.
+            position_ids: `[B, S]`; by default each sequence counts its valid tokens from 0.
+            past_key_values: an `S1ProCache` of an earlier call.
+            pixel_values, image_grid_thw: patches `[P, X]` of all images and their grids `[N, 3]`.
+            pixel_values_videos, video_grid_thw: the same for videos.
+            ts_values, ts_lens, ts_sr: reserved for the time-series module, which this version does not have.
+            labels: int64 `[B, S]`, -100 is ignored; shifted by one inside.
+            routed_experts: `[L, B, S, K]`, experts to use instead of the router's choice; padding is not read.
+            output_routing, output_router_logits, output_hidden_states: see `S1ProOutput`.
+            use_cache: defaults to the configuration's value when no gradient is recorded.
+            logits_to_keep: logits of the last columns only; 0 for all.
+            kwargs: `num_items_in_batch` divides the loss instead of the number of targets here.
+
+        Raises:
+            ValueError: inputs that do not fit together or are not supported.
+        """
+        if any(value is not None for value in (ts_values, ts_lens, ts_sr)):
+            raise ValueError("ts_values, ts_lens and ts_sr need a time-series module; this version has none")
+        shape = _batch_shape(input_ids, inputs_embeds)
+        cache = self._cache(past_key_values, use_cache, shape[0])
+        packing = Packing.from_mask(attention_mask, position_ids, shape, cache.get_seq_length() if cache else 0)
+        ids_N = (
+            packing.pack(input_ids) if input_ids is not None else packing.index_N.new_full((len(packing.index_N),), -1)
+        )
+        output = self.network(
+            ids_N.to(self.device),
+            packing.position_ids_N.to(self.device),
+            _context(packing, cache),
+            inputs_embeds_TD=None if inputs_embeds is None else packing.pack(inputs_embeds),
+            media=_media(pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw),
+            routed_experts_LTK=None if routed_experts is None else _pack_routing(packing, routed_experts),
+            logits_index=None if labels is not None else packing.last_columns(logits_to_keep),
+        )
+        shown = packing if labels is not None else packing.restricted(logits_to_keep)
+        result = S1ProOutput(logits=shown.unpack(output.logits), past_key_values=cache)
+        if output_routing:
+            result["routing"] = torch.stack([packing.unpack(ids, -1) for ids in output.routing_LTK])
+        if output_hidden_states:
+            result["hidden_states"] = (packing.unpack(output.hidden_TD),)
+        self._add_losses(result, output, packing, labels, output_router_logits, kwargs.get("num_items_in_batch"))
+        return result if return_dict is None or return_dict else result.to_tuple()
+
+    def _cache(self, cache: Any, use_cache: bool | None, batch: int) -> S1ProCache | None:
+        if cache is not None and not isinstance(cache, S1ProCache):
+            raise ValueError(
+                f"past_key_values is a {type(cache).__name__}; pass None or the S1ProCache of an earlier call"
+            )
+        if use_cache is None:
+            use_cache = cache is not None or (bool(self.config.text_config.use_cache) and not torch.is_grad_enabled())
+        if not use_cache:
+            return None
+        if torch.is_grad_enabled():
+            raise ValueError("the cache keeps no gradients; call under torch.no_grad() or with use_cache=False")
+        return cache or S1ProCache(self.network.config.text, batch, self.lm_head.weight.dtype, self.device)
+
+    def _add_losses(
+        self,
+        result: S1ProOutput,
+        output: NetworkOutput,
+        packing: Packing,
+        labels: Tensor | None,
+        output_router_logits: bool,
+        num_items: Tensor | int | None,
+    ) -> None:
+        if labels is not None:
+            assert output.logits is not None
+            result["loss"] = causal_loss(output.logits, packing, labels.to(self.device), num_items)
+        if output_router_logits:
+            result["router_logits"] = tuple(router.logits_TE for router in output.routers)
+            result["aux_loss"] = released_balance_loss(output.routers)
+            if result.loss is not None:
+                result["loss"] = result.loss + self._aux_coefficient() * result.aux_loss
+
+    def _aux_coefficient(self) -> float:
+        return float(getattr(self.config.text_config, "router_aux_loss_coef", 0.001) or 0.0)
+
+
+def causal_loss(logits_NV: Tensor, packing: Packing, labels_BS: Tensor, num_items: Tensor | int | None) -> Tensor:
+    """Mean cross-entropy of each token's successor; targets that are -100 or padding do not count."""
+    labels_BS = packing.unpack(packing.pack(labels_BS), IGNORE_INDEX)
+    targets_BS = torch.nn.functional.pad(labels_BS[:, 1:], (0, 1), value=IGNORE_INDEX)
+    targets_N = packing.pack(targets_BS)
+    total = cross_entropy(logits_NV, targets_N, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / ((targets_N != IGNORE_INDEX).sum().clamp(min=1) if num_items is None else num_items)
+
+
+def _batch_shape(input_ids: Tensor | None, inputs_embeds: Tensor | None) -> tuple[int, int]:
+    given = input_ids if input_ids is not None else inputs_embeds
+    if given is None:
+        raise ValueError("give input_ids or inputs_embeds")
+    if given.dim() != (2 if given is input_ids else 3):
+        raise ValueError(f"input_ids must be [B, S] and inputs_embeds [B, S, D], got {list(given.shape)}")
+    return given.shape[0], given.shape[1]
+
+
+def _context(packing: Packing, cache: S1ProCache | None) -> AttentionContext:
+    if cache is not None:
+        return cache.extend(packing.lengths, packing.shape[1])
+    return PackedContext.from_lengths([length for length in packing.lengths if length])
+
+
+def _pack_routing(packing: Packing, routed_experts: Tensor) -> Tensor:
+    if routed_experts.dim() != 4 or tuple(routed_experts.shape[1:3]) != packing.shape:
+        raise ValueError(f"routed_experts has shape {list(routed_experts.shape)}, expected [L, B, S, K]")
+    return torch.stack([packing.pack(ids) for ids in routed_experts])
+
+
+def _media(
+    pixels: Tensor | None, grid: Tensor | None, video_pixels: Tensor | None, video_grid: Tensor | None
+) -> MediaInputs | None:
+    images, videos = _patches("image", pixels, grid), _patches("video", video_pixels, video_grid)
+    return None if images is None and videos is None else MediaInputs(images=images, videos=videos)
+
+
+def _patches(kind: str, pixels: Tensor | None, grid: Tensor | None) -> Patches | None:
+    if pixels is None:  # `generate` hands on the grids after the first step, but no pixels
+        return None
+    if grid is None:
+        raise ValueError(f"{kind}s need {kind}_grid_thw with their pixel values")
+    return Patches(pixel_values_PX=pixels, grids=tuple((t, h, w) for t, h, w in grid.tolist()))
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
+        return None if isinstance(dtype, str) else dtype
+    found = getattr(torch, dtype, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"dtype is {dtype!r}; expected a torch.dtype, its name, or 'auto'")
+    return found
+
+
+def _device(device_map: Any) -> torch.device:
+    if device_map is None:
+        return torch.device("cpu")
+    if device_map == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(device_map, dict):
+        if len(set(map(str, device_map.values()))) > 1:
+            raise ValueError("device_map spreads the model over several devices, which is not supported")
+        device_map = next(iter(device_map.values()))
+    return torch.device(device_map)
+
+
+def _num_bytes(size: int | str) -> int:
+    if isinstance(size, int):
+        return size
+    units = {"GB": 10**9, "MB": 10**6, "KB": 10**3}
+    number, unit = size[:-2].strip(), size[-2:].upper()
+    if unit not in units or not number.replace(".", "", 1).isdigit():
+        raise ValueError(f"max_shard_size is {size!r}; expected bytes or a string such as '5GB'")
+    return int(float(number) * units[unit])
