@@ -21,6 +21,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from s1pro.base.errors import InputError
+from s1pro.checkpoint.hf_arguments import HUB_ARGUMENTS, parse_device, parse_dtype, parse_num_bytes
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.hf_config import S1ProConfig
 from s1pro.checkpoint.hf_packing import Packing
@@ -30,21 +31,6 @@ from s1pro.kernels.cross_entropy import IGNORE_INDEX
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.router import released_balance_loss
 from s1pro.model.vision import MediaInputs, Patches
-
-_HUB_ARGUMENTS = frozenset(
-    {
-        *("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder", "trust_remote_code"),
-        *(
-            "attn_implementation",
-            "low_cpu_mem_usage",
-            "use_safetensors",
-            "weights_only",
-            "_from_auto",
-            "adapter_kwargs",
-        ),
-        *("code_revision", "_commit_hash", "proxies", "key_mapping"),
-    }
-)
 
 
 @dataclass
@@ -133,13 +119,13 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             TypeError: an argument that has no meaning here.
         """
         dtype = kwargs.pop("torch_dtype", dtype)
-        unknown = kwargs.keys() - _HUB_ARGUMENTS
+        unknown = kwargs.keys() - HUB_ARGUMENTS
         if unknown:
             raise TypeError(f"from_pretrained does not know {', '.join(sorted(unknown))}")
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; download the model first (hf download) and give its folder")
-        network = load_network(folder, dtype=_dtype(dtype), device=_device(device_map))
+        network = load_network(folder, dtype=parse_dtype(dtype), device=parse_device(device_map))
         model = cls(S1ProConfig.from_pretrained(folder), network=network)
         if generation_config is not None:
             model.generation_config = generation_config
@@ -175,7 +161,7 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise TypeError(f"save_pretrained does not support {refused}")
         if not is_main_process:
             return
-        folder = save_network(self.network, save_directory, fp8=fp8, max_shard_bytes=_num_bytes(max_shard_size))
+        folder = save_network(self.network, save_directory, fp8=fp8, max_shard_bytes=parse_num_bytes(max_shard_size))
         if self.generation_config is not None:
             self.generation_config.save_pretrained(folder)
 
@@ -277,9 +263,10 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             result["loss"] = causal_loss(output.logits, packing, labels.to(self.device), num_items)
         if output_router_logits:
             result["router_logits"] = tuple(router.logits_TE for router in output.routers)
-            result["aux_loss"] = released_balance_loss(output.routers)
+            aux_loss = released_balance_loss(output.routers)
+            result["aux_loss"] = aux_loss
             if result.loss is not None:
-                result["loss"] = result.loss + self._aux_coefficient() * result.aux_loss
+                result["loss"] = result.loss + self._aux_coefficient() * aux_loss
 
     def _aux_coefficient(self) -> float:
         return float(getattr(self.config.text_config, "router_aux_loss_coef", 0.001) or 0.0)
@@ -328,34 +315,3 @@ def _patches(kind: str, pixels: Tensor | None, grid: Tensor | None) -> Patches |
     if grid is None:
         raise ValueError(f"{kind}s need {kind}_grid_thw with their pixel values")
     return Patches(pixel_values_PX=pixels, grids=tuple((t, h, w) for t, h, w in grid.tolist()))
-
-
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
-        return None if isinstance(dtype, str) else dtype
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"dtype is {dtype!r}; expected a torch.dtype, its name, or 'auto'")
-    return found
-
-
-def _device(device_map: Any) -> torch.device:
-    if device_map is None:
-        return torch.device("cpu")
-    if device_map == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if isinstance(device_map, dict):
-        if len(set(map(str, device_map.values()))) > 1:
-            raise ValueError("device_map spreads the model over several devices, which is not supported")
-        device_map = next(iter(device_map.values()))
-    return torch.device(device_map)
-
-
-def _num_bytes(size: int | str) -> int:
-    if isinstance(size, int):
-        return size
-    units = {"GB": 10**9, "MB": 10**6, "KB": 10**3}
-    number, unit = size[:-2].strip(), size[-2:].upper()
-    if unit not in units or not number.replace(".", "", 1).isdigit():
-        raise ValueError(f"max_shard_size is {size!r}; expected bytes or a string such as '5GB'")
-    return int(float(number) * units[unit])
