@@ -34,6 +34,7 @@ from s1pro.checkpoint.config_keys import (
     VISION_FIELDS,
     VISION_TYPE,
 )
+from s1pro.checkpoint.config_values import check_values
 from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
 
 CONFIG = "config.json"
@@ -60,7 +61,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {path.stat().st_size} bytes is no configuration file")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(data).__name__}")
@@ -87,9 +88,10 @@ def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig
     """The architecture in a decoded `config.json`; `where` begins every error message."""
     data = dict(data)
     _expect(where, data, "model_type", (MODEL_TYPE,))
-    for name in data.pop("architectures", None) or ():
+    architectures = data.pop("architectures", None) or []
+    for name in architectures if isinstance(architectures, list | tuple) else [architectures]:
         if name not in ARCHITECTURES:
-            raise InputError(f"{where}: architectures has {name!r}, expected one of {', '.join(ARCHITECTURES)}")
+            raise InputError(f"{where}: architectures has {name!r:.60}, expected one of {', '.join(ARCHITECTURES)}")
     text_json, vision_json = data.pop("text_config", None), data.pop("vision_config", None)
     if not isinstance(text_json, Mapping):
         raise InputError(f"{where}: text_config is missing")
@@ -99,6 +101,7 @@ def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig
     _check_fixed(where, data)
     tokens = {name: data.pop(name) for name in TOKENS if name in data}
     _refuse_unknown(where, data)
+    check_values(where, ModelConfig, tokens)
     try:
         vision = None if vision_json is None else _parse_vision(dict(vision_json), f"{where}: vision_config")
         return ModelConfig(text=_parse_text(dict(text_json), f"{where}: text_config"), vision=vision, **tokens)
@@ -158,7 +161,7 @@ def _parse_text(data: dict[str, Any], where: str) -> TextConfig:
     router = {
         "num_experts": _take(where, data, "num_experts"),
         "top_k": _take(where, data, "num_experts_per_tok"),
-        "num_groups": data.pop("router_n_groups", None) or 1,
+        "num_groups": _first_given(1, data.pop("router_n_groups", None)),
         "norm_topk_prob": data.pop("norm_topk_prob", True),
         **{field: data.pop(key) for key, field in ROUTER_EXTRAS.items() if key in data},
     }
@@ -167,7 +170,8 @@ def _parse_text(data: dict[str, Any], where: str) -> TextConfig:
     for name in TEXT_FIELDS:
         data.pop(name, None)
     _refuse_unknown(where, data)
-    _check_numbers(where, {**fields, **router})
+    check_values(where, TextConfig, {**fields, "mlp_only_layers": layers})
+    check_values(where, RouterConfig, router)
     text = TextConfig(router=RouterConfig(**router), rope=rope, mlp_only_layers=layers, **fields)
     if not rope.fope:
         return text
@@ -178,8 +182,7 @@ def _parse_rope(data: dict[str, Any], where: str) -> RopeConfig:
     """`rope_scaling` (released), or `rope_parameters` (transformers 5), or neither: plain rotary positions."""
     scaling = dict(data.pop("rope_scaling", None) or {})
     parameters = dict(data.pop("rope_parameters", None) or {})
-    theta = data.pop("rope_theta", None) or parameters.pop("rope_theta", None) or 10000.0
-    parameters.pop("rope_theta", None)
+    theta = _first_given(10000.0, data.pop("rope_theta", None), parameters.pop("rope_theta", None))
     scaling = {**parameters, **scaling}
     kind = scaling.pop("rope_type", scaling.pop("type", "default"))
     scaling.pop("type", None)
@@ -195,8 +198,9 @@ def _parse_rope(data: dict[str, Any], where: str) -> RopeConfig:
     _refuse_unknown(f"{where}: rope_scaling", scaling)
     given = {name: value for name, value in fields.items() if value is not None}
     maximum = _take(where, data, "max_position_embeddings")
-    _check_numbers(where, {"rope_theta": theta, "max_position_embeddings": maximum})
-    return RopeConfig(theta=theta, max_position_embeddings=maximum, fope=fope, **given)
+    given = {"theta": theta, "max_position_embeddings": maximum, **given}
+    check_values(where, RopeConfig, given)
+    return RopeConfig(fope=fope, **given)
 
 
 def _rope_json(text: TextConfig) -> dict[str, Any]:
@@ -218,7 +222,7 @@ def _parse_vision(data: dict[str, Any], where: str) -> VisionConfig:
         raise InputError(f"{where}: deepstack_visual_indexes is set; this architecture has no deepstack")
     fields = {name: data.pop(name) for name in VISION_FIELDS if name in data}
     _refuse_unknown(where, data)
-    _check_numbers(where, {name: value for name, value in fields.items() if name != "hidden_act"})
+    check_values(where, VisionConfig, fields)
     return VisionConfig(**fields)
 
 
@@ -233,6 +237,10 @@ def _take(where: str, data: dict[str, Any], key: str) -> Any:
     return data.pop(key)
 
 
+def _first_given(default: Any, *values: Any) -> Any:
+    return next((value for value in values if value is not None), default)
+
+
 def _expect(where: str, data: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
     value = data.pop(key, None)
     if value not in allowed:
@@ -243,13 +251,6 @@ def _check_fixed(where: str, data: dict[str, Any]) -> None:
     for key, value in FIXED.items():
         if data.pop(key, value) != value:
             raise InputError(f"{where}: {key} must be {value!r}; other values are not supported")
-
-
-def _check_numbers(where: str, fields: Mapping[str, Any]) -> None:
-    """JSON gives strings and lists as readily as numbers; catch them here, with the key's name."""
-    for key, value in fields.items():
-        if not isinstance(value, int | float | None) and key not in ("gate_dtype", "weight_dtype", "eos_token_id"):
-            raise InputError(f"{where}: {key} must be a number or true/false, got {value!r}")
 
 
 def _refuse_unknown(where: str, data: Mapping[str, Any]) -> None:

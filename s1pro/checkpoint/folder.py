@@ -1,7 +1,8 @@
 """Writing folders so that a reader never sees half of one.
 
 A folder is written under a temporary name beside its place, flushed to disk, and renamed when it is complete. A crash
-leaves the old folder, or none, and at worst a hidden temporary folder that the next writer removes.
+leaves the old folder or the new one, and at worst a hidden folder beside it that the next writer removes. Between the
+two renames the old folder lies under its hidden name; `readable_folder` finds it there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def replaced_folder(target: Path, *, keep_other_files: bool = False) -> Iterator
         target: the folder to create or to replace.
         keep_other_files: files of the old folder that the block did not write move over (a tokenizer, say).
     """
+    target = target.resolve()  # of a link to a folder, the folder is replaced and the link stays
     target.parent.mkdir(parents=True, exist_ok=True)
     new = target.with_name(f".{target.name}.new")
     old = target.with_name(f".{target.name}.old")
@@ -39,6 +41,16 @@ def replaced_folder(target: Path, *, keep_other_files: bool = False) -> Iterator
         target.rename(old)
     new.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def readable_folder(target: Path) -> Path:
+    """`target`, or where a crash between the two renames of `replaced_folder` left its old contents.
+
+    Reading does not move anything: only the next writer does.
+    """
+    place = target.resolve()
+    old = place.with_name(f".{place.name}.old")
+    return old if place.name and old.is_dir() and not place.exists() else target
 
 
 def _recover(target: Path, old: Path) -> None:

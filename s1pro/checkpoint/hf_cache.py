@@ -55,6 +55,7 @@ class S1ProCache(Cache):
             block_table_BM=torch.tensor(busy, device=self._device)[:, None],
             context_lens=tuple(self.lengths[row] for row in busy),
             slot_mapping_T=torch.cat(slots).to(self._device),
+            first_slots=tuple(row * size for row in busy),
         )
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

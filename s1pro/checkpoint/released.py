@@ -33,7 +33,7 @@ from s1pro.checkpoint.config_file import (
     read_config_json,
     with_foreign_keys,
 )
-from s1pro.checkpoint.folder import replaced_folder
+from s1pro.checkpoint.folder import readable_folder, replaced_folder
 from s1pro.checkpoint.names import Layout, Piece, canonical_name, detect_layout, modules_not_converted, pieces
 from s1pro.checkpoint.quantization import BLOCK, FP8_DTYPE, SCALE_SUFFIX, Fp8Weights
 from s1pro.checkpoint.shards import Entry, Planned, StoredTensors, write_shards
@@ -67,7 +67,7 @@ def load_network(
     Raises:
         InputError: names the file and the first tensor or key that is missing, extra, of the wrong shape or not finite.
     """
-    folder = Path(folder)
+    folder = readable_folder(Path(folder))
     data = read_config_json(folder)
     where = str(folder / CONFIG)
     config = parse_config(data, where=where)
@@ -167,7 +167,8 @@ def _by_canonical_name(stored: StoredTensors) -> dict[str, str]:
     for at in stored.entries:
         name = canonical_name(at)
         if name in by_name:
-            raise InputError(f"{stored.folder}: {by_name[name]} and {at} are the same tensor; remove one")
+            file = stored.folder / stored.entries[at].file
+            raise InputError(f"{file}: {by_name[name]} and {at} are the same tensor; remove one")
         by_name[name] = at
     return by_name
 
@@ -206,11 +207,15 @@ def _fill(network: Network, stored: StoredTensors, plan: list[_Source], fp8: Fp8
         where = str(stored.folder / stored.entries[source.name].file)
         tensor = stored.read(source.name)
         if source.scale is not None:
-            scale = quantization.checked_scale(where, source.scale, stored.read(source.scale))
+            scale_file = str(stored.folder / stored.entries[source.scale].file)
+            scale = quantization.checked_scale(scale_file, source.scale, stored.read(source.scale))
             fp8.scales[source.piece.released] = scale
             tensor = quantization.dequantize(where, source.name, tensor, scale)
         _check_finite(where, source.name, tensor)
-        source.piece.view(state[source.piece.own]).copy_(tensor)
+        target = source.piece.view(state[source.piece.own])
+        target.copy_(tensor)
+        if torch.finfo(tensor.dtype).max > torch.finfo(target.dtype).max:
+            _check_finite(f"{where} as {target.dtype}", source.name, target)
 
 
 def _check_finite(where: str, name: str, tensor: Tensor) -> None:

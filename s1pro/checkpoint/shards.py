@@ -105,7 +105,7 @@ def _weight_map(folder: Path) -> dict[str, str] | None:
     try:
         weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
         pairs = {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: not an index with a weight_map ({error})") from error
     for file in set(pairs.values()):
         if Path(file).name != file or not file.endswith(".safetensors"):

@@ -86,6 +86,8 @@ def _flatten(tensors: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, A
     flat: dict[str, Tensor] = {}
     plain: dict[str, Any] = {}
     for path, leaf in _leaves(tensors, ""):
+        if path in flat or path in plain:
+            raise InputError(f"training state: two entries have the path {path!r}; rename one")
         if isinstance(leaf, Tensor):
             flat[path] = leaf.detach()
         else:
@@ -107,9 +109,14 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def _without_aliases(flat: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """safetensors stores plain contiguous tensors that do not share memory."""
-    return {
-        name: tensor.contiguous().clone() if tensor.dim() == 0 else tensor.contiguous() for name, tensor in flat.items()
-    }
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in flat.items():
+        whole = tensor.contiguous()
+        storage = whole.untyped_storage().data_ptr()
+        plain[name] = whole.clone() if storage in seen else whole
+        seen.add(storage)
+    return plain
 
 
 def _read_counters(path: Path) -> dict[str, Any]:
@@ -117,7 +124,7 @@ def _read_counters(path: Path) -> dict[str, Any]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(stored, dict) or not {"counters", "plain"} <= set(stored):
             raise InputError(f"{path}: fields counters and plain are missing; delete this step folder")
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: damaged or missing ({error}); delete this step folder") from error
     return stored
 

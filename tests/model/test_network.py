@@ -23,7 +23,8 @@ def test_initial_weights_depend_on_the_seed_alone():
     b, c = Network(tiny(), seed=7), Network(tiny(), seed=8)
     assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
     assert not torch.equal(a.lm_head.weight, c.lm_head.weight)
-    assert float(a.model.language_model.layers[0].mlp.gate.weight.detach().std()) > 0.01  # a zero gate would never learn
+    gate = a.model.language_model.layers[0].mlp.gate.weight.detach()
+    assert float(gate.std()) > 0.01  # a zero gate would never learn
 
 
 def test_a_packed_sequence_does_not_see_its_neighbours():
@@ -38,7 +39,8 @@ def test_a_packed_sequence_does_not_see_its_neighbours():
 def test_fope_is_not_translation_invariant():
     network = Network(tiny())
     with torch.no_grad():
-        for coef in (network.model.language_model.rotary_emb.sin_coef, network.model.language_model.rotary_emb.cos_coef):
+        rotary = network.model.language_model.rotary_emb
+        for coef in (rotary.sin_coef, rotary.cos_coef):
             coef += 0.3 * torch.randn(coef.shape, generator=torch.Generator().manual_seed(0))
     ids, positions, context = packed(12)
     shift = (network(ids, positions + 37, context).logits - network(ids, positions, context).logits).abs().max()
@@ -86,7 +88,13 @@ def test_straight_through_changes_gradients_but_not_values():
 
 def tiny_with_vision() -> ModelConfig:
     vision = VisionConfig(
-        depth=1, hidden_size=32, num_heads=2, intermediate_size=48, patch_size=4, num_position_embeddings=16, out_hidden_size=64
+        depth=1,
+        hidden_size=32,
+        num_heads=2,
+        intermediate_size=48,
+        patch_size=4,
+        num_position_embeddings=16,
+        out_hidden_size=64,
     )
     return ModelConfig(text=tiny().text, vision=vision, image_token_id=500, video_token_id=501)
 

@@ -59,7 +59,9 @@ def test_bfloat16_gate_of_the_released_code(units):
     keep = ~tensors[f"{key}.tie_rows"] & same_logits
     assert int(keep.sum()) >= 8
     assert torch.equal(out.topk_ids_TK[keep], tensors[f"{key}.experts"].long()[keep])
-    torch.testing.assert_close(out.topk_weights_TK[keep].float(), tensors[f"{key}.weights"][keep].float(), atol=0.004, rtol=0)
+    torch.testing.assert_close(
+        out.topk_weights_TK[keep].float(), tensors[f"{key}.weights"][keep].float(), atol=0.004, rtol=0
+    )
 
 
 def test_every_group_gets_the_same_number_of_experts():
