@@ -2,8 +2,8 @@
 
     python bench/expert_scaling.py [--rounds 7] [--threads 2] [--json FILE]
 
-The arithmetic per token is constant, so an engine whose cost grows with the number of experts wastes time on experts that
-nobody chose. Aim: flat within 20 %. All sizes are timed in turn in one process.
+The arithmetic per token is constant, so an engine whose cost grows with the number of experts wastes time on experts
+that nobody chose. Aim: flat within 20 %. All sizes are timed in turn in one process.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Generated tokens/s against transformers `generate()`: same sizes as `bench/training.py`, greedy, prompt 64, 128 new tokens.
+"""Generated tokens/s against transformers `generate()`: sizes of `bench/training.py`, greedy, prompt 64, 128 new.
 
     python bench/generation.py [--batch 1 16] [--rounds 5] [--threads 2] [--json FILE]
 
-Both sides run in this process, in turn. The peer is measured with each of its expert implementations; the ratio that counts
-is against the best of them. Also printed: the share of the machine's measured memory bandwidth that decoding
+Both sides run in this process, in turn. The peer is measured with each of its expert implementations; the ratio that
+counts is against the best of them. Also printed: the share of the machine's measured memory bandwidth that decoding
 reaches, counting every weight that a step must read once.
 """
 

@@ -3,8 +3,8 @@
     python bench/training.py [--rounds 5] [--threads 2] [--json FILE]
 
 One round is one optimiser step (forward, backward, clipping, fused AdamW) on 8 sequences of 512 tokens. Both sides
-run in this process, in turn, with the same threads, allocator settings, optimiser and data. The peer is measured with each
-of its expert implementations that finishes; the ratio that counts is against the best of them.
+run in this process, in turn, with the same threads, allocator settings, optimiser and data. The peer is measured with
+each of its expert implementations that finishes; the ratio that counts is against the best of them.
 """
 
 from __future__ import annotations

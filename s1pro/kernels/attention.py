@@ -1,10 +1,24 @@
-"""Attention over an `AttentionContext`."""
+"""Causal attention over an `AttentionContext`: where keys and values live, and which tokens see which.
+
+* `PackedContext`: sequences lie one after another in `[T, H, C]`; a token sees its own sequence up to itself
+  (training).
+* `PagedContext`: new tokens are written to a `PagedKVCache` and see all cached tokens of their sequence up to
+  themselves (generation, from the first prompt to single steps).
+
+H query heads share J key/value heads, H / J each. Keys and values are read where they are: sequences of equal length
+are one batched call; in a decoding step the queries of one key/value head are treated as H / J rows of one sequence
+(all see everything, no mask), and the cache of a batch whose sequences lie at equal distances is one strided view.
+Only sequences scattered over the cache are gathered.
+
+Which of these applies is found once per forward pass, not per layer.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -12,23 +26,87 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from s1pro.kernels.paged_cache import PagedKVCache
 
+GATHER_SLOTS = 32_768
+"""Decoding steps whose padded batch needs more slots are computed sequence by sequence."""
+
 
 @dataclass(frozen=True)
 class PackedContext:
+    """Bounds of packed sequences: sequence b is rows `cu_seqlens[b]` to `cu_seqlens[b + 1]`."""
+
     cu_seqlens: tuple[int, ...]
 
     @classmethod
     def from_lengths(cls, lengths: Sequence[int]) -> PackedContext:
         return cls((0, *accumulate(lengths)))
 
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        return tuple(stop - start for start, stop in pairwise(self.cu_seqlens))
+
 
 @dataclass(frozen=True)
 class PagedContext:
+    """New tokens of B sequences and where their keys and values go.
+
+    Attributes:
+        cache: of all layers.
+        cu_seqlens_q: bounds of the new tokens per sequence.
+        block_table_BM: blocks of each sequence, in order; rows may be padded with any block.
+        context_lens: tokens per sequence including the new ones.
+        slot_mapping_T: slot of each new token.
+        first_slots: if each sequence occupies consecutive slots, its first one; spares a copy of the cache.
+    """
+
     cache: PagedKVCache
     cu_seqlens_q: tuple[int, ...]
     block_table_BM: Tensor
     context_lens: tuple[int, ...]
     slot_mapping_T: Tensor
+    first_slots: tuple[int, ...] | None = None
+
+    @cached_property
+    def fresh(self) -> PackedContext | None:
+        """The packed view of a step in which no sequence has older tokens (a prompt's first pass)."""
+        packed = PackedContext(self.cu_seqlens_q)
+        return packed if packed.lengths == self.context_lens else None
+
+    @cached_property
+    def is_decoding(self) -> bool:
+        """One new token per sequence, and few enough slots to treat them as one padded batch."""
+        batch = len(self.context_lens)
+        strided = self.stride is not None
+        return self.cu_seqlens_q[-1] == batch and (strided or batch * max(self.context_lens) <= GATHER_SLOTS)
+
+    @cached_property
+    def stride(self) -> int | None:
+        """Distance in slots between the sequences, if all distances are equal and the view stays in the cache."""
+        first = self.first_slots
+        if first is None:
+            return None
+        steps = {b - a for a, b in pairwise(first)} or {0}
+        if len(steps) > 1 or min(steps) < 0 or first[-1] + max(self.context_lens) > self.cache.num_slots:
+            return None
+        return steps.pop()
+
+    @cached_property
+    def bias_B11S(self) -> Tensor | None:
+        """0 where a sequence has a token, minus infinity behind its end; None if all are equally long."""
+        if len(set(self.context_lens)) == 1:
+            return None
+        cache = self.cache.key[0]
+        lengths_B = torch.tensor(self.context_lens, device=cache.device)
+        beyond_BS = torch.arange(max(self.context_lens), device=cache.device) >= lengths_B[:, None]
+        bias_BS = torch.zeros(beyond_BS.shape, dtype=cache.dtype, device=cache.device)
+        return bias_BS.masked_fill_(beyond_BS, -torch.inf)[:, None, None]
+
+    @cached_property
+    def slots_BS(self) -> Tensor:
+        """Slot of every cached token, padded at the end with slots that exist."""
+        size, longest = self.cache.block_size, max(self.context_lens)
+        blocks_BM = self.block_table_BM[:, : -(-longest // size)]
+        offsets = torch.arange(size, device=blocks_BM.device)
+        return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
 
 
 AttentionContext = PackedContext | PagedContext
@@ -37,31 +115,88 @@ AttentionContext = PackedContext | PagedContext
 def attention(
     q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: AttentionContext, *, layer: int, scale: float
 ) -> Tensor:
+    """`softmax(scale q k^T) v` for every new token, `[T, H, C]`.
+
+    Args:
+        layer: index of the layer in the cache.
+        scale: usually `C ** -0.5`.
+    """
     if isinstance(context, PackedContext):
-        bounds = context.cu_seqlens
-        lengths = [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
-        if len(set(lengths)) == 1:
-            parts = [x.view(len(lengths), lengths[0], *x.shape[1:]).transpose(1, 2) for x in (q_THC, k_TJC, v_TJC)]
-            out = scaled_dot_product_attention(*parts, is_causal=True, scale=scale, enable_gqa=True)
-            return out.transpose(1, 2).reshape(q_THC.shape)
-        outs = [
-            scaled_dot_product_attention(
-                *(x.transpose(0, 1)[None] for x in qkv), is_causal=True, scale=scale, enable_gqa=True
-            )
-            for qkv in zip(q_THC.split(lengths), k_TJC.split(lengths), v_TJC.split(lengths), strict=True)
-        ]
-        return torch.cat([out[0].transpose(0, 1) for out in outs])
+        return _packed(q_THC, k_TJC, v_TJC, context, scale)
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
+    if context.fresh is not None:
+        return _packed(q_THC, k_TJC, v_TJC, context.fresh, scale)
+    if context.is_decoding:
+        return _decode(q_THC, context, layer, scale)
+    return _extend(q_THC, context, layer, scale)
+
+
+def attention_reference(q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: PackedContext, *, scale: float) -> Tensor:
+    """The definition, sequence by sequence and head by head, in plain operations."""
+    heads, groups = q_THC.shape[1], k_TJC.shape[1]
+    out = torch.zeros_like(q_THC)
+    for start, stop in pairwise(context.cu_seqlens):
+        hidden = torch.ones(stop - start, stop - start, dtype=torch.bool, device=q_THC.device).triu(1)
+        for h in range(heads):
+            j = h * groups // heads
+            scores = scale * q_THC[start:stop, h] @ k_TJC[start:stop, j].T
+            out[start:stop, h] = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v_TJC[start:stop, j]
+    return out
+
+
+def _packed(q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: PackedContext, scale: float) -> Tensor:
+    lengths = context.lengths
+    if len(set(lengths)) == 1:
+        q, k, v = (x.view(len(lengths), lengths[0], *x.shape[1:]).transpose(1, 2) for x in (q_THC, k_TJC, v_TJC))
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        return out.transpose(1, 2).reshape(q_THC.shape)
     outs = []
-    for b, length in enumerate(context.context_lens):
-        start, stop = context.cu_seqlens_q[b], context.cu_seqlens_q[b + 1]
-        blocks = context.block_table_BM[b, : -(-length // context.cache.block_size)]
-        k = context.cache.key[layer][blocks].flatten(0, 1)[:length].transpose(0, 1)[None]
-        v = context.cache.value[layer][blocks].flatten(0, 1)[:length].transpose(0, 1)[None]
-        q = q_THC[start:stop].transpose(0, 1)[None]
-        new = stop - start
-        mask = torch.ones(new, length, dtype=torch.bool, device=q.device).tril(length - new)
-        outs.append(
-            scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=True)[0].transpose(0, 1)
-        )
+    for q_SHC, k_SJC, v_SJC in zip(*(x.split(lengths) for x in (q_THC, k_TJC, v_TJC)), strict=True):
+        q, k, v = (x.transpose(0, 1)[None] for x in (q_SHC, k_SJC, v_SJC))
+        out = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+        outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
+
+
+def _decode(q_BHC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
+    cache = context.cache
+    k_BJSC, v_BJSC = (_cached(slots[layer], context) for slots in (cache.key_slots, cache.value_slots))
+    q_BJGC = q_BHC.unflatten(1, (k_BJSC.shape[1], -1))
+    out = scaled_dot_product_attention(q_BJGC, k_BJSC, v_BJSC, attn_mask=context.bias_B11S, scale=scale)
+    return out.reshape(q_BHC.shape)
+
+
+def _cached(slots_NJC: Tensor, context: PagedContext) -> Tensor:
+    """Cached keys or values of a decoding batch, `[B, J, S, C]`."""
+    batch, longest = len(context.context_lens), max(context.context_lens)
+    _, heads, channels = slots_NJC.shape
+    if context.stride is None or context.first_slots is None:
+        return slots_NJC[context.slots_BS].transpose(1, 2)
+    row = heads * channels
+    offset = slots_NJC.storage_offset() + context.first_slots[0] * row
+    strides = (context.stride * row, channels, row, 1)
+    return slots_NJC.as_strided((batch, heads, longest, channels), strides, offset)
+
+
+def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
+    """Several new tokens after older ones, sequence by sequence."""
+    cache, outs = context.cache, []
+    for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
+        length, new = context.context_lens[b], stop - start
+        k, v = (_of_sequence(slots[layer], context, b) for slots in (cache.key_slots, cache.value_slots))
+        visible = torch.ones(new, length, dtype=torch.bool, device=q_THC.device).tril(length - new)
+        q = q_THC[start:stop].transpose(0, 1)[None]
+        out = scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale, enable_gqa=True)
+        outs.append(out[0].transpose(0, 1))
+    return torch.cat(outs)
+
+
+def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
+    """Cached keys or values of one sequence, `[1, J, S, C]`."""
+    length, size = context.context_lens[b], context.cache.block_size
+    if context.first_slots is not None:
+        first = context.first_slots[b]
+        return slots_NJC[first : first + length].transpose(0, 1)[None]
+    blocks = context.block_table_BM[b, : -(-length // size)]
+    cached = slots_NJC.unflatten(0, (-1, size))[blocks].flatten(0, 1)[:length]
+    return cached.transpose(0, 1)[None]

@@ -1,13 +1,13 @@
 """Which row belongs to which expert: (token, expert) pairs sorted by expert.
 
-A *row* is one token at one of its experts, R = T * K. Sorted stably, the rows of an expert form a run and keep the order
-of their tokens, so that results do not depend on anything but the ids. Two views of the same fact serve the two
+A *row* is one token at one of its experts, R = T * K. Sorted stably, the rows of an expert form a run and keep the
+order of their tokens, so that results do not depend on anything but the ids. Two views of the same fact serve the two
 engines: `runs` are Python numbers for a loop on the CPU, `ends_E` is a tensor that never leaves the device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -66,7 +66,7 @@ class ExpertRows:
         """The runs of the experts that have rows."""
         if self.sorted_ids_R is None:
             assert self.counts_E is not None
-            counts = enumerate(self.counts_E.tolist())
+            counts: Iterable[tuple[int, int]] = enumerate(self.counts_E.tolist())
         elif self.num_rows <= FEW_ROWS:
             counts = ((expert, len(list(rows))) for expert, rows in groupby(self.sorted_ids_R.tolist()))
         else:
@@ -74,6 +74,8 @@ class ExpertRows:
             counts = zip(experts.tolist(), sizes.tolist(), strict=True)
         runs, stop = [], 0
         for expert, size in counts:
+            if size < 0:
+                raise ValueError(f"counts of rows must not be negative; expert {expert} has {size}")
             start, stop = stop, stop + size
             if size:
                 runs.append((expert, start, stop))

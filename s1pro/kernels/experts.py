@@ -1,7 +1,7 @@
 """The experts of one layer: `y_t = sum_k weight_tk * down_e(silu(gate_e(x_t)) * up_e(x_t))` with e = ids_tk.
 
-Tokens are not moved expert by expert in Python-level masks. The T * K (token, expert) pairs, *rows*, are sorted by expert,
-so that each expert owns a run of consecutive rows, and
+Tokens are not moved expert by expert in Python-level masks. The T * K (token, expert) pairs, *rows*, are sorted by
+expert, so that each expert owns a run of consecutive rows, and
 
 1. rows gather their token:                      x_RD
 2. gate and up in one product per expert:        a_R2F = x_RD @ gate_up_e^T
@@ -9,19 +9,20 @@ so that each expert owns a run of consecutive rows, and
 4. down:                                         y_RD = h_RF @ down_e^T
 5. rows are added to their token:                y_TD
 
-Scaling h instead of y is cheaper (F < D) and gives the weight its gradient for little: with g = dy @ down_e, the gradient of
-h before scaling, `dw_R = sum_F g * h`, so y_RD is not kept. Kept for the backward pass is a_R2F alone.
+Scaling h instead of y is cheaper (F < D) and gives the weight its gradient for little: with g = dy @ down_e, the
+gradient of h before scaling, `dw_R = sum_F g * h`, so y_RD is not kept. Kept for the backward pass is a_R2F alone.
 
-There are two engines with the same steps. On a CPU a loop over the experts in use, in batches of rows that stay in the
-cache: no `[R, D]` tensor exists, every product writes into memory that is used again, and the cost of a decoding
-step depends on K, not on E. On a GPU five grouped products with offsets that stay on the device, and no wait for it.
-On the meta device, and for fake tensors, only shapes are computed.
+There are three engines with the same steps. On a CPU a loop over the experts in use, in batches of rows that stay in
+the cache: no `[R, D]` tensor exists, and every product writes into memory that is used again. For decoding steps on a
+CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped products with offsets that stay on the
+device, and no wait for it. On the meta device, and for fake tensors, only shapes are computed.
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-from s1pro.kernels import experts_grouped, experts_loop
+from s1pro.kernels import experts_few, experts_grouped, experts_loop
 from s1pro.kernels.expert_rows import ExpertRows
 
 
@@ -49,13 +50,17 @@ def experts_forward(
         ValueError: shapes or dtypes that do not fit together.
     """
     _check(x_TD, gate_up_EFD, down_EDF)
-    if topk_ids_TK.shape != topk_weights_TK.shape or topk_ids_TK.shape[0] != x_TD.shape[0]:
+    fits = topk_ids_TK.dim() == 2 and topk_ids_TK.shape[0] == x_TD.shape[0]
+    if not fits or topk_ids_TK.shape != topk_weights_TK.shape:
         raise ValueError(
             f"ids {tuple(topk_ids_TK.shape)} and weights {tuple(topk_weights_TK.shape)} must both be [T, K] "
             f"for T = {x_TD.shape[0]}"
         )
     if _shape_only(x_TD):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
+    tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
+    if not _needs_grad(tensors) and experts_few.is_supported(x_TD, topk_ids_TK):
+        return experts_few.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
     return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows)
@@ -90,7 +95,7 @@ def experts_reference(
 
 
 def _check(x: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> None:
-    num_experts, double, hidden = gate_up_EFD.shape
+    num_experts, double, hidden = gate_up_EFD.shape if gate_up_EFD.dim() == 3 else (0, 0, 0)
     if down_EDF.shape != (num_experts, hidden, double // 2) or double % 2 or x.dim() != 2 or x.shape[1] != hidden:
         raise ValueError(
             f"x {tuple(x.shape)}, gate_up {tuple(gate_up_EFD.shape)} and down {tuple(down_EDF.shape)} do not fit: "
@@ -109,9 +114,13 @@ def _shape_only(x: Tensor) -> bool:
 
 def _run(x: Tensor, weights_R: Tensor | None, gate_up_EFD: Tensor, down_EDF: Tensor, rows: ExpertRows) -> Tensor:
     inputs = (x, weights_R, gate_up_EFD, down_EDF)
-    if torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in inputs):
+    if _needs_grad(inputs):
         return _Experts.apply(*inputs, rows)
     return _engine(x, down_EDF).forward(*inputs, rows, keep=False)[0]
+
+
+def _needs_grad(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _engine(x: Tensor, down_EDF: Tensor) -> Any:

@@ -1,25 +1,20 @@
 """The experts on a CPU: a loop over the experts in use. The steps are those of `kernels.experts`.
 
 Rows are taken in batches of whole runs, about `BATCH_ROWS` rows: gathers, activations and sums work on a batch at once
-(few calls), products on a run, and the buffers of a batch stay in the cache. For a decoding step with a few rows per
-expert everything is one batch.
-
-Few rows (decoding). A product is then bound by reading the weight, and the libraries differ in how well they do it: with
-weights out of the cache, `weight @ x^T` with 2 columns took 17 us where `x @ weight^T` took 38 us and a matrix-vector
-product 35 us (256 x 256, float32, one AMD Genoa core). So up to `FEW_ROWS` rows are multiplied transposed, and a
-single row takes its neighbour along.
+(few calls), products on a run, and the buffers of a batch stay in the cache. Decoding steps, with a few rows per
+expert and no gradient, go to `kernels.experts_few`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
 
-from s1pro.kernels.expert_rows import ExpertRows
+from s1pro.kernels.expert_rows import ExpertRows, Run
 
 BATCH_ROWS = 512
-FEW_ROWS = 16
 
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 
@@ -36,14 +31,12 @@ def forward(
         size = stop - first
         x_ND = _take(x, rows, first, stop, scratch("x", size, hidden))
         act_NG = scratch("act", size, 2 * width) if act_RG is None else act_RG[first:stop]
-        for expert, a, b in runs:
-            _rows_times_weight(x_ND, a, b, gate_up_EFD[expert], act_NG)
+        _products(x_ND, gate_up_EFD.transpose(1, 2), runs, act_NG)
         h_NF = torch.ops.aten.silu.out(act_NG[:, :width], out=scratch("h", size, width)).mul_(act_NG[:, width:])
         if weights_R is not None:
             h_NF.mul_(weights_R[first:stop, None])
         y_ND = target.buffer(first, stop, scratch)
-        for expert, a, b in runs:
-            _rows_times_weight(h_NF, a, b, down_EDF[expert], y_ND)
+        _products(h_NF, down_EDF.transpose(1, 2), runs, y_ND)
         target.add(first, stop, y_ND)
     return target.result(), act_RG
 
@@ -70,31 +63,39 @@ def backward(
         gate_NF, up_NF = act_RG[first:stop, :width], act_RG[first:stop, width:]
         dy_ND = _take(grad_y, rows, first, stop, scratch("x", size, hidden))
         dh_NF = scratch("dh", size, width)
-        for expert, a, b in runs:
-            torch.mm(dy_ND[a:b], down_EDF[expert], out=dh_NF[a:b])
+        _products(dy_ND, down_EDF, runs, dh_NF)
         s_NF = torch.ops.aten.silu.out(gate_NF, out=scratch("s", size, width))
         h_NF = torch.mul(s_NF, up_NF, out=scratch("h", size, width))
-        if grad_weights_R is not None:
-            grad_weights_R[first:stop] = torch.linalg.vecdot(dh_NF.to(weights_R.dtype), h_NF.to(weights_R.dtype))
         if weights_R is not None:
+            if grad_weights_R is not None:
+                grad_weights_R[first:stop] = torch.linalg.vecdot(dh_NF.to(weights_R.dtype), h_NF.to(weights_R.dtype))
             h_NF.mul_(weights_R[first:stop, None])
             dh_NF.mul_(weights_R[first:stop, None])
         if grad_down is not None:
-            for expert, a, b in runs:
-                torch.mm(dy_ND[a:b].t(), h_NF[a:b], out=grad_down[expert])
+            _weight_gradients(dy_ND, h_NF, runs, grad_down)
         dact_NG = scratch("dact", size, 2 * width)
         torch.mul(dh_NF, s_NF, out=dact_NG[:, width:])
         torch.ops.aten.silu_backward.grad_input(dh_NF.mul_(up_NF), gate_NF, grad_input=dact_NG[:, :width])
         if grad_gate_up is not None:
             x_ND = _take(x, rows, first, stop, scratch("x", size, hidden))
-            for expert, a, b in runs:
-                torch.mm(dact_NG[a:b].t(), x_ND[a:b], out=grad_gate_up[expert])
+            _weight_gradients(dact_NG, x_ND, runs, grad_gate_up)
         if grad_x is not None:
             dx_ND = grad_x.buffer(first, stop, scratch)
-            for expert, a, b in runs:
-                torch.mm(dact_NG[a:b], gate_up_EFD[expert], out=dx_ND[a:b])
+            _products(dact_NG, gate_up_EFD, runs, dx_ND)
             grad_x.add(first, stop, dx_ND)
     return None if grad_x is None else grad_x.result(), grad_weights_R, grad_gate_up, grad_down
+
+
+def _products(a_NI: Tensor, weight_EIO: Tensor, runs: Sequence[Run], out_NO: Tensor) -> None:
+    """`out = a @ weight of its expert`, run by run."""
+    for expert, start, stop in runs:
+        torch.mm(a_NI[start:stop], weight_EIO[expert], out=out_NO[start:stop])
+
+
+def _weight_gradients(grad_NO: Tensor, a_NI: Tensor, runs: Sequence[Run], out_EOI: Tensor) -> None:
+    """`out_e = grad^T a` over the rows of each expert that has some."""
+    for expert, start, stop in runs:
+        torch.mm(grad_NO[start:stop].t(), a_NI[start:stop], out=out_EOI[expert])
 
 
 class _Scratch:
@@ -120,7 +121,7 @@ class _Sum:
         if rows.tokens_R is None:
             self._total = torch.empty_like(x)
         else:
-            self._total = torch.zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
+            self._total = x.new_zeros(x.shape, dtype=torch.promote_types(x.dtype, torch.float32))
 
     def buffer(self, first: int, stop: int, scratch: _Scratch) -> Tensor:
         if self._tokens_R is None:
@@ -140,17 +141,6 @@ def _take(x: Tensor, rows: ExpertRows, first: int, stop: int, buffer: Tensor) ->
     if rows.tokens_R is None:
         return x[first:stop]
     return torch.index_select(x, 0, rows.tokens_R[first:stop], out=buffer)
-
-
-def _rows_times_weight(x_ND: Tensor, a: int, b: int, weight_GD: Tensor, out_NG: Tensor) -> None:
-    """`out[a:b] = x[a:b] @ weight.T`; see the module docstring for few rows."""
-    if b - a > FEW_ROWS or x_ND.shape[0] == 1:
-        torch.mm(x_ND[a:b], weight_GD.t(), out=out_NG[a:b])
-    elif b - a > 1:
-        out_NG[a:b].copy_(torch.mm(weight_GD, x_ND[a:b].t()).t())
-    else:
-        first = max(0, a - 1)
-        out_NG[a].copy_(torch.mm(weight_GD, x_ND[first : first + 2].t())[:, a - first])
 
 
 def _empty_with_idle_zero(weight: Tensor, rows: ExpertRows) -> Tensor:

@@ -4,8 +4,8 @@
     q     = round(w / scale)           to float8 e4m3 (4 exponent bits, 3 mantissa bits), nearest even
     w'    = q * scale                  the checkpoint calls the scale `weight_scale_inv`
 
-Weights `[out, in]` have one scale per 128 x 128 block, activations one per row and 128 channels; blocks at the right and
-lower border may be partial. There is one quantiser so that the bytes on both sides of a publication are equal.
+Weights `[out, in]` have one scale per 128 x 128 block, activations one per row and 128 channels; blocks at the right
+and lower border may be partial. There is one quantiser so that the bytes on both sides of a publication are equal.
 
 `scale_format="ue8m0"` rounds the scale up to a power of two, so that it fits eight exponent bits and scaling is exact.
 A block of zeros has scale 1. The quotient is clamped before the cast, because versions of torch differ in what they
@@ -89,7 +89,12 @@ def scaled_linear(
         x_TD: activations; the result has their dtype.
         quantized, scale: weight `[out, in]` from `quantize_blocks`.
         scale_format: of the activations.
+
+    Raises:
+        ValueError: shapes that do not fit together, or NaN or infinity in `x_TD`.
     """
+    if quantized.dim() != 2 or x_TD.shape[-1] != quantized.shape[1]:
+        raise ValueError(f"x {tuple(x_TD.shape)} does not fit a weight [out, in] of shape {tuple(quantized.shape)}")
     x_fp8, x_scale = quantize_rows(x_TD, group=block[1], scale_format=scale_format)
     x_wide = dequantize_blocks(x_fp8, x_scale, block=(1, block[1]))
     return torch.nn.functional.linear(x_wide, dequantize_blocks(quantized, scale, block=block)).to(x_TD.dtype)

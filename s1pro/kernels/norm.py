@@ -12,6 +12,7 @@ Below float32 the backward pass skips the roundings in between and rounds once, 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -20,7 +21,13 @@ from torch.autograd.function import once_differentiable
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Normalises the last dim of x; `weight` has the size of that dim. float64 stays float64."""
+    """Normalises the last dim of x; `weight` has the size of that dim. float64 stays float64.
+
+    Raises:
+        ValueError: a weight of another size.
+    """
+    if weight.shape != x.shape[-1:]:
+        raise ValueError(f"weight {tuple(weight.shape)} does not fit the last dim of x {tuple(x.shape)}")
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _RMSNorm.apply(x, weight, eps)
     return _normalise(x, weight, eps)[0]
@@ -41,11 +48,24 @@ def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The result and r."""
     dtype = _wide_dtype(x)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
-    scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    scale = _mean_plus(eps, norm, x.shape[-1]).rsqrt_()
     normal = (x * scale).to(x.dtype)
     if weight.dtype == normal.dtype:
         return normal.mul_(weight), scale
     return normal * weight, scale
+
+
+def _mean_plus(eps: float, norm: Tensor, size: int) -> Tensor:
+    """`norm^2 / size + eps`. Plain numbers as operands would cost more than all arithmetic of a decoding step."""
+    if type(norm) is not Tensor or torch.compiler.is_compiling():
+        return norm.square_().div_(size).add_(eps)
+    return torch.addcmul(_constant(eps, norm.dtype, norm.device), norm, norm, value=1 / size)
+
+
+@cache
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -67,6 +87,6 @@ class _RMSNorm(torch.autograd.Function):
             pull = torch.linalg.vecdot(grad_x, wide).unsqueeze(-1) * scale.pow(3) / size
             grad_x = grad_x.mul_(scale).addcmul_(wide, pull, value=-1).to(x.dtype)
         if ctx.needs_input_grad[1]:
-            products = (grad * wide).view(-1, size)
-            grad_weight = torch.mv(products.t(), scale.view(-1)).to(weight.dtype)
+            products = (grad * wide).reshape(-1, size)
+            grad_weight = torch.mv(products.t(), scale.reshape(-1)).to(weight.dtype)
         return grad_x, grad_weight, None

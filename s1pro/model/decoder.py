@@ -1,8 +1,8 @@
 """The text decoder over packed tokens `[T, D]`: sequences lie one after another, nothing is padded.
 
-One block is `h += attention(norm(h)); h += feed_forward(norm(h))`. Attention is causal with grouped key/value heads; queries
-and keys are normalised per head before the rotary turn. Where keys and values live, and which tokens see which, is
-the business of the `AttentionContext` (packed for training, paged for generation).
+One block is `h += attention(norm(h)); h += feed_forward(norm(h))`. Attention is causal with grouped key/value heads;
+queries and keys are normalised per head before the rotary turn. Where keys and values live, and which tokens see which,
+is the business of the `AttentionContext` (packed for training, paged for generation).
 """
 
 from __future__ import annotations

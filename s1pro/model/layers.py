@@ -26,7 +26,7 @@ class Embedding(nn.Embedding):
 
 
 class RMSNorm(nn.Module):
-    """`x / rms(x)` with float32 statistics, cast back to the dtype of x, *then* times the weight (order as released)."""
+    """`x / rms(x)` with float32 statistics, cast to the dtype of x, *then* times the weight (order as released)."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Feed-forward blocks: the mixture of experts, and the dense SwiGLU of layers without experts.
 
-An expert is `down(silu(gate(x)) * up(x))` without bias. The experts of a layer live in two stacked parameters, gate rows
-above up rows, so that a grouped GEMM runs over them in place; the checkpoint room splits them into the
+An expert is `down(silu(gate(x)) * up(x))` without bias. The experts of a layer live in two stacked parameters, gate
+rows above up rows, so that a grouped GEMM runs over them in place; the checkpoint room splits them into the
 per-expert tensors of the released layout.
 """
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from s1pro.kernels.attention import AttentionContext
+from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import ModelConfig
 from s1pro.model.decoder import Decoder
 from s1pro.model.layers import Embedding, Linear
@@ -88,7 +89,7 @@ class Network(nn.Module):
         """Runs packed tokens.
 
         Args:
-            input_ids_T: token ids; ignored for embedding if `inputs_embeds_TD` is given, but still locates placeholders.
+            input_ids_T: token ids; not embedded if `inputs_embeds_TD` is given, but still locates placeholders.
             position_ids_T: position of each token in its own sequence, from 0 (FoPE is not translation invariant).
             context: segment bounds, or cache and block table.
             media: images and videos whose placeholders occur in `input_ids_T`.
@@ -113,7 +114,7 @@ class Network(nn.Module):
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """The float32 head (precision policy: the same on trainer and engine)."""
         dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
-        with torch.autocast(hidden_ND.device.type, enabled=False):
+        with without_autocast(hidden_ND.device):
             return nn.functional.linear(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
 
     def _vision_tower(self) -> VisionTower:
@@ -131,7 +132,7 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def initialise(network: Network, generator: torch.Generator) -> None:
-    """Draws all weights: normal with `initializer_range`, biases 0, norms 1, gates included (a zero gate never learns)."""
+    """Draws all weights: normal with `initializer_range`, gates too (a zero gate never learns); biases 0, norms 1."""
     text, vision = network.config.text, network.config.vision
     for name, module in network.named_modules():
         in_vision = name.startswith("model.visual") and vision is not None

@@ -33,15 +33,19 @@ def tiny(vocab_size: int = 512) -> ModelConfig:
 
 
 def demo(vocab_size: int = 2048) -> ModelConfig:
-    """Four layers of width 128 for the demo: E = 8, K = 2 in one group, as the model before expansion."""
+    """Three layers of width 96 for the demo: E = 8, K = 2 in one group, as the model before expansion.
+
+    1.3 M parameters with the demo's vocabulary. In the same minute a model of twice the size sees half the tokens and
+    answers less.
+    """
     text = TextConfig(
         vocab_size=vocab_size,
-        hidden_size=128,
-        num_hidden_layers=4,
+        hidden_size=96,
+        num_hidden_layers=3,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        moe_intermediate_size=192,
+        moe_intermediate_size=128,
         router=RouterConfig(num_experts=8, top_k=2, num_groups=1),
         rope=RopeConfig(theta=10000.0, max_position_embeddings=2048),
     )

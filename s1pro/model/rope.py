@@ -18,19 +18,31 @@ casting the model casts neither frequencies nor coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RopeConfig
 
 
-class RopeTable(NamedTuple):
-    """`cos` and `sin`, float32 `[T, J or 1, C / 2]`, for the positions of one forward pass."""
+@dataclass(frozen=True)
+class RopeTable:
+    """`cos` and `sin` of every pair, float32 `[T, J or 1, C / 2]`, for the positions of one forward pass."""
 
     cos: Tensor
     sin: Tensor
+
+    @cached_property
+    def per_channel(self) -> tuple[Tensor, Tensor]:
+        """Both `[T, J or 1, 1, C]`, made once for all layers: a turn is `x * cos + swapped(x) * sin`.
+
+        Channels c and c + C / 2 are a pair. Both have its cosine, the first minus its sine, the second its sine.
+        """
+        cos, sin = torch.cat((self.cos, self.cos), dim=-1), torch.cat((-self.sin, self.sin), dim=-1)
+        return cos[:, :, None], sin[:, :, None]
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int) -> Tensor:
@@ -70,7 +82,7 @@ class RotaryEmbedding(nn.Module):
     def forward(self, position_ids_T: Tensor) -> RopeTable:
         if self._inv_freq_D.device != position_ids_T.device:
             self._inv_freq_D = self._inv_freq_D.to(position_ids_T.device)
-        with torch.autocast(position_ids_T.device.type, enabled=False):
+        with without_autocast(position_ids_T.device):
             angles_TD = position_ids_T.to(torch.float32)[:, None] * self._inv_freq_D
             cos, sin = angles_TD.cos(), angles_TD.sin()
             if not self.config.fope:
@@ -99,9 +111,7 @@ def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
         x_THC: queries `[T, H, C]` or keys `[T, J, C]`; H is a multiple of the heads in `table`.
     """
     tokens, heads, channels = x_THC.shape
-    groups = table.cos.shape[1]
-    x = x_THC.view(tokens, groups, heads // groups, channels)
-    cos, sin = table.cos[:, :, None], table.sin[:, :, None]
-    first, second = x.to(cos.dtype).chunk(2, dim=-1)
-    turned = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    cos, sin = table.per_channel
+    x = x_THC.view(tokens, cos.shape[1], -1, channels).to(cos.dtype)
+    turned = torch.addcmul(x * cos, x.roll(channels // 2, dims=-1), sin)
     return turned.view(tokens, heads, channels).to(x_THC.dtype)

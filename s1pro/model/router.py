@@ -1,8 +1,8 @@
 """Grouped router: which K experts a token uses, and with which weights.
 
-Selection (paper: grouped routing). Softmax over *all* E logits, view as G groups, the K / G best of every group, weights
-gathered and divided by their sum. With one group per expert-parallel rank every rank gets the same number of rows
-by construction. Order of the output: group by group, best first inside a group.
+Selection (paper: grouped routing). Softmax over *all* E logits, view as G groups, the K / G best of every group,
+weights gathered and divided by their sum. With one group per expert-parallel rank every rank gets the same number of
+rows by construction. Order of the output: group by group, best first inside a group.
 
 Straight-through gradient (paper: router gradient). The forward value is the sparse weight, bit for bit; backwards it is
 the dense softmax with temperature tau, so every router row learns, selected or not:
@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RouterConfig
 
 ROUTER_PRESETS: dict[str, dict[str, object]] = {
@@ -68,7 +69,7 @@ class Router(nn.Module):
     def _logits(self, x_TD: Tensor) -> Tensor:
         if self.config.gate_dtype == "model":
             return nn.functional.linear(x_TD, self.weight)
-        with torch.autocast(x_TD.device.type, enabled=False):
+        with without_autocast(x_TD.device):
             return nn.functional.linear(x_TD.to(_at_least_float32(x_TD)), self.weight.to(_at_least_float32(x_TD)))
 
 

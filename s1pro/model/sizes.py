@@ -46,7 +46,7 @@ def count_parameters(config: ModelConfig) -> Sizes:
 
 
 def forward_flops_per_token(config: ModelConfig, context: float) -> float:
-    """Multiply-adds times two of one token's forward pass that sees `context` tokens on average. Training costs 3 times."""
+    """Multiply-adds times two of one token's forward pass that sees `context` tokens on average. Training: 3 times."""
     text = config.text
     attention = 4 * text.num_hidden_layers * text.num_attention_heads * text.head_dim * context
     return 2 * count_parameters(config).active + attention

@@ -51,10 +51,10 @@ class _DecodeBatch:
         self.cu_seqlens = tuple(range(len(requests) + 1))
         # the tokens that are in the cache: all but the last one, which this batch will feed next
         self.cached = [len(request.prompt_ids) + len(request.token_ids) - 1 for request in requests]
-        first_slots = [request.blocks.start * block_size for request in requests]
+        self.first_slots = tuple(request.blocks.start * block_size for request in requests)
         self.ids_B = torch.tensor([request.token_ids[-1] for request in requests], device=device)
         self.positions_B = torch.tensor(self.cached, device=device)
-        self.slots_B = self.positions_B + torch.tensor(first_slots, device=device)
+        self.slots_B = self.positions_B + torch.tensor(self.first_slots, device=device)
 
     def advance(self, tokens_B: Tensor) -> None:
         self.ids_B = tokens_B
@@ -227,6 +227,7 @@ class Engine:
             block_table_BM=self._block_table(requests),
             context_lens=lengths,
             slot_mapping_T=slots_T.to(self._device),
+            first_slots=tuple(first_slots),
         )
         plan = self._sampler.plan(requests)
         tokens_B, logprobs_B = self._forward(
@@ -247,6 +248,7 @@ class Engine:
             block_table_BM=batch.block_table_BM,
             context_lens=tuple(count + 1 for count in batch.cached),
             slot_mapping_T=batch.slots_B,
+            first_slots=batch.first_slots,
         )
         tokens_B, logprobs_B = self._forward(batch.ids_B, batch.positions_B, context, batch.plan, None)
         batch.advance(tokens_B)
