@@ -1,10 +1,10 @@
 """The experts on a CPU for a decoding step: few rows per expert, no gradient. The steps are those of `kernels.experts`.
 
-Such a product is bound by reading the weight once, and the libraries differ in how well they do that. With weights out
-of the cache, `weight @ x^T` for two or more columns took 10 us where `x @ weight^T` took 20 us and a matrix-vector
-product 19 us (256 x 256, float32, two AMD Genoa cores). So everything is computed transposed, rows as columns, and the
-only row of an expert is computed twice, the second time with weight zero. Weights are never copied: the cost depends
-on the experts in use, not on how many there are.
+Such a product is bound by reading the weight once, and the ways through the library differ in how well they do that.
+With weights out of the cache, `weight @ x^T` for two or more columns took 10 us where `x @ weight^T` took 20 us and a
+matrix-vector product 19 us (256 x 256, float32, two AMD Genoa cores). So everything is computed transposed, rows as
+columns, and the only row of an expert is computed twice, the second time with weight zero; a single token goes the way
+of `kernels.linear`. Weights are never copied: the cost depends on the experts in use, not on how many there are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-FEW_ROWS = 256
+from s1pro.kernels.linear import parts_of
+
+FEW_ROWS = 1024
 """Up to so many rows in all."""
 
 
@@ -41,15 +43,24 @@ def forward(x_TD: Tensor, topk_ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: 
 
 
 def _one_token(x_1D: Tensor, ids_1K: Tensor, weights_1K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
-    """The same for a single token, whose rows need no sorting: every expert sees x twice, `[D, 2]`."""
+    """The same for a single token: no sorting, and every weight is cut into parts as in `kernels.linear`."""
     ids = ids_1K[0].tolist()
     _check_range(min(ids), max(ids), gate_up_EFD.shape[0])
-    x_D2 = x_1D.expand(2, -1).contiguous().t()
-    gate_KF2, up_KF2 = torch.stack([torch.mm(gate_up_EFD[expert], x_D2) for expert in ids]).chunk(2, dim=1)
-    h_KF2 = silu(gate_KF2).mul_(up_KF2).mul_(weights_1K.view(-1, 1, 1))
-    pairs = zip(ids, h_KF2.transpose(1, 2).contiguous().unbind(), strict=True)
-    y_KD2 = torch.stack([torch.mm(down_EDF[expert], h_2F.t()) for expert, h_2F in pairs])
-    return y_KD2[:, :, 0].sum(dim=0, keepdim=True)
+    width = down_EDF.shape[2]
+    act_KG = _column_products(gate_up_EFD, ids, [x_1D.t()] * len(ids))
+    h_KF = silu(act_KG[:, :width]).mul_(act_KG[:, width:]).mul_(weights_1K.view(-1, 1))
+    y_KD = _column_products(down_EDF, ids, h_KF.view(-1, 1, width).transpose(1, 2).unbind())
+    return y_KD.sum(dim=0, keepdim=True)
+
+
+def _column_products(weight_END: Tensor, ids: Sequence[int], columns: Sequence[Tensor]) -> Tensor:
+    """`weight_e @ column` for each expert and its column `[D, 1]`: `[K, N]`."""
+    rows, size = weight_END.shape[1:]
+    parts = parts_of(rows)
+    weight = weight_END.view(-1, rows // parts, size)
+    pairs = zip(ids, columns, strict=True)
+    products = [torch.bmm(weight[e * parts : (e + 1) * parts], x.expand(parts, size, 1)) for e, x in pairs]
+    return torch.stack(products).view(len(ids), rows)
 
 
 def _check_range(smallest: int, largest: int, num_experts: int) -> None:

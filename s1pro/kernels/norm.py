@@ -49,7 +49,9 @@ def _normalise(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     dtype = _wide_dtype(x)
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=dtype)
     scale = _mean_plus(eps, norm, x.shape[-1]).rsqrt_()
-    normal = (x * scale).to(x.dtype)
+    normal = x * scale
+    if normal.dtype != x.dtype:
+        normal = normal.to(x.dtype)
     if weight.dtype == normal.dtype:
         return normal.mul_(weight), scale
     return normal * weight, scale

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from s1pro.kernels.attention import AttentionContext
+from s1pro.kernels.linear import linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import ModelConfig
 from s1pro.model.decoder import Decoder
@@ -115,7 +116,7 @@ class Network(nn.Module):
         """The float32 head (precision policy: the same on trainer and engine)."""
         dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
         with without_autocast(hidden_ND.device):
-            return nn.functional.linear(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
+            return linear(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
 
     def _vision_tower(self) -> VisionTower:
         if self.config.vision is None:

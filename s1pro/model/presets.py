@@ -35,7 +35,7 @@ def tiny(vocab_size: int = 512) -> ModelConfig:
 def demo(vocab_size: int = 2048) -> ModelConfig:
     """Three layers of width 96 for the demo: E = 8, K = 2 in one group, as the model before expansion.
 
-    1.3 M parameters with the demo's vocabulary. In the same minute a model of twice the size sees half the tokens and
+    1.2 M parameters with the demo's vocabulary. In the same minute a model of twice the size sees half the tokens and
     answers less.
     """
     text = TextConfig(

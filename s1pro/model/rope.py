@@ -90,7 +90,7 @@ class RotaryEmbedding(nn.Module):
             return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
 
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
-        mixed_TJZ = torch.einsum("td,jde->tje", waves_TD, coef.view(-1, *coef.shape[-2:]))
+        mixed_TJZ = torch.matmul(waves_TD, coef.view(-1, *coef.shape[-2:])).transpose(0, 1)
         missing = self.num_pairs - mixed_TJZ.shape[-1]
         return nn.functional.pad(mixed_TJZ, (0, missing), value=self.config.pad_value)
 

@@ -109,7 +109,7 @@ def select_experts(probs_TE: Tensor, config: RouterConfig) -> Tensor:
     else:
         local_TGk = grouped_TGX.topk(config.top_k_per_group, dim=-1).indices
     if config.num_groups > 1:
-        first_G = torch.arange(config.num_groups, device=probs_TE.device) * config.experts_per_group
+        first_G = torch.arange(0, config.num_experts, config.experts_per_group, device=probs_TE.device)
         local_TGk = local_TGk + first_G[:, None]
     return local_TGk.reshape(-1, config.top_k)
 

@@ -1,0 +1,325 @@
+"""The page of the demo, from the files that its stages left behind. Nothing is computed anew but the drawings.
+
+    eval/results.json       -> verdict, bars, table
+    eval/answers/*.jsonl    -> questions with answers: the first ones of every task, right or wrong
+    */metrics.jsonl         -> loss curves, router load
+    demo.json               -> times against budgets
+
+The verdict is written in either case: a run that did not beat its baselines says so.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from s1pro import __version__
+from s1pro.base.config import config_from_json
+from s1pro.base.stamp import stamp
+from s1pro.corpus.write import read_molecules
+from s1pro.eval.answers import AnswerFile
+from s1pro.eval.runner import TaskResult
+from s1pro.model.sizes import count_parameters
+from s1pro.recipes.demo_training import DemoSettings
+from s1pro.recipes.stages import StageFile
+from s1pro.report import html, plots
+from s1pro.report.blocks import (
+    Answer,
+    Answers,
+    Cell,
+    Commands,
+    Figure,
+    KeyValues,
+    Paragraph,
+    Report,
+    Section,
+    StageTime,
+    Table,
+    Tile,
+    Timings,
+)
+from s1pro.report.scores import TaskScore, score_table, score_verdict
+from s1pro.science.questions import answer_text
+from s1pro.science.system_prompts import SYSTEM_PROMPTS
+from s1pro.tasks import registry
+from s1pro.train.metrics import read_metrics
+
+QUESTIONS_PER_TASK = 2
+_TITLES = {"pretrain": "pre-training", "sft": "fine-tuning"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """The numbers of one training stage by kind."""
+
+    name: str
+    train: Sequence[Mapping[str, Any]]
+    validation: Sequence[Mapping[str, Any]]
+    router: Sequence[Mapping[str, Any]]
+
+    @property
+    def title(self) -> str:
+        return _TITLES[self.name]
+
+    @property
+    def tokens(self) -> int:
+        return int(self.train[-1]["total_tokens"])
+
+    @property
+    def seconds(self) -> float:
+        return float(sum(record["seconds"] for record in self.train))
+
+    @property
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """Statistics of the last measured step, per layer."""
+        return dict(self.router[-1]["layers"])
+
+
+def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
+    """Writes `report.html` and returns a note for the console."""
+    started = time.perf_counter()
+    runs = [_read_run(folder, name) for name in _TITLES]
+    scores = _read_scores(folder)
+    sections = [
+        _scores_section(scores, settings),
+        _answers_section(folder, settings),
+        _training_section(runs),
+        _router_section(runs, settings),
+        _time_section(file, settings, file.seconds("report") + time.perf_counter() - started),
+        _environment_section(settings),
+        _commands_section(folder, settings, scores),
+    ]
+    times = sections[4].blocks[0]
+    assert isinstance(times, Timings)
+    html.write(
+        Report(
+            title="A small chemist",
+            subtitle="A mixture of experts, trained in minutes by one command on molecules with known structures, "
+            "and asked about molecules that it has never seen.",
+            tiles=_tiles(runs, scores, settings, times),
+            sections=sections,
+            footer=f"Made by s1pro {__version__}: s1pro demo.",
+        ),
+        folder / "report.html",
+    )
+    return str(folder / "report.html")
+
+
+def _read_run(folder: Path, name: str) -> _Run:
+    records = read_metrics(folder / name)
+    kinds = {kind: [r for r in records if r["kind"] == kind] for kind in ("train", "validation", "router")}
+    return _Run(name=name, **kinds)
+
+
+def _read_scores(folder: Path) -> list[TaskScore]:
+    found = json.loads((folder / "eval" / "results.json").read_text(encoding="utf-8"))
+    return [config_from_json(TaskResult, entry).task_score() for entry in found["tasks"]]
+
+
+def _tiles(runs: Sequence[_Run], scores: Sequence[TaskScore], settings: DemoSettings, times: Timings) -> list[Tile]:
+    sizes, total = count_parameters(settings.model), times.total
+    won = sum(score.beats_baselines for score in scores)
+    return [
+        Tile(label="parameters", value=f"{sizes.total / 1e6:.1f} M", note=f"{sizes.active / 1e6:.1f} M used per token"),
+        Tile(label="tokens seen", value=f"{sum(run.tokens for run in runs) / 1e6:.1f} M"),
+        Tile(
+            label="tasks above baselines",
+            value=f"{won} of {len(scores)}",
+            note=f"asked: {settings.required}",
+            tone="good" if won >= settings.required else "bad",
+        ),
+        Tile(
+            label="time",
+            value=html.format_seconds(total.seconds),
+            note=f"budget {html.format_seconds(total.budget_seconds or 0.0)}",
+            tone="bad" if total.over_budget else "good",
+        ),
+    ]
+
+
+def _scores_section(scores: Sequence[TaskScore], settings: DemoSettings) -> Section:
+    return Section(
+        title="Scores",
+        intro="Molecules of the test split: neither they nor others of their scaffold occur in any training text.",
+        blocks=(
+            score_verdict(scores, required=settings.required),
+            Figure(
+                svg=plots.score_bars(scores, name="scores"),
+                alt="Score of the model on every task, with its confidence interval, beside its baselines.",
+            ),
+            score_table(scores),
+            Paragraph(
+                text="Baselines. Untrained: the same shape with random weights. Constant: the best single answer. "
+                "Constant by kind: the best answer for each group or each thing that is counted. Copy: the best piece "
+                "of the question. They are chosen on training molecules."
+            ),
+        ),
+    )
+
+
+def _answers_section(folder: Path, settings: DemoSettings) -> Section:
+    cards = [card for name in settings.tasks for card in _cards(folder, settings, name)]
+    return Section(
+        title="Questions and answers",
+        intro=f"The first {QUESTIONS_PER_TASK} questions of every task, right and wrong as they come.",
+        blocks=(Answers(cards=cards),),
+    )
+
+
+def _cards(folder: Path, settings: DemoSettings, name: str) -> Iterator[Answer]:
+    molecules = read_molecules(folder / "data" / "molecules.parquet")
+    task = registry.get(name, molecules=molecules, num_items=settings.items)
+    answers = AnswerFile(folder / "eval" / "answers" / f"{name}.jsonl").answers
+    for item in task.items()[:QUESTIONS_PER_TASK]:
+        found, expected = answers[item.id], answer_text(task.family, item.answer)
+        yield Answer(
+            task=name,
+            question=str(found.prompt[-1]["content"]),
+            answer=found.response,
+            expected=f"for example {expected}" if task.family == "smiles" else expected,
+            correct=found.score == 1,
+            note="within 5 % counts" if task.family == "mass" else "",
+        )
+
+
+def _training_section(runs: Sequence[_Run]) -> Section:
+    rows: list[list[Cell]] = [
+        [
+            run.title,
+            len(run.train),
+            run.tokens,
+            round(run.tokens / run.seconds),
+            _loss(run.train),
+            _loss(run.validation),
+        ]
+        for run in runs
+    ]
+    return Section(
+        title="Training",
+        intro="Pre-training reads descriptions of molecules. Fine-tuning learns the answers to questions.",
+        blocks=(
+            Figure(
+                svg=plots.curves([_panel(run) for run in runs], name="losses"),
+                alt="Training and validation loss over the steps of both stages.",
+            ),
+            Table(
+                columns=("stage", "steps", "tokens", "tokens per second", "last training loss", "last validation loss"),
+                rows=rows,
+                digits=2,
+                note="Losses are per predicted token, in nats. Validation: molecules of other scaffolds.",
+            ),
+        ),
+    )
+
+
+def _panel(run: _Run) -> plots.Panel:
+    train, validation = (
+        ([r["step"] for r in records], [np.nan if r["loss"] is None else r["loss"] for r in records])
+        for records in (run.train, run.validation)
+    )
+    return plots.Panel(
+        title=run.title,
+        curves=(
+            plots.Curve(label="training", x=train[0], y=train[1], smoothing=0.9),
+            plots.Curve(label="validation", x=validation[0], y=validation[1], markers=True),
+        ),
+    )
+
+
+def _loss(records: Sequence[Mapping[str, Any]]) -> float | None:
+    return records[-1]["loss"] if records else None
+
+
+def _router_section(runs: Sequence[_Run], settings: DemoSettings) -> Section:
+    router = settings.model.text.router
+    figures = [
+        Figure(
+            svg=plots.router_load(
+                [layer["load"] for layer in run.layers.values()],
+                num_groups=router.num_groups,
+                name=f"router-{run.name}",
+            ),
+            alt=f"Share of the tokens that every expert of every layer got at the end of {run.title}.",
+            caption=f"At the end of {run.title}",
+        )
+        for run in runs
+    ]
+    rows = [_router_row(run, number, layer) for run in runs for number, layer in run.layers.items()]
+    table = Table(
+        columns=("stage", "layer", "entropy", "busiest above even", "unused experts", "confidence", "load of groups"),
+        rows=rows,
+        note="Entropy: of the load, 1 is even. Busiest above even: load of the busiest expert over its even share, "
+        "minus 1. Confidence: mean largest probability of the gate.",
+    )
+    return Section(
+        title="Router",
+        intro=f"Each token uses {router.top_k} of {router.num_experts} experts in {router.num_groups} "
+        f"group{'s' if router.num_groups > 1 else ''}. Load is relative to an even split.",
+        blocks=(*figures, table),
+    )
+
+
+def _router_row(run: _Run, number: str, layer: Mapping[str, Any]) -> list[Cell]:
+    values: list[Cell] = [layer[name] for name in ("entropy", "max_violation", "unused", "confidence")]
+    return [run.title, int(number), *values, ", ".join(f"{share:.2f}" for share in layer["group_load"])]
+
+
+def _time_section(file: StageFile, settings: DemoSettings, own_seconds: float) -> Section:
+    """The report is not finished while it is written: its own time so far comes from outside."""
+    times = [
+        StageTime(stage=name, seconds=record.seconds, budget_seconds=record.budget, note=record.note)
+        for name, record in file.records.items()
+        if name != "report"
+    ]
+    times.append(StageTime(stage="report", seconds=own_seconds, budget_seconds=settings.budgets["report"]))
+    return Section(title="Time", intro="Budgets are for two cores.", blocks=(Timings(stages=times),))
+
+
+def _environment_section(settings: DemoSettings) -> Section:
+    import torch
+
+    found = stamp()
+    versions = found.pop("versions")
+    text = settings.model.text
+    model: dict[str, Cell] = {
+        "hidden size": text.hidden_size,
+        "layers": text.num_hidden_layers,
+        "experts": f"{text.router.num_experts}, {text.router.top_k} per token",
+        "expert width": text.moe_intermediate_size,
+        "vocabulary": text.vocab_size,
+        "seed": settings.seed,
+    }
+    return Section(
+        title="Environment",
+        blocks=(
+            KeyValues(values={**found, "threads": torch.get_num_threads(), **versions}, caption="Machine and versions"),
+            KeyValues(values=model, caption="Model"),
+        ),
+    )
+
+
+def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[TaskScore]) -> Section:
+    worst = min(scores, key=lambda score: score.model.value).task
+    model, stage, longer = (
+        shlex.quote(str(path)) for path in (folder / "model", folder / "sft" / "config.json", folder.parent / "longer")
+    )
+    chat = f"s1pro chat {model} --system {shlex.quote(SYSTEM_PROMPTS['science'])}"
+    lines = (
+        "# talk to the model; it knows one system prompt",
+        chat,
+        f"{chat} --message 'What is the formula of butan-1-ol?'",
+        "# ask about all molecules of the test split instead of a sample of them",
+        f"s1pro eval {model} --tasks {worst} --max-new-tokens {settings.max_new_tokens}",
+        "# fine-tune longer than the demo does",
+        f"s1pro train --recipe {stage} --folder {longer} --set steps=5000 --set max_seconds=1800",
+        "# every setting of a stage, for --set",
+        "s1pro train --recipe demo-pretrain --show",
+    )
+    return Section(title="Go on", blocks=(Commands(lines=lines),))

@@ -1,0 +1,321 @@
+"""The demo from end to end, with a tiny model and a few steps: what it leaves behind, and that it goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+import torch
+
+from s1pro.base.config import config_from_json, config_to_json, with_overrides
+from s1pro.base.errors import InputError
+from s1pro.checkpoint.released import load_network
+from s1pro.cli import parser
+from s1pro.inputs.processor import Processor
+from s1pro.model import presets
+from s1pro.model.sizes import count_parameters
+from s1pro.recipes import RECIPES, demo
+from s1pro.recipes.demo import DemoSettings
+from s1pro.recipes.demo_training import StageSettings, pretrain_recipe, sft_recipe
+from s1pro.recipes.stages import StageRecord
+from s1pro.report.scores import Estimate
+from s1pro.tasks import registry
+from s1pro.train.config import TrainRun
+from s1pro.train.metrics import read_metrics
+
+STAGES = ["data", "tokenizer", "pretrain", "sft", "eval", "report"]
+SECTIONS = ["Scores", "Questions and answers", "Training", "Router", "Time", "Environment", "Go on"]
+
+
+def tiny(steps: int = 4) -> DemoSettings:
+    training = StageSettings(steps=steps, lr=3e-3, warmup=0.1, decay=0.5, balance=0.01, eval_every=2)
+    return DemoSettings(
+        molecules=500,
+        passes=1,
+        questions=200,
+        text_tokens=300,
+        smiles_pieces=48,
+        model=presets.tiny(448),
+        tokens_per_batch=256,
+        pretrain=training,
+        sft=training,
+        items=6,
+        max_new_tokens=4,
+        budgets=dict.fromkeys(STAGES, 1000.0),
+    )
+
+
+Said = list[tuple[str, bool]]
+
+
+def run(folder: Path, settings: DemoSettings | None = None) -> Said:
+    """Runs the demo; gives the stages that were over, and whether they had been before."""
+    said: Said = []
+
+    def say(name: str, record: StageRecord, skipped: bool) -> None:
+        assert record.finished
+        said.append((name, skipped))
+
+    assert demo.run(folder, settings or tiny(), say=say) == folder / "report.html"
+    return said
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished demo; not to be changed."""
+    folder = tmp_path_factory.mktemp("demo") / "made"
+    assert run(folder) == [(name, False) for name in STAGES]
+    return folder
+
+
+@pytest.fixture
+def copied(made: Path, tmp_path: Path) -> Path:
+    """The same under another name; its training runs stay those of `made`, because settings hold paths."""
+    shutil.copytree(made, tmp_path / "copied")
+    return tmp_path / "copied"
+
+
+def stages_of(folder: Path) -> dict[str, dict[str, Any]]:
+    return json.loads((folder / "demo.json").read_text())["stages"]
+
+
+def forget(folder: Path, *names: str) -> None:
+    """As if the process had been killed before these stages were over."""
+    found = json.loads((folder / "demo.json").read_text())
+    for name in names:
+        del found["stages"][name]
+    (folder / "demo.json").write_text(json.dumps(found))
+
+
+def test_every_stage_is_recorded_with_its_time(made: Path) -> None:
+    found = stages_of(made)
+    assert list(found) == STAGES
+    for record in found.values():
+        assert record["finished"]
+        assert record["seconds"] > 0
+        assert record["budget"] == 1000.0
+        assert record["note"]
+
+
+def test_a_second_call_skips_everything(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*unused: object) -> NoReturn:
+        raise AssertionError("a finished stage was run")
+
+    for name in ("_data", "_tokenizer", "_train", "_sft", "_evaluate", "write_report"):
+        monkeypatch.setattr(demo, name, refuse)
+    before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
+    assert run(made) == [(name, True) for name in STAGES]
+    assert {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()} == before
+
+
+def test_the_console_gets_one_line_per_stage(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.run(made, tiny())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*STAGES, "all"]
+    assert all(line.endswith("(done before)") for line in lines[:-1])
+    assert "of 1000 s" in lines[0]
+    assert lines[-1].endswith("report.html")
+
+
+def test_other_settings_need_another_folder(made: Path) -> None:
+    with pytest.raises(InputError, match="made with other settings"):
+        demo.run(made, dataclasses.replace(tiny(), items=7))
+
+
+def test_the_model_is_the_fine_tuned_one_with_its_tokenizer(made: Path) -> None:
+    network, first = load_network(made / "model"), load_network(made / "pretrain" / "model")
+    assert network.config == first.config
+    assert network.config.text.router == tiny().model.text.router
+    assert network.lm_head.weight.shape == (448, 64)
+    assert not torch.equal(network.lm_head.weight, first.lm_head.weight)
+    processor, trained = Processor.from_pretrained(made / "model"), Processor.from_pretrained(made / "tokenizer")
+    text = "The SMILES of ethanol is <SMILES>CCO</SMILES>."
+    assert processor.tokenizer.encode(text) == trained.tokenizer.encode(text)
+    assert processor.tokenizer.vocab_size <= network.config.text.vocab_size
+    assert not (made / "sft" / "model").exists()
+
+
+def test_test_molecules_are_in_no_training_text(made: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    from s1pro.corpus.write import read_molecules
+    from s1pro.science.split import select
+
+    held_out = {molecule.cas for molecule in select(read_molecules(made / "data" / "molecules.parquet"), "test")}
+    assert len(held_out) > 10
+    clusters = {m.cluster for m in read_molecules(made / "data" / "molecules.parquet") if m.cas in held_out}
+    for kind in ("descriptions", "questions"):
+        rows = parquet.read_table(made / "data" / kind / "train.parquet").to_pylist()
+        assert not clusters & {row["entity"] for row in rows}
+
+
+def test_the_report_has_every_section(made: Path) -> None:
+    page = (made / "report.html").read_text()
+    assert re.findall(r"<h2[^>]*>([^<]*)<", page) == SECTIONS
+    assert page.count("<svg") == 4  # scores, losses, router load of two stages
+    texts = ("tokens seen", "lower 95 % bound", "last validation loss", "load of groups", "untrained", "all stages")
+    for text in (*texts, *STAGES, *tiny().tasks):
+        assert text in page, text
+
+
+def test_the_report_shows_the_first_questions_as_they_came(made: Path) -> None:
+    page = (made / "report.html").read_text()
+    shown = 0
+    for name in tiny().tasks:
+        for line in (made / "eval" / "answers" / f"{name}.jsonl").read_text().splitlines():
+            answer = json.loads(line)
+            if answer["id"].endswith(("-0000", "-0001")):
+                question = answer["prompt"][-1]["content"].replace("<", "&lt;").replace(">", "&gt;")
+                assert question in page
+                shown += 1
+    assert shown == 10
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.9, "5 of 5"), (0.0, "0 of 5")])
+def test_the_report_says_whether_the_baselines_are_beaten(
+    copied: Path, monkeypatch: pytest.MonkeyPatch, value: float, verdict: str
+) -> None:
+    results = json.loads((copied / "eval" / "results.json").read_text())
+    estimate = dataclasses.asdict(Estimate(value=value, low=value, high=value, num_items=6))
+    nothing = dataclasses.asdict(Estimate(value=0.2, low=0.1, high=0.3, num_items=6))
+    for task in results["tasks"]:
+        task |= {"score": estimate, "reference": nothing, "baselines": {"constant": nothing}}
+    (copied / "eval" / "results.json").write_text(json.dumps(results))
+    forget(copied, "report")
+    assert run(copied)[-2:] == [("eval", True), ("report", False)]
+    page = (copied / "report.html").read_text()
+    assert f"above every baseline on {verdict} tasks (asked: 4)" in page
+
+
+def test_the_commands_of_the_report_exist(made: Path) -> None:
+    page = (made / "report.html").read_text()
+    lines = [line for line in _text(page).splitlines() if line.strip().startswith("s1pro ")]
+    assert {shlex.split(line)[1] for line in lines} == {"chat", "eval", "train"}
+    for line in lines:
+        args = parser().parse_args(shlex.split(line)[1:])
+        for path in (getattr(args, "recipe", None), args.folder if args.command != "train" else None):
+            assert path is None or path in RECIPES or Path(path).exists(), line
+        if args.command == "train" and args.changes:
+            stored = config_from_json(TrainRun, json.loads(Path(args.recipe).read_text()))
+            longer = with_overrides(stored, args.changes)
+            assert longer.steps > DemoSettings().sft.steps
+            assert (longer.max_seconds or 0) > DemoSettings().budgets["sft"]
+
+
+def _text(page: str) -> str:
+    import html
+
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_stages_behind_a_kill_are_made_again(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(made, folder)
+    forget(folder, "eval", "report")
+    (folder / "report.html").unlink()
+    answers = folder / "eval" / "answers" / "count_in_smiles.jsonl"
+    kept = answers.read_text().splitlines(keepends=True)
+    answers.write_text("".join(kept[:2]) + kept[2][:20])  # cut in the middle of a line
+    assert run(folder) == [(name, name not in ("eval", "report")) for name in STAGES]
+    assert answers.read_text().splitlines(keepends=True)[:2] == kept[:2]
+    assert sorted(answers.read_text().splitlines()) == sorted(line.strip() for line in kept)
+    assert (folder / "report.html").exists()
+
+
+def _interrupted(function: Callable[..., str]) -> Callable[..., str]:
+    def wrapped(*args: Any) -> NoReturn:
+        function(*args)
+        raise KeyboardInterrupt
+
+    return wrapped
+
+
+def test_an_interrupt_after_every_stage_changes_nothing(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each stage is done, but not recorded: it has to go on from its own files, and the result is the same."""
+    folder = tmp_path / "stopped"
+    for name in ("_data", "_tokenizer", "_train", "_evaluate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(demo, name, _interrupted(getattr(demo, name)))
+            with pytest.raises(KeyboardInterrupt):
+                run(folder)
+    assert [name for name, record in stages_of(folder).items() if not record["finished"]] == ["eval"]
+    assert run(folder)[-2:] == [("eval", False), ("report", False)]
+    for name in ("pretrain", "sft"):
+        losses = [[r["loss"] for r in read_metrics(where / name, "train")] for where in (made, folder)]
+        assert losses[0] == losses[1]
+        assert len(losses[0]) == 4
+    weights = [load_network(where / "model").state_dict() for where in (made, folder)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_vocabulary_without_room_is_named(tmp_path: Path) -> None:
+    settings = dataclasses.replace(tiny(), model=presets.tiny(320))
+    with pytest.raises(InputError, match=r"vocab_size=320 has no room for \d+ tokens"):
+        demo.run(tmp_path, settings)
+    assert not stages_of(tmp_path)["tokenizer"]["finished"]
+
+
+def test_the_default_keeps_its_promises() -> None:
+    settings = DemoSettings()
+    router = settings.model.text.router
+    assert count_parameters(settings.model).total <= 3_500_000
+    assert (router.num_experts, router.top_k, router.num_groups) == (8, 2, 1)
+    assert sum(settings.budgets.values()) <= 180
+    assert settings.tasks == registry.names()
+    assert settings.required == 4
+    assert settings.items >= 100
+    assert settings.model.text.vocab_size >= settings.text_tokens + 51 + settings.smiles_pieces
+
+
+@pytest.mark.parametrize("make", [pretrain_recipe, sft_recipe])
+def test_recipes_are_complete_configurations(make: Callable[..., TrainRun]) -> None:
+    stage = make(Path("somewhere"), tiny())
+    assert config_from_json(TrainRun, config_to_json(stage)) == stage
+    assert stage.folder.parent == Path("somewhere")
+    assert stage.max_seconds is not None and stage.max_seconds < tiny().budgets[stage.stage]
+    assert stage.schedule.follow_time
+
+
+def test_recipes_have_names() -> None:
+    assert {name: make().folder for name, make in RECIPES.items()} == {
+        "demo-pretrain": Path("runs/demo/pretrain"),
+        "demo-sft": Path("runs/demo/sft"),
+    }
+
+
+@pytest.mark.slow
+def test_a_killed_demo_goes_on(tmp_path: Path) -> None:
+    """SIGKILL in the middle of pre-training: the next call resumes at the checkpoint and finishes."""
+    settings = tiny(steps=40)
+    code = (
+        "import json, sys\nfrom pathlib import Path\n"
+        "from s1pro.base.config import config_from_json\n"
+        "from s1pro.recipes import demo\n"
+        "demo.run(Path(sys.argv[1]), config_from_json(demo.DemoSettings, json.loads(sys.argv[2])))\n"
+    )
+    arguments = [sys.executable, "-c", code, str(tmp_path / "run"), json.dumps(config_to_json(settings))]
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, env=os.environ)
+    while not list((tmp_path / "run" / "pretrain").glob("checkpoints/step-*")):
+        assert process.poll() is None, "the demo ended before it wrote a checkpoint"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(stages_of(tmp_path / "run")) == ["data", "tokenizer"]
+    said = run(tmp_path / "run", settings)
+    assert said == [(name, name in ("data", "tokenizer")) for name in STAGES]
+    for name in ("pretrain", "sft"):
+        assert [record["step"] for record in read_metrics(tmp_path / "run" / name, "train")] == list(range(1, 41))
