@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from s1pro.recipes import demo
+    from s1pro.recipes.demo import run as run_demo
 
-    demo.run(args.folder)
+    run_demo(args.folder)
     return 0

@@ -90,6 +90,16 @@ class PagedContext:
         return steps.pop()
 
     @cached_property
+    def view_BJSC(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+        """Shape, strides and offset of the strided view of a decoding batch."""
+        assert self.stride is not None and self.first_slots is not None
+        slots_NJC = self.cache.key_slots[0]
+        heads, channels = slots_NJC.shape[1:]
+        row = heads * channels
+        shape = (len(self.context_lens), heads, max(self.context_lens), channels)
+        return shape, (self.stride * row, channels, row, 1), self.first_slots[0] * row
+
+    @cached_property
     def bias_B11S(self) -> Tensor | None:
         """0 where a sequence has a token, minus infinity behind its end; None if all are equally long."""
         if len(set(self.context_lens)) == 1:
@@ -168,14 +178,9 @@ def _decode(q_BHC: Tensor, context: PagedContext, layer: int, scale: float) -> T
 
 def _cached(slots_NJC: Tensor, context: PagedContext) -> Tensor:
     """Cached keys or values of a decoding batch, `[B, J, S, C]`."""
-    batch, longest = len(context.context_lens), max(context.context_lens)
-    _, heads, channels = slots_NJC.shape
-    if context.stride is None or context.first_slots is None:
+    if context.stride is None:
         return slots_NJC[context.slots_BS].transpose(1, 2)
-    row = heads * channels
-    offset = slots_NJC.storage_offset() + context.first_slots[0] * row
-    strides = (context.stride * row, channels, row, 1)
-    return slots_NJC.as_strided((batch, heads, longest, channels), strides, offset)
+    return slots_NJC.as_strided(*context.view_BJSC)
 
 
 def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:

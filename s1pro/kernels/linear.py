@@ -45,10 +45,10 @@ def parts_of(rows: int) -> int:
 
 def _is_supported(x: Tensor, weight: Tensor) -> bool:
     return (
-        not torch.is_grad_enabled()
+        weight.numel() >= SMALLEST
+        and not torch.is_grad_enabled()
         and weight.dtype == torch.float32 == x.dtype
         and weight.device.type == "cpu"
-        and weight.numel() >= SMALLEST
         and type(weight) in (Tensor, torch.nn.Parameter)
         and weight.is_contiguous()
         and not torch.compiler.is_compiling()

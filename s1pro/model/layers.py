@@ -1,6 +1,9 @@
 """The small layers every part of the network uses.
 
 They allocate without initialising: `Network` draws all weights in one place, in one order, from one generator.
+
+`Linear` and `RMSNorm` are called directly, without the hooks of `nn.Module`: at batch 1 a decoding step calls 56 of
+them, and asking each for hooks costs as much as the norms themselves. Blocks, attention and mixture keep their hooks.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)
 
+    __call__ = forward
+
 
 class Embedding(nn.Embedding):
     """`nn.Embedding` that does not draw weights when it is built."""
@@ -39,3 +44,5 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.eps)
+
+    __call__ = forward

@@ -112,6 +112,7 @@ def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
     """
     tokens, heads, channels = x_THC.shape
     cos, sin = table.per_channel
-    x = x_THC.view(tokens, cos.shape[1], -1, channels).to(cos.dtype)
-    turned = torch.addcmul(x * cos, x.roll(channels // 2, dims=-1), sin)
-    return turned.view(tokens, heads, channels).to(x_THC.dtype)
+    x = x_THC.view(tokens, cos.shape[1], -1, channels)
+    wide = x if x.dtype == cos.dtype else x.to(cos.dtype)
+    turned = torch.addcmul(wide * cos, wide.roll(channels // 2, dims=-1), sin).view(tokens, heads, channels)
+    return turned if turned.dtype == x.dtype else turned.to(x.dtype)

@@ -70,7 +70,7 @@ class Router(nn.Module):
         if self.config.gate_dtype == "model":
             return nn.functional.linear(x_TD, self.weight)
         with without_autocast(x_TD.device):
-            return nn.functional.linear(x_TD.to(_at_least_float32(x_TD)), self.weight.to(_at_least_float32(x_TD)))
+            return nn.functional.linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
 
 
 def route(
@@ -85,7 +85,7 @@ def route(
     Raises:
         ValueError: replayed ids of the wrong shape, out of range, or not K / G per group.
     """
-    probs_TE = logits_TE.to(_at_least_float32(logits_TE)).softmax(dim=-1)
+    probs_TE = _at_least_float32(logits_TE).softmax(dim=-1)
     if replay_ids_TK is None:
         ids_TK = select_experts(probs_TE, config)
     else:
@@ -143,8 +143,8 @@ def _straight_through(sparse_TK: Tensor, ids_TK: Tensor, logits_TE: Tensor, temp
     return sparse_TK.detach() + (dense_TK - dense_TK.detach())
 
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def balance_loss(routers: Sequence[RouterOutput], valid_T: Tensor | None = None) -> Tensor:
@@ -170,7 +170,7 @@ def released_balance_loss(routers: Sequence[RouterOutput], valid_T: Tensor | Non
     """The released form, kept for comparison: *ungrouped* top-k, all layers concatenated, K at uniform routing."""
     logits_NE = torch.cat([router.logits_TE for router in routers])
     top_k = routers[0].topk_ids_TK.shape[1]
-    probs_NE = logits_NE.to(_at_least_float32(logits_NE)).softmax(dim=-1)
+    probs_NE = _at_least_float32(logits_NE).softmax(dim=-1)
     one_hot_NE = torch.zeros_like(probs_NE).scatter_(1, probs_NE.topk(top_k, dim=-1).indices, 1.0)
     valid_N = None if valid_T is None else valid_T.repeat(len(routers))
     share_E, prob_E = _masked_mean(one_hot_NE, valid_N), _masked_mean(probs_NE, valid_N)
@@ -184,7 +184,7 @@ def z_loss(routers: Sequence[RouterOutput], valid_T: Tensor | None = None) -> Te
 
 
 def _probabilities_and_choices(router: RouterOutput) -> tuple[Tensor, Tensor]:
-    probs_TE = router.logits_TE.to(_at_least_float32(router.logits_TE)).softmax(dim=-1)
+    probs_TE = _at_least_float32(router.logits_TE).softmax(dim=-1)
     one_hot_TE = torch.zeros_like(probs_TE).scatter_(1, router.topk_ids_TK, 1.0)
     return probs_TE, one_hot_TE.detach()
 

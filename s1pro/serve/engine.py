@@ -54,13 +54,14 @@ class _DecodeBatch:
         self.first_slots = tuple(request.blocks.start * block_size for request in requests)
         self.ids_B = torch.tensor([request.token_ids[-1] for request in requests], device=device)
         self.positions_B = torch.tensor(self.cached, device=device)
+        self._one = torch.ones((), dtype=torch.int64, device=device)
         self.slots_B = self.positions_B + torch.tensor(self.first_slots, device=device)
 
     def advance(self, tokens_B: Tensor) -> None:
         self.ids_B = tokens_B
         self.cached = [count + 1 for count in self.cached]
-        self.positions_B = self.positions_B + 1
-        self.slots_B = self.slots_B + 1
+        self.positions_B = self.positions_B + self._one
+        self.slots_B = self.slots_B + self._one
 
 
 class Engine:
