@@ -140,7 +140,10 @@ def write_shards(folder: Path, planned: Iterable[Planned], max_bytes: int) -> in
     for number, group in enumerate(groups, start=1):
         file = SINGLE if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}.safetensors"
         tensors = {name: tensor for entry in group for name, tensor in entry.make().items()}
+        (folder / file).touch()
+        mode = (folder / file).stat().st_mode
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(mode)  # safetensors writes for the owner only, whatever the umask says
         _verify(folder / file, tensors)
         weight_map.update(dict.fromkeys(tensors, file))
         total += sum(tensor.nbytes for tensor in tensors.values())
