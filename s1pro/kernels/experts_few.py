@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from s1pro.kernels.linear import parts_of, row_times_weight
+from s1pro.kernels.linear import row_times_weight
 
 FEW_ROWS = 512
 """Up to so many rows in all."""
@@ -62,24 +62,34 @@ def _products(x_RD: Tensor, weight_EGD: Tensor, experts: Sequence[int], sizes: S
 
 
 def _one_token(x_1D: Tensor, ids_1K: Tensor, weights_1K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
-    """The same for a single token: nothing to sort, and all products are of one row."""
-    ids = ids_1K[0].tolist()
-    _check_range(min(ids), max(ids), gate_up_EFD.shape[0])
+    """The same for a single token: all products are of one row."""
+    ids, weights_K = ids_1K[0].tolist(), weights_1K[0]
+    ordered = sorted(ids)
+    if ids != ordered:
+        weights_K = weights_K[torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))]
+    _check_range(ordered[0], ordered[-1], gate_up_EFD.shape[0])
     width = down_EDF.shape[2]
-    act_KG = _row_products(x_1D, gate_up_EFD, ids)
-    h_KF = silu(act_KG[:, :width]).mul_(act_KG[:, width:]).mul_(weights_1K.view(-1, 1))
-    return _row_products(h_KF, down_EDF, ids).sum(dim=0, keepdim=True)
+    act_KG = _row_products(x_1D, gate_up_EFD, ordered)
+    h_KF = silu(act_KG[:, :width]).mul_(act_KG[:, width:]).mul_(weights_K[:, None])
+    return _row_products(h_KF, down_EDF, ordered).sum(dim=0, keepdim=True)
 
 
 def _row_products(x_KD: Tensor, weight_END: Tensor, ids: Sequence[int]) -> Tensor:
-    """Row k, or the only row, times the weight of expert `ids[k]`: `[K, N]`."""
-    rows, size = weight_END.shape[1:]
-    parts = parts_of(rows)
-    weight = weight_END.view(-1, rows // parts, size)
-    columns = x_KD.view(-1, 1, 1, size).transpose(2, 3).expand(len(ids), parts, size, 1).unbind()
-    pairs = zip(ids, columns, strict=True)
-    products = [torch.bmm(weight[expert * parts : (expert + 1) * parts], column) for expert, column in pairs]
-    return torch.stack(products).view(len(ids), rows)
+    """Row k, or the only row, times the weight of expert `ids[k]`; ids ascending: `[K, N]`.
+
+    Any two experts lie at some distance, so two of them are a strided batch: one call for two weights, without a copy.
+    """
+    _, rows, size = weight_END.shape
+    x_KD = x_KD.expand(len(ids), size)
+    if len(ids) % 2:
+        return torch.cat([row_times_weight(x[None], weight_END[e]) for x, e in zip(x_KD.unbind(), ids, strict=True)])
+    columns = x_KD.view(-1, 2, 1, size).transpose(2, 3).unbind()
+    step, offset = weight_END.stride(0), weight_END.storage_offset()
+    products = []
+    for first, second, column_2D1 in zip(ids[::2], ids[1::2], columns, strict=True):
+        strides = ((second - first) * step, size, 1)
+        products.append(torch.bmm(weight_END.as_strided((2, rows, size), strides, offset + first * step), column_2D1))
+    return torch.cat(products).view(len(ids), rows)
 
 
 def _check_range(smallest: int, largest: int, num_experts: int) -> None:
