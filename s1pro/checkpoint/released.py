@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Size, Tensor
@@ -53,9 +52,6 @@ class Origin:
     fp8: Fp8Weights = field(default_factory=Fp8Weights)
 
 
-_ORIGINS: WeakKeyDictionary[Network, Origin] = WeakKeyDictionary()
-
-
 def load_network(
     folder: str | Path, *, dtype: torch.dtype | None = torch.float32, device: str | torch.device = "cpu"
 ) -> Network:
@@ -80,7 +76,7 @@ def load_network(
     origin = Origin(foreign_keys(data), Fp8Weights(scale_format or "fp32"))
     _fill(network, stored, plan, origin.fp8)
     quantization.warn_if_not_powers(where, origin.fp8)
-    _ORIGINS[network] = origin
+    network.origin = origin
     return network
 
 
@@ -117,7 +113,7 @@ def save_network(
     folder = Path(folder)
     if fp8 and layout != "per_expert":
         raise InputError(f"layout={layout!r} cannot be stored in FP8; use per_expert")
-    origin = _ORIGINS.get(network, Origin())
+    origin = network.origin if isinstance(network.origin, Origin) else Origin()
     known = origin.fp8.scales if scale_format is None else {}
     scale_format = scale_format or origin.fp8.scale_format
     state = network.state_dict()

@@ -65,11 +65,15 @@ class Network(nn.Module):
     Args:
         config: the architecture.
         seed: seed of the initial weights. Nothing is drawn under `torch.device("meta")`.
+
+    Attributes:
+        origin: for whoever loaded the network: what its folder held besides, so that it can be saved as it was.
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.origin: object | None = None
         self.model = Towers(config)
         self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if not self.lm_head.weight.is_meta:
