@@ -9,7 +9,7 @@ use, not on how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import torch
@@ -32,7 +32,7 @@ def forward(x_TD: Tensor, topk_ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: 
     if x_TD.shape[0] == 1:
         return _one_token(x_TD, topk_ids_TK, weights_TK, gate_up_EFD, down_EDF)
     order_R, experts, sizes = _sorted_by_expert(topk_ids_TK)
-    _check_range(experts[0], experts[-1], gate_up_EFD.shape[0])
+    _check_range(min(experts), max(experts), gate_up_EFD.shape[0])
     tokens_R = order_R.div(topk_ids_TK.shape[1], rounding_mode="floor")
     x_RD = x_TD.index_select(0, tokens_R)
     gate_FR, up_FR = _products(x_RD, gate_up_EFD, experts, sizes).chunk(2)
@@ -43,22 +43,47 @@ def forward(x_TD: Tensor, topk_ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: 
 
 
 def _sorted_by_expert(topk_ids_TK: Tensor) -> tuple[Tensor, list[int], list[int]]:
-    """Order of the flat `[T * K]` ids, experts in use, and rows of each."""
+    """Order of the flat `[T * K]` ids, experts in use and rows of each; experts with as many rows are neighbours."""
     ids = topk_ids_TK.reshape(-1).tolist()
-    order = sorted(range(len(ids)), key=ids.__getitem__)
-    runs = [(expert, len(list(run))) for expert, run in groupby(order, key=ids.__getitem__)]
-    return torch.tensor(order), [expert for expert, _ in runs], [size for _, size in runs]
+    by_expert = groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)
+    runs = [(expert, list(rows)) for expert, rows in by_expert]
+    runs.sort(key=lambda run: len(run[1]))  # stable: ids still ascend among equals
+    order = [row for _, rows in runs for row in rows]
+    return torch.tensor(order), [expert for expert, _ in runs], [len(rows) for _, rows in runs]
 
 
-def _products(x_RD: Tensor, weight_EGD: Tensor, experts: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """`weight_e @ x_r` for every row at its expert, as columns `[G, R]`."""
-    products = []
-    for expert, x_ND in zip(experts, x_RD.split(sizes), strict=True):
-        if x_ND.shape[0] == 1:
-            products.append(row_times_weight(x_ND, weight_EGD[expert]).t())
+def _products(x_RD: Tensor, weight_END: Tensor, experts: Sequence[int], sizes: Sequence[int]) -> Tensor:
+    """`weight_e @ x_r` for every row at its expert, as columns `[N, R]`; two experts with as many rows at a time."""
+    products: list[Tensor] = []
+    pair, first, row = _pairs(weight_END), 0, 0
+    while first < len(experts):
+        size = sizes[first]
+        if first + 1 < len(experts) and sizes[first + 1] == size:
+            x_2ND = x_RD[row : row + 2 * size].view(2, size, -1)
+            weight_2ND = pair(experts[first], experts[first + 1])
+            products.extend(torch.bmm(weight_2ND, x_2ND.transpose(1, 2)).unbind())
+            first, row = first + 2, row + 2 * size
         else:
-            products.append(torch.mm(weight_EGD[expert], x_ND.t()))
+            products.append(_product(x_RD[row : row + size], weight_END[experts[first]]))
+            first, row = first + 1, row + size
     return torch.cat(products, dim=1)
+
+
+def _product(x_ND: Tensor, weight_GD: Tensor) -> Tensor:
+    if x_ND.shape[0] == 1 and weight_GD.is_contiguous():
+        return row_times_weight(x_ND, weight_GD).t()
+    return torch.mm(weight_GD, x_ND.t())
+
+
+def _pairs(weight_END: Tensor) -> Callable[[int, int], Tensor]:
+    """Gives the weights of two experts as one strided batch, without a copy: any two lie at *some* distance."""
+    expert, row, column = weight_END.stride()
+    shape, offset = (2, *weight_END.shape[1:]), weight_END.storage_offset()
+
+    def pair(first: int, second: int) -> Tensor:
+        return weight_END.as_strided(shape, ((second - first) * expert, row, column), offset + first * expert)
+
+    return pair
 
 
 def _one_token(x_1D: Tensor, ids_1K: Tensor, weights_1K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
@@ -75,20 +100,14 @@ def _one_token(x_1D: Tensor, ids_1K: Tensor, weights_1K: Tensor, gate_up_EFD: Te
 
 
 def _row_products(x_KD: Tensor, weight_END: Tensor, ids: Sequence[int]) -> Tensor:
-    """Row k, or the only row, times the weight of expert `ids[k]`; ids ascending: `[K, N]`.
-
-    Any two experts lie at some distance, so two of them are a strided batch: one call for two weights, without a copy.
-    """
-    _, rows, size = weight_END.shape
+    """Row k, or the only row, times the weight of expert `ids[k]`; ids ascending: `[K, N]`."""
+    rows, size = weight_END.shape[1:]
     x_KD = x_KD.expand(len(ids), size)
     if len(ids) % 2:
-        return torch.cat([row_times_weight(x[None], weight_END[e]) for x, e in zip(x_KD.unbind(), ids, strict=True)])
+        return torch.cat([_product(x[None], weight_END[e]).t() for x, e in zip(x_KD.unbind(), ids, strict=True)])
     columns = x_KD.view(-1, 2, 1, size).transpose(2, 3).unbind()
-    step, offset = weight_END.stride(0), weight_END.storage_offset()
-    products = []
-    for first, second, column_2D1 in zip(ids[::2], ids[1::2], columns, strict=True):
-        strides = ((second - first) * step, size, 1)
-        products.append(torch.bmm(weight_END.as_strided((2, rows, size), strides, offset + first * step), column_2D1))
+    pair, triples = _pairs(weight_END), zip(ids[::2], ids[1::2], columns, strict=True)
+    products = [torch.bmm(pair(first, second), column_2D1) for first, second, column_2D1 in triples]
     return torch.cat(products).view(len(ids), rows)
 
 
