@@ -103,7 +103,13 @@ def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
 
 
 def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader:
-    """The endless training loader."""
+    """The endless training loader.
+
+    Raises:
+        InputError: there is nothing to train on.
+    """
+    if not sources:
+        raise InputError("data.sources is empty: name at least one file, or hand in samples")
     mixture = Mixture(sources, weights, policy=data.policy(), seed=seed)
     return Loader(Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead), prefetch=data.prefetch)
 

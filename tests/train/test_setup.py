@@ -19,7 +19,14 @@ from s1pro.model.presets import tiny
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
-from s1pro.train.setup import build_network, sources_of_data, sources_of_files, to_bfloat16, validation_batches
+from s1pro.train.setup import (
+    build_loader,
+    build_network,
+    sources_of_data,
+    sources_of_files,
+    to_bfloat16,
+    validation_batches,
+)
 
 
 class Letters:
@@ -92,3 +99,8 @@ def test_bfloat16_keeps_gate_head_and_rotary_tables_in_float32() -> None:
     kept = {name for name, p in network.named_parameters() if p.dtype == torch.float32}
     assert "lm_head.weight" in kept and all(n == "lm_head.weight" or "gate.weight" in n or "rotary" in n for n in kept)
     assert all(torch.equal(buffers[name], buffer) for name, buffer in network.named_buffers())
+
+
+def test_nothing_to_train_on_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"data\.sources is empty"):
+        build_loader([], [], DataConfig(), seed=0)
