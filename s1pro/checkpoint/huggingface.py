@@ -21,6 +21,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from s1pro.base.errors import InputError
+from s1pro.base.media import Media, Patches
 from s1pro.checkpoint.hf_arguments import HUB_ARGUMENTS, parse_device, parse_dtype, parse_num_bytes
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.hf_config import S1ProConfig
@@ -30,7 +31,6 @@ from s1pro.kernels.attention import AttentionContext, PackedContext
 from s1pro.kernels.cross_entropy import IGNORE_INDEX
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.router import released_balance_loss
-from s1pro.model.vision import MediaInputs, Patches
 
 
 @dataclass
@@ -304,12 +304,12 @@ def _pack_routing(packing: Packing, routed_experts: Tensor) -> Tensor:
 
 def _media(
     pixels: Tensor | None, grid: Tensor | None, video_pixels: Tensor | None, video_grid: Tensor | None
-) -> MediaInputs | None:
+) -> Media[Tensor] | None:
     images, videos = _patches("image", pixels, grid), _patches("video", video_pixels, video_grid)
-    return None if images is None and videos is None else MediaInputs(images=images, videos=videos)
+    return None if images is None and videos is None else Media(images=images, videos=videos)
 
 
-def _patches(kind: str, pixels: Tensor | None, grid: Tensor | None) -> Patches | None:
+def _patches(kind: str, pixels: Tensor | None, grid: Tensor | None) -> Patches[Tensor] | None:
     if pixels is None:  # `generate` hands on the grids after the first step, but no pixels
         return None
     if grid is None:

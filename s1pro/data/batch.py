@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s1pro.base.media import Media
 from s1pro.data.sequence import TokenSequence
 
 IGNORED = -100
@@ -42,7 +43,7 @@ class PackedBatch:
         cu_seqlens: segment bounds, length B + 1, from 0 to T.
         segment_sources: index into `source_names`, -1 for tail segments, which come last.
         segment_groups: prompt group of each segment, "" for the tail.
-        media, signals: images and videos, signals; None without.
+        media: images, videos and signals whose placeholders are in `input_ids_T`, in their order; None without.
         advantages_T, rollout_logprobs_T: float32, aligned with `targets_T`.
         routed_experts_LTK: int64, the routing to replay; tail rows hold a group-valid choice.
     """
@@ -55,8 +56,7 @@ class PackedBatch:
     source_names: tuple[str, ...]
     segment_sources: tuple[int, ...]
     segment_groups: tuple[str, ...]
-    media: Any = None
-    signals: Any = None
+    media: Media[Tensor] | None = None
     advantages_T: Tensor | None = None
     rollout_logprobs_T: Tensor | None = None
     routed_experts_LTK: Tensor | None = None

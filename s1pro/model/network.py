@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from s1pro.base.media import Media
 from s1pro.kernels.attention import AttentionContext
 from s1pro.kernels.linear import linear
 from s1pro.kernels.precision import without_autocast
@@ -26,7 +27,7 @@ from s1pro.model.layers import Embedding, Linear
 from s1pro.model.moe import Experts
 from s1pro.model.rope import RotaryEmbedding
 from s1pro.model.router import Router, RouterOutput
-from s1pro.model.vision import MediaInputs, VisionTower, scatter_media
+from s1pro.model.vision import VisionTower, scatter_media
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Network(nn.Module):
         context: AttentionContext,
         *,
         inputs_embeds_TD: Tensor | None = None,
-        media: MediaInputs | None = None,
+        media: Media[Tensor] | None = None,
         routed_experts_LTK: Tensor | None = None,
         logits_index: Tensor | None = None,
         compute_logits: bool = True,

@@ -11,38 +11,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
+from s1pro.base.media import Grid, Media, Patches
 from s1pro.model.config import ModelConfig, VisionConfig
 from s1pro.model.layers import Embedding, Linear
-
-Grid = tuple[int, int, int]
-"""(t, h, w) in patches; h and w are multiples of the merge size."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patches:
-    """Pre-processed pixels `[P, channels * t_patch * patch * patch]` and the grid of each image or video."""
-
-    pixel_values_PX: Tensor
-    grids: tuple[Grid, ...]
-
-    def __post_init__(self) -> None:
-        expected, got = sum(t * h * w for t, h, w in self.grids), self.pixel_values_PX.shape[0]
-        if expected != got:
-            raise ValueError(f"grids {self.grids} describe {expected} patches, pixel_values has {got} rows")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MediaInputs:
-    """All media of one forward pass, in the order of their placeholders."""
-
-    images: Patches | None = None
-    videos: Patches | None = None
 
 
 class VisionAttention(nn.Module):
@@ -123,7 +99,7 @@ class VisionTower(nn.Module):
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.depth))
         self.merger = Merger(config)
 
-    def forward(self, patches: Patches) -> Tensor:
+    def forward(self, patches: Patches[Tensor]) -> Tensor:
         self._check(patches.grids)
         x_PD = self.patch_embed(patches.pixel_values_PX)
         x_PD = x_PD + self.position_embeddings(patches.grids)
@@ -182,7 +158,7 @@ class VisionTower(nn.Module):
 
 
 def scatter_media(
-    h_TD: Tensor, input_ids_T: Tensor, media: MediaInputs, tower: VisionTower, config: ModelConfig
+    h_TD: Tensor, input_ids_T: Tensor, media: Media[Tensor], tower: VisionTower, config: ModelConfig
 ) -> Tensor:
     """Replaces the embeddings of placeholder tokens by those of the media, in order.
 

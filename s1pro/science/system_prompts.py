@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from s1pro.base.records import PromptGroup
 
 SYSTEM_PROMPTS: Mapping[PromptGroup, str] = {
-    "science": "You are a chemist.",
+    "science": "You are a scientist.",
     "general": "You are a helpful assistant.",
 }
 
 # Domain to prompt group. A domain that is missing here cannot be written.
-DOMAIN_GROUPS: Mapping[str, PromptGroup] = {"chemistry": "science", "english": "general"}
+DOMAIN_GROUPS: Mapping[str, PromptGroup] = {
+    **dict.fromkeys(("chemistry", "materials", "life", "earth", "physics"), "science"),
+    **dict.fromkeys(("english", "pictures"), "general"),
+}
 
 
 def group_of_domain(domain: str) -> PromptGroup:

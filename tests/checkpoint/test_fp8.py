@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from s1pro.base.media import Media, Patches
 from s1pro.checkpoint.names import pieces
 from s1pro.checkpoint.quantization import quantize
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network, NetworkOutput
-from s1pro.model.vision import MediaInputs, Patches
 
 Folders = dict[tuple[str, str], Path]
 GOLDENS = ("model_fp8_small", "model_fp8_64e")
@@ -38,7 +38,7 @@ def numbers(goldens_dir: Path, golden: str) -> tuple[dict, dict[str, Tensor]]:
     return json.loads((folder / "goldens.json").read_text()), load_file(folder / "goldens.safetensors")
 
 
-def run(network: Network, ids_BS: Tensor, media: MediaInputs | None = None) -> NetworkOutput:
+def run(network: Network, ids_BS: Tensor, media: Media | None = None) -> NetworkOutput:
     rows, length = ids_BS.shape
     return network(
         ids_BS.flatten(), torch.arange(length).repeat(rows), PackedContext.from_lengths([length] * rows), media=media
@@ -116,7 +116,7 @@ def test_logits_of_an_image_and_of_a_longer_text(made_fp8: Folders, goldens_dir:
     _, tensors = numbers(goldens_dir, golden)
     network = load_network(made_fp8[golden, "fp32"])
     grids = tuple((int(t), int(h), int(w)) for t, h, w in tensors["b_image.image_grid_thw"])
-    media = MediaInputs(images=Patches(pixel_values_PX=tensors["b_image.pixel_values"].float(), grids=grids))
+    media = Media(images=Patches(pixel_values_PX=tensors["b_image.pixel_values"].float(), grids=grids))
     with_image = run(network, tensors["b_image.input_ids"], media)
     torch.testing.assert_close(with_image.logits, tensors["b_image.logits"][0], **LOGITS)
     text = run(network, tensors["e_incremental.input_ids"])

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from s1pro.base.media import Media, Patches
 from s1pro.checkpoint.names import pieces
 from s1pro.checkpoint.released import load_network
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.router import RouterOutput, released_balance_loss
-from s1pro.model.vision import MediaInputs, Patches
 
 STRICT = {"atol": 2e-5, "rtol": 1e-5}
 BRANCHES = ("explicit_num_inv_freq_dense_layer", "no_topk_norm_all_freqs_kept", "plain_rope", "shared_fope_ungrouped")
@@ -53,7 +53,7 @@ def run(
     ids_BS: Tensor,
     mask_BS: Tensor | None = None,
     positions_BS: Tensor | None = None,
-    media: MediaInputs | None = None,
+    media: Media | None = None,
 ) -> NetworkOutput:
     """Padded rows, packed at their true lengths; positions count from the start of the padded row, as released."""
     valid_BS = torch.ones_like(ids_BS, dtype=torch.bool) if mask_BS is None else mask_BS.bool()
@@ -72,8 +72,8 @@ def patches(tensors: dict[str, Tensor], case: str, kind: str) -> Patches | None:
     return Patches(pixel_values_PX=pixels.float(), grids=grids)
 
 
-def media_of(tensors: dict[str, Tensor], case: str) -> MediaInputs:
-    return MediaInputs(images=patches(tensors, case, "image"), videos=patches(tensors, case, "video"))
+def media_of(tensors: dict[str, Tensor], case: str) -> Media:
+    return Media(images=patches(tensors, case, "image"), videos=patches(tensors, case, "video"))
 
 
 def assert_routers(routers: tuple[RouterOutput, ...], tensors: dict[str, Tensor], prefix: str) -> None:
@@ -175,7 +175,7 @@ def test_two_padded_rows_with_an_image_each(tiny: Golden) -> None:
     grids = tuple((int(t), int(h), int(w)) for t, h, w in tiny.tensors["c_batch.image_grid_thw"])
     count = sum(t * h * w for t, h, w in grids)
     pixels_PX = tiny.tensors["c_images.pixel_values"][:count].float()
-    media = MediaInputs(images=Patches(pixel_values_PX=pixels_PX, grids=grids))
+    media = Media(images=Patches(pixel_values_PX=pixels_PX, grids=grids))
     output = run(tiny.network, tiny.tensors["c_batch.input_ids"], mask_BS, media=media)
     torch.testing.assert_close(output.logits, tiny.tensors["c_batch.logits"][mask_BS.bool()], **STRICT)
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from s1pro.base.media import Media, Patches
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.config import ModelConfig, VisionConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
-from s1pro.model.vision import MediaInputs, Patches
 
 
 def packed(*lengths: int) -> tuple[torch.Tensor, torch.Tensor, PackedContext]:
@@ -104,7 +104,7 @@ def test_media_replace_their_placeholders_and_nothing_else():
     ids, positions, context = packed(10)
     ids[3:5] = 500
     pixels = torch.randn(8, 96, generator=torch.Generator().manual_seed(0))
-    media = MediaInputs(images=Patches(pixel_values_PX=pixels, grids=((1, 2, 4),)))
+    media = Media(images=Patches(pixel_values_PX=pixels, grids=((1, 2, 4),)))
     with_image = network(ids, positions, context, media=media).logits
     without = network(ids, positions, context).logits
     torch.testing.assert_close(with_image[:3], without[:3])
@@ -116,7 +116,7 @@ def test_wrong_number_of_placeholders_is_an_error():
     ids, positions, context = packed(10)
     ids[:] = 1
     ids[3] = 500
-    media = MediaInputs(images=Patches(pixel_values_PX=torch.zeros(8, 96), grids=((1, 2, 4),)))
+    media = Media(images=Patches(pixel_values_PX=torch.zeros(8, 96), grids=((1, 2, 4),)))
     with pytest.raises(ValueError, match="1 image placeholders"):
         network(ids, positions, context, media=media)
     with pytest.raises(ValueError, match="no vision tower"):

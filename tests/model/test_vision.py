@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from s1pro.base.media import Patches
 from s1pro.model.config import VisionConfig
-from s1pro.model.vision import Patches, VisionTower
+from s1pro.model.vision import VisionTower
 
 
 @pytest.fixture(scope="module")
