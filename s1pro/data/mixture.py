@@ -167,6 +167,11 @@ class Mixture:
         if rows <= self.policy.max_length:
             return True
         conversation = source.is_conversation(index)
+        if source.has_media(index) and self.policy.long_conversations == "split":
+            raise InputError(
+                f"source {source.name!r}: conversation {index} has media and {rows + 1} tokens; it cannot be split: "
+                f"raise max_length={self.policy.max_length}, or set long_conversations to drop"
+            )
         rule = self.policy.long_conversations if conversation else self.policy.long_documents
         if rule == "error":
             kind, option = ("conversation", "long_conversations") if conversation else ("document", "long_documents")
