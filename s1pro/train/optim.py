@@ -60,15 +60,21 @@ class Placement:
 
 def placement(name: str, param: Tensor, kind: Literal["adamw", "muon"]) -> Placement:
     """The row of the table above for one parameter."""
-    undecayed = param.ndim == 1 or "embed" in name or "rotary_emb" in name or name.endswith("bias")
+    is_table = "embed" in name.replace("encoder_embed.", "")  # which is the whole front end of signals
+    undecayed = param.ndim == 1 or is_table or "rotary_emb" in name or name.endswith("bias")
     if undecayed:
         return Placement("adamw", decay=False)
     is_head_or_gate = name.startswith("lm_head") or name.endswith("mlp.gate.weight")
-    if kind == "adamw" or is_head_or_gate or param.ndim > 3 or "visual.patch" in name:
+    if kind == "adamw" or is_head_or_gate or param.ndim > 3 or _is_convolution(name):
         return Placement("adamw", decay=True)
     if param.ndim == 3:
         return Placement("expert_muon", decay=True, matrices=2 if name.endswith("gate_up_proj") else 1)
     return Placement("muon", decay=True)
+
+
+def _is_convolution(name: str) -> bool:
+    """Kernels are no matrices between hidden spaces, however many dims they have."""
+    return "visual.patch" in name or ("time_series" in name and ".conv" in name)
 
 
 class Optimizer:
