@@ -102,7 +102,7 @@ def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
     return [_source(name, value, encoder) for name, value in data.items()]
 
 
-def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader:
+def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader[PackedBatch]:
     """The endless training loader.
 
     Raises:
