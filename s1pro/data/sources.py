@@ -31,18 +31,23 @@ ENCODE_BATCH = 256
 FORMAT_VERSION = 1
 
 
-class Source(Protocol):
-    """Tokenised samples with random access."""
+class Measured(Protocol):
+    """What a mixture needs to know of its samples: how many there are, how long, and of which kind."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
     def num_rows(self, index: int) -> int:
-        """Rows of sample `index` when packed whole (tokens - 1)."""
+        """Rows of sample `index` when packed whole (of text: tokens - 1; of pictures: patches)."""
         ...
 
     def is_conversation(self, index: int) -> bool: ...
+
+
+class Source(Measured, Protocol):
+    """Tokenised samples with random access."""
 
     def sequence(self, index: int) -> TokenSequence: ...
 

@@ -12,6 +12,7 @@ ranks and processes (`parallel/`), files (`checkpoint/`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -140,9 +141,19 @@ class Network(nn.Module):
 def initialise(network: Network, generator: torch.Generator) -> None:
     """Draws all weights: normal with `initializer_range`, gates too (a zero gate never learns); biases 0, norms 1."""
     text, vision = network.config.text, network.config.vision
-    for name, module in network.named_modules():
+
+    def std(name: str) -> float:
         in_vision = name.startswith("model.visual") and vision is not None
-        std = vision.initializer_range if in_vision and vision is not None else text.initializer_range
+        return vision.initializer_range if in_vision and vision is not None else text.initializer_range
+
+    draw_weights(network, generator, std)
+
+
+@torch.no_grad()
+def draw_weights(network: nn.Module, generator: torch.Generator, std_of: Callable[[str], float]) -> None:
+    """Draws the weights of all layers in order; `std_of` gives the standard deviation for the name of a module."""
+    for name, module in network.named_modules():
+        std = std_of(name)
         if isinstance(module, RotaryEmbedding):
             module.initialise(generator)
         elif isinstance(module, Linear | Embedding | nn.Conv3d):

@@ -23,6 +23,7 @@ from s1pro.data.sources import Source, TokenStore, fingerprint_of
 from s1pro.model.network import Network
 from s1pro.model.router import Router
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
+from s1pro.train.parts import freeze_all_but
 
 Data = Mapping[str, "Iterable[Sample] | Source"]
 """Sources by name: samples in memory, or already tokenised."""
@@ -42,13 +43,16 @@ def build_network(run: TrainRun) -> Network:
 
 
 def prepare_network(network: Network, run: TrainRun) -> Network:
-    """Device, dtype, frozen and straight-through routers, activation checkpointing, compilation (in this order)."""
+    """Device, dtype, frozen parts, routers, activation checkpointing, compilation (in this order)."""
     network = network.to(device=choose_device(run.device))
     if run.dtype == "bfloat16":
         to_bfloat16(network)
+    if run.trainable is not None:
+        freeze_all_but(network, run.trainable)
     for module in network.modules():
         if isinstance(module, Router):
-            module.weight.requires_grad_(not run.freeze_router)
+            if run.freeze_router or run.trainable is None:
+                module.weight.requires_grad_(not run.freeze_router)
             if run.straight_through is not None:
                 module.config = replace(module.config, straight_through=run.straight_through)
     for block in network.model.language_model.layers:
