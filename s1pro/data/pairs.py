@@ -11,7 +11,7 @@ many at once. The position of the reader is that of the mixture and the one pair
 Two pairs with the same caption are no negatives of each other: `same_caption_BB` marks them and the loss leaves them
 out. This also covers a small data set whose next epoch begins inside a batch.
 
-How a picture becomes patches is not decided here: a `PairSource` is given the grids and a function.
+How a picture becomes patches is not decided here: a `PairSource` is given a function.
 """
 
 from __future__ import annotations
@@ -46,32 +46,41 @@ class Pair:
     grid: Grid
     caption_ids: npt.NDArray[np.int32]
 
+    def __post_init__(self) -> None:
+        t, h, w = self.grid
+        if len(self.patches_PX) != t * h * w:
+            raise ValueError(f"grid {self.grid} describes {t * h * w} patches, got {len(self.patches_PX)}")
+        if len(self.caption_ids) == 0:
+            raise ValueError("a caption needs at least one token")
+
 
 class PairSource:
     """Pairs with random access.
 
     Args:
-        grids: of every picture; they are needed for planning, long before the pixels are.
+        size: how many.
+        num_patches: of picture i, needed for planning, before (and more often than) its pixels.
         prepare: makes pair i.
     """
 
-    def __init__(self, name: str, grids: Sequence[Grid], prepare: Callable[[int], Pair]) -> None:
-        if not grids:
+    def __init__(
+        self, name: str, size: int, *, num_patches: Callable[[int], int], prepare: Callable[[int], Pair]
+    ) -> None:
+        if size < 1:
             raise InputError(f"source {name!r} has no pairs")
-        self.name, self._grids, self._prepare = name, tuple(grids), prepare
+        self.name, self._size, self._num_patches, self._prepare = name, size, num_patches, prepare
 
     @staticmethod
     def of(name: str, pairs: Sequence[Pair]) -> PairSource:
         """Pairs in memory."""
-        return PairSource(name, [pair.grid for pair in pairs], pairs.__getitem__)
+        return PairSource(name, len(pairs), num_patches=lambda i: len(pairs[i].patches_PX), prepare=lambda i: pairs[i])
 
     def __len__(self) -> int:
-        return len(self._grids)
+        return self._size
 
     def num_rows(self, index: int) -> int:
         """Patches of picture `index`."""
-        t, h, w = self._grids[index]
-        return t * h * w
+        return self._num_patches(index)
 
     def is_conversation(self, index: int) -> bool:
         return False
@@ -80,16 +89,14 @@ class PairSource:
         """Prepares a pair.
 
         Raises:
-            InputError: its picture is not of the announced size, or its caption is empty.
+            InputError: its picture has another size than it was planned with.
         """
         pair = self._prepare(index)
-        if pair.grid != self._grids[index] or len(pair.patches_PX) != self.num_rows(index):
+        if len(pair.patches_PX) != self.num_rows(index):
             raise InputError(
-                f"source {self.name!r}: picture {index} has grid {pair.grid} and {len(pair.patches_PX)} patches, "
-                f"expected grid {self._grids[index]}; was the file replaced?"
+                f"source {self.name!r}: picture {index} has {len(pair.patches_PX)} patches, expected "
+                f"{self.num_rows(index)}; was the file replaced?"
             )
-        if len(pair.caption_ids) == 0:
-            raise InputError(f"source {self.name!r}: pair {index} has an empty caption")
         return pair
 
 
