@@ -34,20 +34,25 @@ _FLAT = {"ids": np.int32, "weights": np.float32, "parts": np.uint8}
 _ARRAYS = (*_FLAT, "offsets", "part_offsets", "flags")
 
 
-class Source(Protocol):
-    """Tokenised samples with random access."""
+class Measured(Protocol):
+    """What a mixture needs to know of its samples: how many there are, how long, and of which kind."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
     def num_rows(self, index: int) -> int:
-        """Rows of sample `index` when packed whole (tokens - 1)."""
+        """Rows of sample `index` when packed whole (of text: tokens - 1; of pictures: patches)."""
         ...
 
     def is_conversation(self, index: int) -> bool: ...
 
     def has_media(self, index: int) -> bool: ...
+
+
+class Source(Measured, Protocol):
+    """Tokenised samples with random access."""
 
     def sequence(self, index: int) -> TokenSequence: ...
 

@@ -12,6 +12,7 @@ ranks and processes (`parallel/`), files (`checkpoint/`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -142,11 +143,25 @@ def initialise(network: Network, generator: torch.Generator) -> None:
     The time-series module draws its own, last.
     """
     text, vision = network.config.text, network.config.vision
-    for name, module in network.named_modules():
+
+    def std(name: str) -> float | None:
         if name.startswith("model.time_series"):
-            continue
+            return None
         in_vision = name.startswith("model.visual") and vision is not None
-        std = vision.initializer_range if in_vision and vision is not None else text.initializer_range
+        return vision.initializer_range if in_vision and vision is not None else text.initializer_range
+
+    draw_weights(network, generator, std)
+    if network.config.time_series is not None:
+        network.model.time_series.initialise(generator)
+
+
+@torch.no_grad()
+def draw_weights(network: nn.Module, generator: torch.Generator, std_of: Callable[[str], float | None]) -> None:
+    """Draws the weights of all layers in order; `std_of` gives the standard deviation for the name of a module, or None
+    for those that are left alone."""
+    for name, module in network.named_modules():
+        if (std := std_of(name)) is None:
+            continue
         if isinstance(module, RotaryEmbedding):
             module.initialise(generator)
         elif isinstance(module, Linear | Embedding | nn.Conv3d):
@@ -158,5 +173,3 @@ def initialise(network: Network, generator: torch.Generator) -> None:
         elif isinstance(module, Experts):
             module.gate_up_proj.normal_(0.0, std, generator=generator)
             module.down_proj.normal_(0.0, std, generator=generator)
-    if network.config.time_series is not None:
-        network.model.time_series.initialise(generator)
