@@ -157,7 +157,14 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
 def _own(text: TextConfig) -> ModelConfig:
     """Own small models have small vocabularies: their placeholder ids come from their tokenizer, none by default."""
     return ModelConfig(
-        text=text, image_token_id=-1, video_token_id=-1, vision_start_token_id=-1, vision_end_token_id=-1
+        text=text,
+        image_token_id=-1,
+        video_token_id=-1,
+        vision_start_token_id=-1,
+        vision_end_token_id=-1,
+        ts_token_id=-1,
+        ts_start_token_id=-1,
+        ts_end_token_id=-1,
     )
 
 
