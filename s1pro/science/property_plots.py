@@ -14,6 +14,7 @@ Splits are by compound: everything that is measured of a compound is in one spli
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,8 @@ class Plot:
 
 TREND = Bank(
     {},
-    "(Is|Does) the curve (rising, falling, or does it have a peak|rise, fall or have a peak)?",
+    "Is the curve rising, falling, or does it have a peak?",
+    "Does the curve (rise, fall or have a peak|go up, go down, or up and then down)?",
     "(How|In which way) does the (curve|quantity|property) (change|develop|run)?",
     "(Trend|Shape of the curve): rising, falling or peak?",
     "(Describe|Name|Tell me) the trend.",
@@ -56,7 +58,7 @@ TREND = Bank(
 )
 UNIT = Bank(
     {},
-    "(Which|What) unit (has|belongs to) the (vertical axis|y axis|ordinate)?",
+    "(Which|What) unit does the (vertical axis|y axis|ordinate) have?",
     "(Read|Name|Tell me) the unit of the (vertical axis|y axis|ordinate)[, please].",
     "(In which unit|In what unit) is the property (given|plotted)?",
     "Unit of the (vertical axis|y axis|ordinate)?",
@@ -67,8 +69,8 @@ _TEMPERATURE = SlotKind(
 )
 VALUE = Bank(
     {"temperature": _TEMPERATURE},
-    "(What is|Read|Tell me|Give) the density at {temperature}.",
-    "(How large is|What value has) the density at {temperature}?",
+    "(Read|Tell me|Give) the density at {temperature}[, please].",
+    "(What|How large) is the density at {temperature}?",
     "(Density|Value) at {temperature}?",
     "{temperature}: (which density|what density|density)?",
     held_out=("The melt has {temperature}. How dense is it, by the plot?",),
@@ -91,11 +93,9 @@ def plot_families(*, width: int = 160, height: int = 128) -> tuple[MediaFamily, 
         plot = direct(melts[place_in(len(melts), number, "values", split, seed)])
         at = float(stream("value-at", split, seed, number).choice(_inner_ticks(plot)))
         value, axis = float(np.interp(at, plot.x, plot.y)), round_axis(plot.y, plot.y_label)
-        answer = {
-            "text": f"{value:.3g} {plot.y_unit}",
-            "value": value,
-            "tolerance": TOLERANCE * (axis.high - axis.low),
-        }
+        tolerance = TOLERANCE * (axis.high - axis.low)
+        digits = max(0, math.ceil(-math.log10(tolerance / 2)))  # rounding takes a quarter of the tolerance at most
+        answer = {"text": f"{value:.{digits}f} {plot.y_unit}", "value": value, "tolerance": tolerance}
         return _example(plot, answer, width, height, {"temperature": at})
 
     def family(
@@ -113,9 +113,7 @@ def plot_families(*, width: int = 160, height: int = 128) -> tuple[MediaFamily, 
 
     return (
         family("trend_in_plot", "physics", TREND, Choice(labels=TRENDS), draw_trend, _number_of_trends),
-        family(
-            "unit_in_plot", "physics", UNIT, Choice(labels=UNITS), draw_unit, lambda split: _different(_BY_UNIT, split)
-        ),
+        family("unit_in_plot", "physics", UNIT, Choice(labels=UNITS), draw_unit, _number_of_units),
         family("value_in_plot", "materials", VALUE, Reading(), draw_value, lambda split: len(_melts(split))),
     )
 
@@ -203,6 +201,10 @@ def _turn(views: _Views, split: Split, number: int, *key: object) -> Plot:
 
 def _different(views: _Views, split: Split) -> int:
     return len(views) * min(len(_of_split(table, split)) for table, _ in views)
+
+
+def _number_of_units(split: Split) -> int:
+    return _different(_BY_UNIT, split)
 
 
 def _number_of_trends(split: Split) -> int:

@@ -157,7 +157,7 @@ def _over_temperature(
     function: _Function,
     limits: _Limits = lambda row: _numbers(row, "Tmin", "Tmax"),
 ) -> tuple[Curve, ...]:
-    """Curves of all compounds of a table; those with an impossible range or values that are not positive are left out."""
+    """Curves of a table; compounds with an impossible range or values that are not positive are left out."""
     found = []
     for row in _rows(path):
         low, high = limits(row)
