@@ -6,7 +6,8 @@
 
 A trend cannot be read from the name of the property: each is shown both ways (pressure over T rises, its logarithm over
 1/T falls; viscosity over T falls, over 1/T rises; density and specific volume; the share of molecules that are slower
-or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two.
+or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two. Curves that are not
+monotonic (polynomials of heat capacity bend at the cold end of their range) are not asked about.
 
 Splits are by compound: everything that is measured of a compound is in one split.
 """
@@ -179,7 +180,9 @@ UNITS = ("kPa", "J/(mol K)", "mPa s", "kg/m3", "mN/m")
 
 @functools.cache
 def _of_split(table: _Table, split: Split) -> tuple[Curve, ...]:
-    return tuple(curve for curve in table() if _split(curve.cas) == split)
+    """The monotonic curves of a split."""
+    found = (curve for curve in table() if _split(curve.cas) == split)
+    return tuple(curve for curve in found if abs(np.sign(np.diff(curve.y)).sum()) == len(curve.y) - 1)
 
 
 @functools.cache
