@@ -14,7 +14,6 @@ pictures are read when their turn comes: their header for planning, their pixels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,11 @@ from s1pro.base.errors import InputError
 from s1pro.base.records import Message, Sample
 from s1pro.data.pairs import Pair, PairSource
 from s1pro.data.samples import data_files, read_samples
-from s1pro.inputs.images import ImageSettings, image_patches, image_size, load_image, smart_resize
+from s1pro.inputs.image_files import image_size
+from s1pro.inputs.images import ImageSettings, image_patches, load_image, smart_resize
 from s1pro.inputs.tokenizer import Tokenizer
 
 ENCODE_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A picture and the folder that its path starts from."""
-
-    picture: str
-    base: Path
 
 
 def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSettings, *, max_caption: int) -> PairSource:
@@ -50,13 +42,13 @@ def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSetti
     Raises:
         InputError: a sample that is no pair, with its file and number.
     """
-    references: list[_Reference] = []
+    pictures: list[str] = []
     captions: list[npt.NDArray[np.int32]] = []
     for file in data_files(path):
         texts = []
         for number, sample in enumerate(read_samples(file), start=1):
             picture, text = _pair_of(sample, f"{file}: sample {number}")
-            references.append(_Reference(picture, file.parent))
+            pictures.append(picture)
             texts.append(text)
         for start in range(0, len(texts), ENCODE_BATCH):
             encoded = tokenizer.encode_batch(texts[start : start + ENCODE_BATCH], allow_control_tokens=False)
@@ -64,16 +56,14 @@ def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSetti
 
     @lru_cache(maxsize=65536)
     def num_patches(index: int) -> int:
-        reference = references[index]
-        height, width = smart_resize(*image_size(reference.picture, base=reference.base), settings)
+        height, width = smart_resize(*image_size(pictures[index]), settings)
         return (height // settings.patch_size) * (width // settings.patch_size)
 
     def prepare(index: int) -> Pair:
-        reference = references[index]
-        patches_PX, grid = image_patches(load_image(reference.picture, base=reference.base), settings)
+        patches_PX, grid = image_patches(load_image(pictures[index]), settings)
         return Pair(patches_PX=patches_PX, grid=grid, caption_ids=captions[index])
 
-    return PairSource(name, len(references), num_patches=num_patches, prepare=prepare)
+    return PairSource(name, len(pictures), num_patches=num_patches, prepare=prepare)
 
 
 def _with_end(ids: Sequence[int], end: int, longest: int) -> npt.NDArray[np.int32]:

@@ -111,7 +111,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens_ND: Tensor, bounds: tuple[int, ...]) -> Tensor:
         tokens_ND = self.norm(tokens_ND)
-        scores_NH = self.query(tokens_ND).float()
+        scores_NH = _wide(self.query(tokens_ND))
         values_NHC = self.value(tokens_ND).view(len(tokens_ND), scores_NH.shape[1], -1)
         pooled = []
         for start, stop in pairwise(bounds):
@@ -162,13 +162,18 @@ class ContrastiveModel(nn.Module):
 
     def logits(self, image_BE: Tensor, text_BE: Tensor) -> Tensor:
         """Agreement of every picture (row) with every caption (column), float32."""
-        scale = self.logit_scale.float().exp().clamp(max=MAX_SCALE)
+        scale = _wide(self.logit_scale).exp().clamp(max=MAX_SCALE)
         logits_BB = scale * (image_BE @ text_BE.T)
-        return logits_BB if self.logit_bias is None else logits_BB + self.logit_bias.float()
+        return logits_BB if self.logit_bias is None else logits_BB + _wide(self.logit_bias)
 
 
 def _unit(x_BE: Tensor) -> Tensor:
-    return nn.functional.normalize(x_BE.float(), dim=-1)
+    return nn.functional.normalize(_wide(x_BE), dim=-1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _standard_deviation(model: ContrastiveModel, name: str) -> float:
