@@ -304,7 +304,7 @@ def train(
     held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run), run),
+        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run),
         build_loader(train_sources, shares, run.data, seed=run.seed),
         loss=LanguageModelLoss(run.loss),
         validation=validation_batches(held_out, run.data),
@@ -337,6 +337,10 @@ def _read_processor(folder: Path) -> Any:
     from s1pro.inputs.processor import Processor
 
     return Processor.from_pretrained(folder)
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return None if processor is None else processor.tokenizer
 
 
 def _export(network: Network, processor: Any, folder: Path) -> Path:
