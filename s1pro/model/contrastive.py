@@ -39,16 +39,18 @@ Form = Literal["sigmoid", "softmax"]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
-    """The caption tower."""
+    """The caption tower. `vocab_size` 0 leaves the size of the vocabulary to whoever knows the tokenizer."""
 
-    vocab_size: int
+    vocab_size: int = 0
     hidden_size: int = 512
     num_layers: int = 6
     num_heads: int = 8
     intermediate_size: int = 1536
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
+        if self.vocab_size < 0:
+            raise ValueError(f"captions.vocab_size must not be negative, got {self.vocab_size}")
+        for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"captions.{name} must be positive, got {getattr(self, name)}")
         if self.hidden_size % (2 * self.num_heads):

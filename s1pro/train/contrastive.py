@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,8 @@ from s1pro.train.retrieval import distinct, retrieval_record
 from s1pro.train.router_statistics import RouterStatistics
 from s1pro.train.setup import place
 from s1pro.train.throughput import TRAINING_PASSES
+
+STAGE = "vision-contrastive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +182,8 @@ def train_contrastive(
         from s1pro.inputs.processor import Processor
 
         processor = Processor.from_pretrained(run.tokenizer)
+    if processor is not None:
+        run = _with_vocabulary(run, processor.tokenizer.vocab_size)
     files, held_out_files = (_files(configs, run, processor) for configs in (run.data.sources, run.data.validation))
     shares = [config.weight for config in run.data.sources] + [(weights or {}).get(s.name, 1.0) for s in sources]
     trainer: Trainer[ContrastiveModel, PairBatch] = Trainer(
@@ -193,6 +197,16 @@ def train_contrastive(
     reason = trainer.train()
     folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
     return trainer.result(reason, folder)
+
+
+def _with_vocabulary(run: ContrastiveRun, size: int) -> ContrastiveRun:
+    """The run with the size of its tokenizer, where it leaves that open."""
+    captions = run.model.captions
+    if captions.vocab_size >= size:
+        return run
+    if captions.vocab_size:
+        raise InputError(f"model.captions.vocab_size={captions.vocab_size} is too small for a tokenizer of {size} ids")
+    return replace(run, model=replace(run.model, captions=replace(captions, vocab_size=size)))
 
 
 def build_contrastive(run: ContrastiveRun) -> ContrastiveModel:
@@ -264,15 +278,12 @@ def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any)
     wanted = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
     if here != wanted:
         raise InputError(
-            f"the processor cuts pictures into patches of (side, frames, merge) {here}, the vision tower reads {wanted}: "
-            "change preprocessor_config.json in the folder of the tokenizer"
+            f"the processor cuts pictures into patches of (side, frames, merge) {here}, the vision tower reads "
+            f"{wanted}: change preprocessor_config.json in the folder of the tokenizer"
         )
-    vocabulary = run.model.captions.vocab_size
-    if processor.tokenizer.vocab_size > vocabulary:
-        raise InputError(
-            f"captions.vocab_size={vocabulary} is too small for the {processor.tokenizer.vocab_size} tokens there are"
-        )
-    return [read_pairs(c.name, c.path, processor.tokenizer, settings, max_caption=run.data.max_caption) for c in configs]
+    return [
+        read_pairs(c.name, c.path, processor.tokenizer, settings, max_caption=run.data.max_caption) for c in configs
+    ]
 
 
 def _export(model: ContrastiveModel, processor: Any, folder: Path) -> Path:

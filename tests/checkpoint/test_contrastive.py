@@ -1,4 +1,4 @@
-"""Two-tower folders: round trip, and vision towers into networks of either kind, with errors that name the difference."""
+"""Two-tower folders: round trip, and vision towers into networks, with errors that name the difference."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def test_round_trip_keeps_weights_configuration_and_other_files(tmp_path: Path, 
     assert (folder / "tokenizer.json").exists()
     names = set(load_file(folder / "model.safetensors"))
     assert {n for n in names if n.startswith("model.")} == {
-        f"model.visual.{name}" for name in Network(dataclasses.replace(tiny(16), vision=VISION)).model.visual.state_dict()
+        f"model.visual.{name}"
+        for name in Network(dataclasses.replace(tiny(16), vision=VISION)).model.visual.state_dict()
     }
 
 

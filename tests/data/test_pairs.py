@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,12 +74,25 @@ def test_position_is_exact_after_every_batch(prefetch: int) -> None:
 
 
 def test_equal_captions_are_marked_and_positions_restart() -> None:
-    pairs = [made(0, 2, caption=[5, 6]), made(1, 2, caption=[5]), made(2, 4, caption=[5, 6]), made(3, 2, caption=[6, 5])]
+    pairs = [
+        made(0, 2, caption=[5, 6]),
+        made(1, 2, caption=[5]),
+        made(2, 4, caption=[5, 6]),
+        made(3, 2, caption=[6, 5]),
+    ]
     batch = collate_pairs(pairs)
     same = torch.zeros(4, 4, dtype=torch.bool)
     same[0, 2] = same[2, 0] = True
     assert torch.equal(batch.same_caption_BB, same)
-    assert batch.caption_ids_T.tolist() == [5, 6, 5, 5, 6, 6, 5] and batch.position_ids_T.tolist() == [0, 1, 0, 0, 1, 0, 1]
+    assert batch.caption_ids_T.tolist() == [5, 6, 5, 5, 6, 6, 5] and batch.position_ids_T.tolist() == [
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+        1,
+    ]
     assert batch.cu_seqlens == (0, 2, 3, 5, 7) and batch.num_real_rows == 7 + 20
 
 
@@ -147,7 +159,11 @@ def test_pairs_from_files_are_the_prepared_pictures_and_their_captions(tmp_path:
     first, second = source.pair(0), source.pair(1)
     np.testing.assert_array_equal(first.patches_PX, expected)
     assert first.grid == grid == (1, 2, 4) and second.grid == (1, 4, 2)
-    assert first.caption_ids.tolist() == [97, 98, 99, 100, 101, 102, 103, 0] and second.caption_ids.tolist() == [97, 98, 0]
+    assert first.caption_ids.tolist() == [97, 98, 99, 100, 101, 102, 103, 0] and second.caption_ids.tolist() == [
+        97,
+        98,
+        0,
+    ]
     assert [source.num_rows(i) for i in range(2)] == [8, 8]
 
 

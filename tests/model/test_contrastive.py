@@ -36,7 +36,9 @@ def test_a_batch_gives_what_every_pair_gives_alone(pooling: str) -> None:
     alone = images(*GRIDS)
     joined = Patches(pixel_values_PX=torch.cat([image.pixel_values_PX for image in alone]), grids=GRIDS)
     image_BE = model.encode_images(joined)
-    torch.testing.assert_close(image_BE, torch.cat([model.encode_images(image) for image in alone]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        image_BE, torch.cat([model.encode_images(image) for image in alone]), atol=1e-6, rtol=1e-5
+    )
     torch.testing.assert_close(image_BE.norm(dim=1), torch.ones(3))
     captions = [torch.tensor(ids) for ids in ([1, 2, 3], [4], [3, 2, 1, 0])]
     lengths = [len(ids) for ids in captions]

@@ -107,7 +107,12 @@ def test_gradient_of_the_whole_model_agrees_with_finite_differences(form: Form) 
     loss, totals = ContrastiveLoss(), ContrastiveLoss().totals([batch])
     loss(model, batch, totals).loss.backward()
     torch.manual_seed(1)
-    for name in ("logit_scale", "model.visual.patch_embed.proj.weight", "pool.query.weight", "captions.embed_tokens.weight"):
+    for name in (
+        "logit_scale",
+        "model.visual.patch_embed.proj.weight",
+        "pool.query.weight",
+        "captions.embed_tokens.weight",
+    ):
         param = model.get_parameter(name)
         direction = torch.randn_like(param)
         direction /= direction.norm()
@@ -145,7 +150,9 @@ def trainer_of(run: ContrastiveRun) -> Trainer[ContrastiveModel, PairBatch]:
         place(build_contrastive(run), run),
         pair_loader([shapes.pairs(), shapes.pairs(held_out=True)], [3.0, 1.0], run.data, seed=run.seed),
         loss=ContrastiveLoss(),
-        validation=held_out_pairs([shapes.pairs(held_out=True, seed=1)], dataclasses.replace(run.data, validation_pairs=8)),
+        validation=held_out_pairs(
+            [shapes.pairs(held_out=True, seed=1)], dataclasses.replace(run.data, validation_pairs=8)
+        ),
     )
 
 
@@ -224,7 +231,7 @@ def test_recall_counts_what_it_says() -> None:
     scores = image.double() @ text.double().T
     for direction, matrix in (("image_to_text", scores), ("text_to_image", scores.T)):
         for k in (1, 5):
-            hits = sum(i in sorted(range(40), key=lambda j: -matrix[i, j].item())[:k] for i in range(40))  # noqa: B023
+            hits = sum(i in sorted(range(40), key=lambda j: -matrix[i, j].item())[:k] for i in range(40))
             recall = record[direction][f"recall_at_{k}"]
             assert recall["value"] == hits / 40 and recall["chance"] == k / 40
             assert recall["low"] <= recall["value"] <= recall["high"]
@@ -255,5 +262,7 @@ def test_clear_errors(shape_run: MakeRun) -> None:
         train_contrastive(shape_run())
     with pytest.raises(ValueError, match="max_pairs must be at least 2"):
         PairDataConfig(max_pairs=1)
-    with pytest.raises(InputError, match=r"trainable: 'model.vision\.\*' matches no parameter; there are .*model.visual"):
+    with pytest.raises(
+        InputError, match=r"trainable: 'model.vision\.\*' matches no parameter; there are .*model.visual"
+    ):
         train_contrastive(shape_run(trainable=("model.vision.*",)), sources=[shapes.pairs()])

@@ -62,7 +62,9 @@ def test_fused_queries_keys_and_values_are_three_matrices() -> None:
         single.grad = grad.clone()[None]
     ExpertMuon([fused], lr=0.1, matrices=3).step()
     ExpertMuon(singles, lr=0.1).step()
-    torch.testing.assert_close(fused.detach(), torch.cat([single.detach()[0] for single in singles]), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        fused.detach(), torch.cat([single.detach()[0] for single in singles]), atol=1e-3, rtol=1e-3
+    )
 
 
 def test_only_stacks_are_accepted() -> None:

@@ -191,7 +191,9 @@ def test_parts_learn_at_their_own_rate(kind: str) -> None:
 def test_multipliers_are_checked() -> None:
     with pytest.raises(ValueError, match="positive factor, got 0"):
         OptimizerConfig(lr_multipliers=(("*", 0.0),))
-    with pytest.raises(InputError, match=r"optimizer.lr_multipliers: 'model.visual.\*' matches no parameter; there are"):
+    with pytest.raises(
+        InputError, match=r"optimizer.lr_multipliers: 'model.visual.\*' matches no parameter; there are"
+    ):
         Optimizer(Network(tiny(vocab_size=16)), OptimizerConfig(lr_multipliers=(("model.visual.*", 0.1),)))
     changed = with_overrides(OptimizerConfig(), ['lr_multipliers=[["model.visual.*", 0.1]]'])
     assert changed.lr_multipliers == (("model.visual.*", 0.1),)

@@ -55,7 +55,9 @@ class CaptionedShapes:
         ids = np.concatenate([np.full(tokens, IMAGE), pair.caption_ids]).astype(np.int32)
         weights = np.concatenate([np.zeros(tokens), np.ones(len(pair.caption_ids))]).astype(np.float32)
         media = Media(images=Patches(pixel_values_PX=pair.patches_PX, grids=(pair.grid,)))
-        return TokenSequence(token_ids=ids, loss_weights=weights, prompt_group="general", conversation=True, media=media)
+        return TokenSequence(
+            token_ids=ids, loss_weights=weights, prompt_group="general", conversation=True, media=media
+        )
 
 
 def vision_language() -> ModelConfig:
@@ -85,7 +87,9 @@ def weights(network: Network) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_only_the_projector_changes_and_only_it_has_state(media_run: MakeRun, kind: str, dtype: str) -> None:
     run = media_run(
-        trainable=("model.visual.merger.*",), dtype=dtype, optimizer=OptimizerConfig(kind=kind, lr=1e-2)  # type: ignore[arg-type]
+        trainable=("model.visual.merger.*",),
+        dtype=dtype,
+        optimizer=OptimizerConfig(kind=kind, lr=1e-2),  # type: ignore[arg-type]
     )
     before = weights(prepare_network(Network(run.model, seed=run.seed), run))  # type: ignore[arg-type]
     network = train(run, sources={"captions": CaptionedShapes()}).network
@@ -145,7 +149,9 @@ def test_a_resumed_stage_keeps_its_frozen_parts(media_run: MakeRun, tmp_path: Pa
     pairs = zip(result.network.state_dict().values(), resumed.network.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     with pytest.raises(InputError, match=r"trainable\.1 was 'lm_head\.\*', now None"):
-        train(dataclasses.replace(broken, trainable=("model.visual.merger.*",)), sources={"captions": CaptionedShapes()})
+        train(
+            dataclasses.replace(broken, trainable=("model.visual.merger.*",)), sources={"captions": CaptionedShapes()}
+        )
 
 
 def test_patterns_without_a_match_list_the_parts(media_run: MakeRun) -> None:
