@@ -273,7 +273,7 @@ def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any)
         raise InputError("data has files but there is no tokenizer: set tokenizer to the folder of a processor")
     from s1pro.data.pair_files import read_pairs
 
-    vision, settings = run.model.vision, processor.media.images
+    vision, settings = run.model.vision, processor.preparation.images
     here = (settings.patch_size, settings.temporal_patch_size, settings.merge_size)
     wanted = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
     if here != wanted:

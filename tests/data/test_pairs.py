@@ -171,10 +171,10 @@ def test_pairs_from_files_are_the_prepared_pictures_and_their_captions(tmp_path:
     ("bad", "message"),
     [
         ({"source": "s", "prompt_group": "general", "text": "only text"}, "sample 2: a pair is one user turn"),
-        (sample("ab", {"type": "text", "text": "no picture"}), "has one picture, this user turn has 0"),
-        (sample("ab", {"type": "image", "image": "1.png"}, {"type": "image", "image": "2.png"}), "has 2"),
+        (sample("ab", {"type": "text", "text": "no picture"}), "has one picture and no other media, this one has 0"),
+        (sample("ab", {"type": "image", "image": "1.png"}, {"type": "image", "image": "2.png"}), "has 2 media"),
         (sample("  "), "the caption is empty"),
-        (sample("ab", {"type": "image"}), "the picture has no path"),
+        (sample("ab", {"type": "image"}), "sample 2: .* needs its source under 'image'"),
     ],
 )
 def test_samples_that_are_no_pairs_are_named(tmp_path: Path, bad: object, message: str) -> None:

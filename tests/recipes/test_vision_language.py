@@ -17,7 +17,7 @@ from s1pro.checkpoint.contrastive import load_contrastive
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.cli import main
 from s1pro.inputs.images import ImageSettings
-from s1pro.inputs.media_parts import MediaSettings
+from s1pro.inputs.media_parts import Preparation
 from s1pro.inputs.processor import Processor
 from s1pro.inputs.tokenizer_training import train_tokenizer
 from s1pro.model.config import VisionConfig
@@ -72,7 +72,7 @@ def language_model(folder: Path, texts: Iterable[str], *, tower: VisionConfig, p
     """A text network of random weights with its processor, as the folder that the recipe starts from."""
     images = ImageSettings(min_pixels=pixels[0], max_pixels=pixels[1], patch_size=tower.patch_size)
     tokenizer = train_tokenizer(texts, vocab_size=320)
-    Processor(tokenizer, media=MediaSettings(images=images)).save_pretrained(folder)
+    Processor(tokenizer, preparation=Preparation(images=images)).save_pretrained(folder)
     save_network(Network(tiny(tokenizer.vocab_size), seed=3), folder)
     return folder
 

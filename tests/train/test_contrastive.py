@@ -14,6 +14,7 @@ import torch
 
 from s1pro.base.config import config_from_json
 from s1pro.base.errors import InputError
+from s1pro.checkpoint.contrastive import save_contrastive
 from s1pro.data.pairs import PairBatch, collate_pairs
 from s1pro.model.contrastive import ContrastiveModel, Form
 from s1pro.train.contrastive import (
@@ -255,6 +256,15 @@ def test_flops_are_those_of_the_products(shape_run: MakeRun) -> None:
         ContrastiveLoss()(model, batch, ContrastiveLoss().totals([batch]))
     ours = ContrastiveLoss().flops(model, batch) / 3
     assert math.isclose(counter.get_total_flops(), ours, rel_tol=0.15)
+
+
+def test_a_stage_may_start_from_a_trained_tower(shape_run: MakeRun, tmp_path: Path) -> None:
+    trained = ContrastiveModel(shapes.model_config(), seed=7)
+    folder = save_contrastive(trained, tmp_path / "trained")
+    model, fresh = (build_contrastive(shape_run(vision_from=start)) for start in (folder, None))
+    for name, tensor in model.state_dict().items():
+        source = trained if name.startswith("model.visual.") else fresh
+        assert torch.equal(tensor, source.state_dict()[name]), name
 
 
 def test_clear_errors(shape_run: MakeRun) -> None:
