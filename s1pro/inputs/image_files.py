@@ -153,9 +153,8 @@ def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> Pixels:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError(f"{name}: has several frames or pages; pass it as a video, or one frame as an array")
     pixels = as_rgb(image, name)
-    orientation = _orientation(
-        image
-    )  # after decoding: TIFF pictures have turned themselves, PNGs may say it at the end
+    # Only now: decoded TIFF pictures have turned themselves already, and PNGs may say it at their end.
+    orientation = _orientation(image)
     if orientation in _UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
     return pixels

@@ -163,6 +163,7 @@ def unequal() -> list[np.ndarray]:
         (unequal, None, "list of pictures: frame 2 has 8 x 20 pixels, the first one 12 x 20"),
         (lambda: [FRAMES[0], "nowhere.png"], None, "nowhere.png: there is no such file"),
         (lambda: "nowhere.mp4", None, "nowhere.mp4: there is no such file"),
+        (lambda: "x" * 300, None, "damaged or not readable: .*File name too long"),
         (lambda: "https://example.org/a.mp4", None, "https URLs are not read here"),
         (lambda: {"a": 1}, None, "a video is a path, a data: URL, bytes, an array or a list of pictures, got dict"),
         (lambda: FRAMES, 0, "frames per second must be a positive number, got 0"),
