@@ -2,9 +2,10 @@
 
     python bench/time_series.py [--rounds 5] [--threads 1 2] [--layers 4] [--signals 64]
 
-Workload: signals of 40 to 20,000 points, lengths spread evenly on a logarithmic scale, rates and channels in turn from
-the lists below (of the rates those at which a signal has three patches). Front end of the released size (128 wide, 2,048 inside), encoder of the released width with `--layers` layers.
-Both sides have the same weights, float32, no gradients, and must give the same embeddings.
+Workload: signals of 40 to 20,000 points, lengths spread evenly on a logarithmic scale, rates and channels in turn
+from the lists below (of the rates those at which a signal has three patches). Front end of the released size (128
+wide, 2,048 inside), encoder of the released width with `--layers` layers. Both sides have the same weights, float32,
+no gradients, and must give the same embeddings.
 
 * `ours`        `TimeSeriesTower.forward`, all signals in one call
 * `one by one`  the same, one signal per call
@@ -12,7 +13,8 @@ Both sides have the same weights, float32, no gradients, and must give the same 
                 `nn.TransformerEncoderLayer` with its defaults (points before patches), materialised causal mask
 * `released, fused`  the same with patches before points, which lets torch take its fused inference path
 
-The last two are written here from the description of the algorithm, and checked against the goldens when the script begins.
+The last two are written here from the description of the algorithm, and checked against the goldens when the script
+begins.
 """
 
 from __future__ import annotations
@@ -167,7 +169,9 @@ def main() -> None:
         for name, timing in timings.items():
             low, middle, high = ratios(timing, timings["ours"])
             speed = points / timing.median
-            print(f"{name:16} {timing.median:7.2f} s  {speed:9,.0f} values/s  ours is {low:.2f} {middle:.2f} {high:.2f}x")
+            print(
+                f"{name:16} {timing.median:7.2f} s  {speed:9,.0f} values/s  ours is {low:.2f} {middle:.2f} {high:.2f}x"
+            )
 
 
 if __name__ == "__main__":
