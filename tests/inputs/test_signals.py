@@ -1,4 +1,4 @@
-"""Preparation of signals: the goldens of the released standardisation, missing values, rates, length, the prompt line."""
+"""Preparation of signals: goldens of the standardisation, missing values, rates, length, the line of the prompt."""
 
 from __future__ import annotations
 
