@@ -6,8 +6,8 @@
 
 A trend cannot be read from the name of the property: each is shown both ways (pressure over T rises, its logarithm over
 1/T falls; viscosity over T falls, over 1/T rises; density and specific volume; the share of molecules that are slower
-or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two. Curves that are not
-monotonic (polynomials of heat capacity bend at the cold end of their range) are not asked about.
+or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two. Correlations that go
+the wrong way somewhere (polynomials of heat capacity bend at the cold end of their range) are not asked about.
 
 Splits are by compound: everything that is measured of a compound is in one split.
 """
@@ -178,11 +178,22 @@ _BY_UNIT: _Views = (
 UNITS = ("kPa", "J/(mol K)", "mPa s", "kg/m3", "mN/m")
 
 
+# Whether a property rises (1) or falls (-1) with the temperature.
+_DIRECTIONS: Mapping[_Table, int] = {
+    tables.vapour_pressures: 1,
+    tables.heat_capacities: 1,
+    tables.viscosities: -1,
+    tables.liquid_densities: -1,
+    tables.surface_tensions: -1,
+    tables.melt_densities: -1,
+}
+
+
 @functools.cache
 def _of_split(table: _Table, split: Split) -> tuple[Curve, ...]:
-    """The monotonic curves of a split."""
+    """The curves of a split that go in one direction, the one that their property has."""
     found = (curve for curve in table() if _split(curve.cas) == split)
-    return tuple(curve for curve in found if abs(np.sign(np.diff(curve.y)).sum()) == len(curve.y) - 1)
+    return tuple(curve for curve in found if (np.diff(curve.y) * _DIRECTIONS[table] > 0).all())
 
 
 @functools.cache
@@ -214,9 +225,14 @@ def _number_of_trends(split: Split) -> int:
     return len(TRENDS) * min(_different(_BY_TREND[trend], split) for trend in ("rising", "falling"))
 
 
+@functools.cache
+def _gases(split: Split) -> list[tuple[str, str, float]]:
+    return [entry for entry in tables.molar_masses() if _split(entry[0]) == split]
+
+
 def _speeds(split: Split, number: int, trend: str, seed: int) -> Plot:
     """Maxwell's distribution of a compound at some temperature: its density, or the share that is slower or faster."""
-    compounds = [entry for entry in tables.molar_masses() if _split(entry[0]) == split]
+    compounds = _gases(split)
     cas, _, mass = compounds[place_in(len(compounds), number, "speeds", trend, split, seed)]
     temperature = float(stream("speeds", trend, split, seed, number).uniform(*_TEMPERATURES))
     v = np.linspace(0, 2.8 * tables.most_probable_speed(mass, temperature), tables.NUM_POINTS)

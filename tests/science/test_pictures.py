@@ -115,15 +115,16 @@ def test_correlations_give_known_values() -> None:
         assert curve.x[0] <= temperature <= curve.x[-1]
         return float(np.interp(temperature, curve.x, curve.y))
 
-    # tetrachloromethane boils at 349.8 K under 101.3 kPa; benzene has 82.4 J/(mol K) as a gas and 874 kg/m3 as a liquid
-    # at 298 K, toluene 27.9 mN/m; molten sodium chloride 1.556 g/cm3 at its melting point
+    # tetrachloromethane boils at 349.8 K under 101.3 kPa; at 298 K benzene has 82.4 J/(mol K) as a gas and 874 kg/m3 as
+    # a liquid, toluene 27.9 mN/m, propanol and nitrobenzene 1.945 and 1.863 mPa s; molten sodium chloride 1.556 g/cm3
+    # at its melting point
     assert at(property_tables.vapour_pressures(), "56-23-5", 349.8) == pytest.approx(101.3, rel=0.02)
     assert at(property_tables.heat_capacities(), "71-43-2", 298.15) == pytest.approx(82.4, rel=0.01)
     assert at(property_tables.liquid_densities(), "71-43-2", 298.15) == pytest.approx(874, rel=0.01)
     assert at(property_tables.surface_tensions(), "108-88-3", 298.15) == pytest.approx(27.9, rel=0.01)
     assert at(property_tables.melt_densities(), "7647-14-5", 1080.0) == pytest.approx(1.55, rel=0.02)
-    viscosity = {curve.compound.lower(): curve for curve in property_tables.viscosities()}
-    assert len(viscosity) > 300 and all((np.diff(curve.y) < 0).mean() > 0.9 for curve in viscosity.values())
+    assert at(property_tables.viscosities(), "71-23-8", 298.15) == pytest.approx(1.945, rel=0.02)
+    assert at(property_tables.viscosities(), "98-95-3", 298.15) == pytest.approx(1.863, rel=0.02)
 
 
 def test_speeds_of_molecules_follow_maxwell() -> None:
@@ -139,7 +140,7 @@ def test_speeds_of_molecules_follow_maxwell() -> None:
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_curves_go_where_their_trend_says(split: str) -> None:
     seen = set()
-    for number in range(90):
+    for number in range(300):
         plot, trend = property_plots.trend_plot(split, number, 0)  # type: ignore[arg-type]
         seen.add((trend, plot.x_label, plot.y_label))
         assert (np.diff(plot.x) > 0).all()
