@@ -15,7 +15,6 @@ Splits are by compound: everything that is measured of a compound is in one spli
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +23,24 @@ import numpy as np
 import numpy.typing as npt
 
 from s1pro.science import property_tables as tables
-from s1pro.science.media import AnswerKind, Choice, Draw, Example, MediaFamily, Medium, Reading, place_in, stream
+from s1pro.science.media import (
+    AnswerKind,
+    Choice,
+    Draw,
+    Example,
+    MediaFamily,
+    Medium,
+    Reading,
+    place_in,
+    reading_answer,
+    stream,
+)
 from s1pro.science.plot_canvas import draw_plot, round_axis, tick_text
 from s1pro.science.property_tables import Curve
 from s1pro.science.split import Split, split_of
 from s1pro.science.templates import Bank, SlotKind
 
 TRENDS = ("rising", "falling", "peak")
-TOLERANCE = 0.05  # of the length of the axis
 _TEMPERATURES = (200.0, 800.0)  # of gases, in K
 _Array = npt.NDArray[np.float64]
 
@@ -94,9 +103,7 @@ def plot_families(*, width: int = 160, height: int = 128) -> tuple[MediaFamily, 
         plot = direct(melts[place_in(len(melts), number, "values", split, seed)])
         at = float(stream("value-at", split, seed, number).choice(_inner_ticks(plot)))
         value, axis = float(np.interp(at, plot.x, plot.y)), round_axis(plot.y, plot.y_label)
-        tolerance = TOLERANCE * (axis.high - axis.low)
-        digits = max(0, math.ceil(-math.log10(tolerance / 2)))  # rounding takes a quarter of the tolerance at most
-        answer = {"text": f"{value:.{digits}f} {plot.y_unit}", "value": value, "tolerance": tolerance}
+        answer = reading_answer(value, plot.y_unit, axis.high - axis.low)
         return _example(plot, answer, width, height, {"temperature": at})
 
     def family(

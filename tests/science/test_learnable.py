@@ -36,7 +36,7 @@ REACHED = {
     "trend_in_recording": 0.90,
 }
 # Which group is asked about is in the question, so no classifier of pictures can answer it. The three others are open.
-NOT_CLASSIFIED = {"formula_in_depiction", "group_in_depiction", "value_in_plot"}
+NOT_CLASSIFIED = {"formula_in_depiction", "group_in_depiction"}
 
 
 Vector = npt.NDArray[np.float64] | list[float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s1pro.science import digits, property_plots, property_tables, videos
+from s1pro.science import digits, homologous_plots, property_plots, property_tables, videos
 from s1pro.science.depiction import depict, depiction_families
 from s1pro.science.molecules import Molecule
 from s1pro.science.plot_canvas import Axis, draw_plot, round_axis, tick_text
@@ -125,6 +125,25 @@ def test_correlations_give_known_values() -> None:
     assert at(property_tables.melt_densities(), "7647-14-5", 1080.0) == pytest.approx(1.55, rel=0.02)
     assert at(property_tables.viscosities(), "71-23-8", 298.15) == pytest.approx(1.945, rel=0.02)
     assert at(property_tables.viscosities(), "98-95-3", 298.15) == pytest.approx(1.863, rel=0.02)
+
+
+def test_boiling_points_of_series_are_real_and_rise() -> None:
+    points = homologous_plots.boiling_points()
+    assert set(points) == set(homologous_plots.SERIES) and all(len(series) >= 6 for series in points.values())
+    # methane, hexane, ethanol, acetic acid, acetone, toluene: handbook values
+    known = {("alkanes", 1): 111.7, ("alkanes", 6): 341.9, ("1-alcohols", 2): 351.4, ("carboxylic acids", 2): 391.0}
+    known |= {("2-ketones", 3): 329.2, ("alkylbenzenes", 7): 383.8}
+    for (series, carbon), kelvin in known.items():
+        assert points[series][carbon] == pytest.approx(kelvin, abs=0.6)
+    family = homologous_plots.boiling_point_family()
+    splits = {split: {e.entity for e in family.examples(split, 150)} for split in ("train", "validation", "test")}
+    assert splits["test"] == {"series:1-thiols", "series:2-ketones", "series:alkylcyclohexanes"}
+    assert splits["validation"] == {"series:nitriles"} and len(splits["train"]) == 14
+    for example in family.examples("test", 20):
+        name = example.entity.partition(":")[2]
+        assert example.answer["value"] == points[name][example.asked["carbon"]]
+        number, unit = example.answer["text"].split()
+        assert unit == "K" and abs(float(number) - example.answer["value"]) <= example.answer["tolerance"] / 4 + 1e-9
 
 
 def test_speeds_of_molecules_follow_maxwell() -> None:
