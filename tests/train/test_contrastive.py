@@ -271,6 +271,8 @@ def test_a_stage_may_start_from_a_trained_tower(shape_run: MakeRun, tmp_path: Pa
 def test_clear_errors(shape_run: MakeRun) -> None:
     with pytest.raises(InputError, match=r"data\.sources is empty"):
         train_contrastive(shape_run())
+    with pytest.raises(InputError, match="weights for unknown sources x"):
+        train_contrastive(shape_run(), sources=[shapes.pairs()], weights={"x": 1.0})
     with pytest.raises(ValueError, match="max_pairs must be at least 2"):
         PairDataConfig(max_pairs=1)
     with pytest.raises(
