@@ -34,7 +34,7 @@ def _cards(folder: Path, settings: DemoSettings, name: str) -> Iterator[Answer]:
     answers = AnswerFile(folder / "eval" / "answers" / f"{name}.jsonl").answers
     for item in task.items()[:QUESTIONS_PER_TASK]:
         found, expected = answers[item.id], task.expected(item)
-        content = found.prompt[-1]["content"]
+        content = task.prompt(item).messages[-1].content
         parts: Sequence[Mapping[str, Any]] = (
             [{"type": "text", "text": content}] if isinstance(content, str) else content
         )
