@@ -52,7 +52,8 @@ def load_signal(
         source: array or nested list; path; bytes; or text `data:…;base64,…`.
         sampling_rate: in Hz, where the source does not know it.
         unit: of the values, where the source does not know it.
-        channels: names of the channels wanted, in this order; all by default.
+        channels: names of the channels wanted, in this order; all by default. A source without names, such as an array,
+            takes them as the names of its channels.
         resample_irregular: irregular times of a CSV are resampled linearly to a regular grid instead of being an error.
         allow_files: False for sources that a client names: it must not read files of this machine.
 
@@ -69,7 +70,11 @@ def load_signal(
         signal = replace(signal, sampling_rate=float(sampling_rate))
     if signal.unit is None and unit is not None:
         signal = replace(signal, unit=unit)
-    return signal if channels is None else _selected(signal, channels)
+    if channels is None:
+        return signal
+    if not signal.channel_names:
+        return replace(signal, channel_names=tuple(map(str, channels)))
+    return _selected(signal, channels)
 
 
 def _read(source: Any, resample_irregular: bool, allow_files: bool) -> Signal:

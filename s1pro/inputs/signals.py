@@ -44,11 +44,13 @@ class SignalSettings:
         max_tokens: most embeddings of one signal.
         strict: a longer signal is an error instead of being averaged.
         missing: what to do with NaN and infinite values.
+        describe: whether the prompt says what the signal is (`signal_text`); the release leaves that to the user.
     """
 
     max_tokens: int = 4096
     strict: bool = False
     missing: Missing = "error"
+    describe: bool = True
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
