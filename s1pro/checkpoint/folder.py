@@ -76,6 +76,8 @@ def resumed_folder(target: Path, settings: Mapping[str, Any], *, resume: bool) -
     wanted = json.loads(json.dumps(settings))
     if record.is_file():
         _check_same_work(target, record, wanted, resume=resume)
+        for leftover in work.glob(".*"):  # of files that were being written
+            leftover.unlink()
     else:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
@@ -87,8 +89,6 @@ def resumed_folder(target: Path, settings: Mapping[str, Any], *, resume: bool) -
     except InputError:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    for path in work.glob(".*.part"):
-        path.unlink()
     _sync(work)
     record.unlink()
     work.rename(target)

@@ -28,7 +28,7 @@ from s1pro.base.errors import InputError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 256 * 1024 * 1024
-MAX_MAPPED_BYTES = 256 * 1024 * 1024
+MAX_MAPPED_BYTES = 64 * 1024 * 1024
 """Files are mapped, and what was read stays in memory as long as they are open: after so many bytes they are closed."""
 
 

@@ -94,7 +94,7 @@ class FolderWeights:
 
     def dtype_of(self, own: str, wanted: torch.dtype | None) -> torch.dtype:
         """The dtype in which a tensor is written: as wanted, else as stored. Coefficients of FoPE are never rounded."""
-        part = (own, None, None)
+        part: tuple[str, int | None, int | None] = (own, None, None)
         if part not in self._pieces:
             part = (own, 0, halves_of(own)[0])
         if "rotary_emb" in own and (wanted is not None or part not in self._pieces):

@@ -99,7 +99,7 @@ def logits_of(network: Network, ids_T: Tensor = IDS, media: Media[Tensor] | None
 
 
 class SlowMixture(nn.Module):
-    """Every group takes its best expert; weights are divided by their sum. Token by token, from the original experts."""
+    """Every group takes its best expert; weights are divided by their sum. A loop over the original experts."""
 
     def __init__(self, mixture: nn.Module, groups: list[list[int]]) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ def test_b_computes_all_originals(saved: Callable[[nn.Module], Path], tmp_path: 
 
 
 def test_vision_language_models_keep_their_tower(saved: Callable[[nn.Module], Path], tmp_path: Path) -> None:
-    """Without deepstack, and with an image of one merged token, the three positions of M-RoPE are those of plain RoPE."""
+    """With an image of one merged token the three positions of M-RoPE are those of plain RoPE."""
     model = qwen_vl([])
     done = expand_folder(FolderWeights(saved(model)), tmp_path / "target", IDENTITY)
     assert done.after.vision == VisionConfig(**VISION)
@@ -427,7 +427,7 @@ def test_foreign_folders_become_networks(saved: Callable[[nn.Module], Path]) -> 
 def test_bad_targets_and_sources(own: Path, tmp_path: Path) -> None:
     source = FolderWeights(own)
     for target in (own, own / "notes"):
-        with pytest.raises(InputError, match="source itself|exists already"):
+        with pytest.raises(InputError, match=r"source itself|exists already"):
             expand_folder(source, target, SYMMETRIC)
     dense = Network(replace(ungrouped(), text=replace(ungrouped().text, mlp_only_layers=(0, 1, 2))))
     save_network(dense, tmp_path / "dense")
