@@ -69,6 +69,7 @@ def resumed_folder(target: Path, settings: Mapping[str, Any], *, resume: bool) -
     """
     target = target.resolve()
     if target.exists():
+        (target / UNFINISHED).unlink(missing_ok=True)  # a kill after the last rename
         raise InputError(f"{target} exists already; choose another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     work = target.with_name(f".{target.name}.partial")
@@ -90,8 +91,8 @@ def resumed_folder(target: Path, settings: Mapping[str, Any], *, resume: bool) -
         shutil.rmtree(work, ignore_errors=True)
         raise
     _sync(work)
-    record.unlink()
     work.rename(target)
+    (target / UNFINISHED).unlink()
 
 
 def _check_same_work(target: Path, record: Path, wanted: Any, *, resume: bool) -> None:
