@@ -2,7 +2,7 @@
 
     python bench/expansion.py [--folder runs/expansion] [--seeds 5] [--json FILE]
 
-A corpus of molecules is built (`corpus.build`, needs the extra `science`), a base of 8 experts is trained per seed,
+A corpus of molecules is built (`corpus.build`, needs the extra `science`), a base of 8 experts is trained once,
 expanded to 32 experts in 8 groups, and trained on for 100 steps (`recipes/expansion_comparison.py`). Criteria, fixed
 before the run: area of the held-out loss over the 100 steps, fitted <= A < B < scratch; more routing mass kept by
 fitted than by A and by random cuts on held-out text; copies of A that differ after 100 steps, and do not without noise.
@@ -39,6 +39,7 @@ from s1pro.recipes.expansion_comparison import (
     Results,
     compare,
     difference,
+    mass_difference,
     table,
     train_steps,
 )
@@ -69,11 +70,13 @@ def data_of(train: Source, held_out: Source, tokens: int) -> Data:
     def loader(seed: int) -> Loader:
         return build_loader([train], [1.0], config, seed=seed)
 
+    base = build_loader([train], [1.0], evaluation, seed=1000)
     calibration = build_loader([train], [1.0], evaluation, seed=999)
     return Data(
+        base=base,
         loader=loader,
         calibration=[next(calibration) for _ in range(4)],
-        held_out=validation_batches([held_out], replace(evaluation, validation_batches=3)),
+        held_out=validation_batches([held_out], replace(evaluation, validation_batches=4)),
     )
 
 
@@ -82,8 +85,7 @@ def symmetric_copies(settings: ComparisonSettings, data: Data) -> dict[str, floa
     base = Network(settings.model, seed=0)
     silent = ExpansionConfig(strategy="A", router_noise=0.0, allow_symmetric=True)
     network, origins = expand_network(base, silent)
-    adamw = replace(settings, optimizer=replace(settings.optimizer, kind="adamw"))
-    train_steps(network, data.loader(0), adamw)
+    train_steps(network, data.loader(0), "adamw", settings.lr, settings.steps, settings.balance)
     layers = list(copy_similarity(network, origins).values())
     return {name: max(layer[name] for layer in layers) for name in ("expert_distance", "router_distance")}
 
@@ -93,7 +95,7 @@ def verdicts(results: Results) -> dict[str, object]:
     pairs = [*itertools.pairwise(ORDER), ("fitted", "random")]
     areas = {f"area {b} - {a}": difference(results, a, b, lambda arm: arm.area) for a, b in pairs}
     kept = {
-        f"{what} fitted - {other}": difference(results, other, "fitted", lambda arm, what=what: getattr(arm, what))
+        f"{what} fitted - {other}": mass_difference(results, other, "fitted", what)
         for other in ("A", "random")
         for what in ("kept", "overlap")
     }

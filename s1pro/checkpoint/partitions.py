@@ -6,9 +6,10 @@ the f sets of groups has a cut of its own, and what one set loses another may ke
 1. Co-activation: `C_ij`, the sum over calibration tokens of the smaller of the weights of experts i and j.
 2. Set by set, a cut into equal blocks with little co-activation inside them, found by the best exchanges of two
    experts. Pairs that an earlier set separates count half as much, so the sets differ.
-3. All sets together: exchanges that raise `kept + overlap` (`routing_mass`) on the calibration tokens themselves, until
-   none is found or `MAX_TRIALS` were tried. The first term wants every strong expert active in some set, the second
-   that the mixture stays what it was.
+3. All sets together: exchanges that raise `kept + overlap / 10` (`routing_mass`) on the calibration tokens themselves,
+   until none is found or `MAX_TRIALS` were tried. The first term wants every strong expert active in some set; the
+   second chooses, among cuts that are about equal in that, those whose mixture stays what it was. (With large K the
+   two disagree: a larger `OVERLAP_SHARE` gives fewer distinct experts in a more faithful mixture.)
 
 Everything is deterministic. The cuts are judged on other text than the one they were chosen on.
 """
@@ -25,6 +26,7 @@ from s1pro.checkpoint.routing_mass import Floats, active_copies, mass_of
 
 MAX_TOKENS = 4096
 MAX_TRIALS = 1024
+OVERLAP_SHARE = 0.1
 _SEPARATED_BEFORE = 0.5
 
 Cut = npt.NDArray[np.int64]
@@ -130,7 +132,7 @@ class _Search:
 
     def _value(self, active_TX: npt.NDArray[np.int64]) -> float:
         mass = mass_of(self.routing, active_TX)
-        return float((mass.kept_T + mass.overlap_T).mean())
+        return float((mass.kept_T + OVERLAP_SHARE * mass.overlap_T).mean())
 
 
 def _thinned(routing: LayerRouting) -> LayerRouting:

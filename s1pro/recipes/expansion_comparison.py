@@ -1,12 +1,14 @@
 """Which way of growing experts keeps a model, measured: fitted, A, B, random cuts, and training from scratch.
 
-For every seed: train a small mixture (E = 8, K = 2), expand it in every way to 32 experts in 8 groups with K = 8, go on
-for some steps, and take the held-out loss along the way. What is compared is the area under that curve, its mean over
-the steps. The network from scratch has the expanded shape, random weights, and the learning rate at which the base was
-trained. All arms of a seed see the same batches in the same order.
+A small mixture (E = 8, K = 2) is trained once. For every seed it is expanded in every way to 32 experts in 8 groups
+with K = 8 and trained on for some steps; the held-out loss is taken along the way. What is compared is the area under
+that curve, its mean over the steps. The network from scratch has the expanded shape and random weights, and the rate
+at which the base was trained. All arms of a seed see the same batches in the same order.
 
-Seeds are independent (base, data order, noise, cuts), so the difference of two arms is judged by its values per seed:
-mean with a 95 % interval of Student's t. Whatever comes out is reported.
+Seeds differ in the order of the data, the noise, the random cuts and the weights from scratch. The difference of two
+arms is judged by its values per seed: mean with a 95 % interval of Student's t. The interval says nothing about other
+bases. Routing mass does not depend on seeds (but for random cuts): its differences are judged over blocks of held-out
+tokens. Whatever comes out is reported.
 
 The same function serves the measurement (`bench/expansion.py`) and the paper's claim on expansion.
 """
@@ -18,12 +20,14 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from s1pro.checkpoint.calibration import Calibration
 from s1pro.checkpoint.expansion import expand_network
 from s1pro.checkpoint.expansion_plan import ExpansionConfig, Origins, Strategy, copies_in_groups, expanded_router
-from s1pro.checkpoint.routing_mass import routing_mass
+from s1pro.checkpoint.routing_mass import Floats, routing_mass
 from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.model.config import ModelConfig
@@ -41,6 +45,7 @@ from s1pro.train.schedules import ScheduleConfig, lr_scale, step_progress
 from s1pro.train.step import Stepper
 
 SCRATCH = "scratch"
+BLOCK_TOKENS = 64
 # 97.5 % quantiles of Student's t by degrees of freedom.
 _T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -51,8 +56,9 @@ class ComparisonSettings:
 
     Attributes:
         model: the base, ungrouped.
-        base_steps, base_lr: its training, warm-up-stable-decay.
-        steps, lr: of the comparison, at a constant rate after a short warm-up.
+        base_steps, base_lr, base_optimizer: its training, warm-up-stable-decay.
+        steps, lr, optimizer: of the comparison, at a constant rate after a short warm-up.
+        scratch_lr: for the network from scratch.
         eval_every: steps between held-out losses.
         expansion: common to all strategies; `seed` and `strategy` are replaced.
         straight_through: gradient of the routers after expansion.
@@ -61,21 +67,24 @@ class ComparisonSettings:
     model: ModelConfig = field(default_factory=demo)
     base_steps: int = 300
     base_lr: float = 4e-3
+    base_optimizer: Literal["adamw", "muon"] = "muon"
     steps: int = 100
     lr: float = 1e-3
+    scratch_lr: float = 4e-3
+    optimizer: Literal["adamw", "muon"] = "adamw"
     eval_every: int = 20
     expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
     strategies: tuple[Strategy, ...] = ("fitted", "A", "random", "B")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(kind="muon"))
-    balance: float = 1e-3
+    balance: float = 1e-2
     straight_through: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Where batches come from; `loader(seed)` makes the endless training data of a seed."""
+    """Where batches come from; `loader(seed)` makes the endless training data of a seed, `base` that of the base."""
 
+    base: Loader
     loader: Callable[[int], Loader]
     calibration: Sequence[PackedBatch]
     held_out: Sequence[PackedBatch]
@@ -87,13 +96,13 @@ class Arm:
 
     Attributes:
         losses: held-out loss by step, 0 included.
-        kept, overlap: routing mass on held-out text, mean over layers; None from scratch.
+        kept, overlap: routing mass on held-out text, mean over layers, of blocks of tokens; empty from scratch.
         copies: `train.copies` after the last step, mean over layers; empty from scratch.
     """
 
     losses: Mapping[int, float]
-    kept: float | None = None
-    overlap: float | None = None
+    kept: Sequence[float] = ()
+    overlap: Sequence[float] = ()
     copies: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -114,14 +123,14 @@ def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], No
     Args:
         say: told about every finished arm.
     """
+    base = Network(settings.model, seed=0)
+    train_steps(base, data.base, settings.base_optimizer, settings.base_lr, settings.base_steps, settings.balance)
+    base.eval()
+    seen, unseen = calibrate(base, data.calibration), calibrate(base, data.held_out)
+    base_loss = validation_loss(base, data.held_out)["loss"]
+    say(f"base: loss {base_loss:.4f}")
     results: Results = {}
     for seed in settings.seeds:
-        base = Network(settings.model, seed=seed)
-        train_steps(base, data.loader(1000 + seed), settings, base=True)
-        base.eval()
-        seen, unseen = calibrate(base, data.calibration), calibrate(base, data.held_out)
-        base_loss = validation_loss(base, data.held_out)["loss"]
-        say(f"seed {seed}: base loss {base_loss:.4f}")
         results[seed] = {"base": Arm(losses={0: base_loss, settings.steps: base_loss})}
         for strategy in settings.strategies:
             config = replace(settings.expansion, strategy=strategy, seed=seed)
@@ -130,7 +139,7 @@ def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], No
         text = settings.model.text
         grown = replace(text, router=expanded_router(text.router, settings.expansion))
         network = Network(replace(settings.model, text=grown), seed=100 + seed)
-        losses = _continue(network, replace(settings, lr=settings.base_lr), data, seed)
+        losses = _continue(network, replace(settings, lr=settings.scratch_lr), data, seed)
         results[seed][SCRATCH] = Arm(losses=losses)
         say(f"seed {seed}: {_line(SCRATCH, results[seed][SCRATCH])}")
     return results
@@ -141,12 +150,21 @@ def difference(results: Results, first: str, second: str, value: Callable[[Arm],
     return paired_interval([value(arms[second]) - value(arms[first]) for arms in results.values()])
 
 
+def mass_difference(results: Results, first: str, second: str, name: Literal["kept", "overlap"]) -> Estimate:
+    """Mean over blocks of held-out tokens of `second - first`, with its interval; means over seeds are compared."""
+    blocks = []
+    for arm in (first, second):
+        by_seed = [getattr(arms[arm], name) for arms in results.values()]
+        blocks.append([_mean(values) for values in zip(*by_seed, strict=True)])
+    return paired_interval([b - a for a, b in zip(*blocks, strict=True)])
+
+
 def paired_interval(differences: Sequence[float]) -> Estimate:
     """Mean and 95 % interval of Student's t."""
     count, mean = len(differences), statistics.fmean(differences)
     if count < 2:
         return Estimate(value=mean, num_items=count)
-    quantile = _T[count - 2] if count - 2 < len(_T) else 2.2
+    quantile = _T[count - 2] if count - 2 < len(_T) else 1.96 + 2.4 / (count - 1)
     half = quantile * statistics.stdev(differences) / math.sqrt(count)
     return Estimate(value=mean, low=mean - half, high=mean + half, num_items=count)
 
@@ -154,20 +172,22 @@ def paired_interval(differences: Sequence[float]) -> Estimate:
 def train_steps(
     network: Network,
     loader: Loader,
-    settings: ComparisonSettings,
+    optimizer_kind: Literal["adamw", "muon"],
+    lr: float,
+    steps: int,
+    balance: float,
     *,
-    base: bool = False,
-    each: Callable[[int], None] = lambda step: None,
+    each: Callable[[int], None] | None = None,
 ) -> None:
-    """The base's training, or the steps of an arm; `each` is called after every step with its number."""
-    steps, rate = (settings.base_steps, settings.base_lr) if base else (settings.steps, settings.lr)
-    schedule = ScheduleConfig(warmup=0.05, decay=0.3) if base else ScheduleConfig(kind="constant", warmup=0.05)
-    optimizer = Optimizer(network, replace(settings.optimizer, lr=rate))
-    loss = LanguageModelLoss(LossConfig(balance=settings.balance))
+    """Plain training. With `each`, at a constant rate, and it is called after every step with its number."""
+    schedule = ScheduleConfig(warmup=0.05, decay=0.3) if each is None else ScheduleConfig(kind="constant", warmup=0.05)
+    optimizer = Optimizer(network, OptimizerConfig(kind=optimizer_kind, lr=lr))
+    loss = LanguageModelLoss(LossConfig(balance=balance))
     stepper = Stepper(network.train(), optimizer, Guard(GuardConfig()), loss)
     for step in range(steps):
         stepper.step([next(loader)], lr_scale(schedule, step_progress(step, steps)))
-        each(step + 1)
+        if each is not None:
+            each(step + 1)
     loader.close()
 
 
@@ -188,7 +208,8 @@ def _expanded_arm(
     return Arm(losses=losses, kept=kept, overlap=overlap, copies=copies)
 
 
-def _mass(network: Network, origins: Origins, unseen: Calibration) -> tuple[float, float]:
+def _mass(network: Network, origins: Origins, unseen: Calibration) -> tuple[list[float], list[float]]:
+    """Kept and overlap of every block of tokens."""
     router = network.config.text.router
     masses = [
         routing_mass(
@@ -196,10 +217,14 @@ def _mass(network: Network, origins: Origins, unseen: Calibration) -> tuple[floa
         )
         for layer, row in enumerate(origins)
     ]
-    return (
-        statistics.fmean(float(mass.kept_T.mean()) for mass in masses),
-        statistics.fmean(float(mass.overlap_T.mean()) for mass in masses),
-    )
+    return _blocks([mass.kept_T for mass in masses]), _blocks([mass.overlap_T for mass in masses])
+
+
+def _blocks(layers: Sequence[Floats]) -> list[float]:
+    """Mean over layers and over blocks of tokens; a rest shorter than a block joins the last one."""
+    mean_T = np.mean(layers, axis=0)
+    cuts = range(BLOCK_TOKENS, len(mean_T) - BLOCK_TOKENS + 1, BLOCK_TOKENS)
+    return [float(part.mean()) for part in np.split(mean_T, cuts)]
 
 
 def _continue(network: Network, settings: ComparisonSettings, data: Data, seed: int) -> dict[int, float]:
@@ -212,14 +237,19 @@ def _continue(network: Network, settings: ComparisonSettings, data: Data, seed: 
         if step % settings.eval_every == 0 or step == settings.steps:
             losses[step] = validation_loss(network, data.held_out)["loss"]
 
-    train_steps(network, data.loader(seed), settings, each=evaluate)
+    loader = data.loader(seed)
+    train_steps(network, loader, settings.optimizer, settings.lr, settings.steps, settings.balance, each=evaluate)
     return losses
 
 
 def _line(name: str, arm: Arm) -> str:
     first, last = arm.losses[0], arm.losses[max(arm.losses)]
-    kept = "" if arm.kept is None else f", kept {arm.kept:.3f}, overlap {arm.overlap:.3f}"
+    kept = f", kept {_mean(arm.kept):.4f}, overlap {_mean(arm.overlap):.3f}" if arm.kept else ""
     return f"{name:8} area {arm.area:.4f}, loss {first:.4f} -> {last:.4f}{kept}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)
 
 
 def table(results: Results) -> list[dict[str, Any]]:
@@ -234,8 +264,8 @@ def table(results: Results) -> list[dict[str, Any]]:
             "first": statistics.fmean(arm.losses[0] for arm in arms),
             "last": statistics.fmean(arm.losses[max(arm.losses)] for arm in arms),
         }
-        if arms[0].kept is not None:
-            row |= {key: statistics.fmean(getattr(arm, key) for arm in arms) for key in ("kept", "overlap")}
+        if arms[0].kept:
+            row |= {key: _mean([_mean(getattr(arm, key)) for arm in arms]) for key in ("kept", "overlap")}
             row |= {key: statistics.fmean(arm.copies[key] for arm in arms) for key in arms[0].copies}
         rows.append(row)
     return rows
