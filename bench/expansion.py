@@ -23,6 +23,7 @@ from paired import environment
 from s1pro.base.config import config_to_json
 from s1pro.checkpoint.expansion import expand_network
 from s1pro.checkpoint.expansion_plan import ExpansionConfig
+from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.samples import read_samples
 from s1pro.data.sequence import ProcessorEncoder
@@ -67,7 +68,7 @@ def data_of(train: Source, held_out: Source, tokens: int) -> Data:
     config = DataConfig(tokens_per_batch=tokens, max_length=256)
     evaluation = replace(config, tokens_per_batch=1024)
 
-    def loader(seed: int) -> Loader:
+    def loader(seed: int) -> Loader[PackedBatch]:
         return build_loader([train], [1.0], config, seed=seed)
 
     base = build_loader([train], [1.0], evaluation, seed=1000)

@@ -14,7 +14,7 @@ from torch import Size, Tensor
 
 from s1pro.base.errors import InputError
 from s1pro.checkpoint import quantization
-from s1pro.checkpoint.names import Layout, Piece, canonical_name, detect_layout, pieces
+from s1pro.checkpoint.names import Piece, detect_layout, has_effect, pieces, stored_parts
 from s1pro.checkpoint.quantization import FP8_DTYPE, SCALE_SUFFIX
 from s1pro.checkpoint.shards import Entry, StoredTensors
 
@@ -23,11 +23,12 @@ _PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 @dataclass(frozen=True)
 class StoredPiece:
-    """One piece and the names under which a folder holds it and its scales."""
+    """One piece, the names under which file and scale hold it, and which third of the stored rows it is, if not all."""
 
     piece: Piece
     name: str
     scale: str | None
+    third: int | None = None
 
 
 def match(
@@ -51,19 +52,16 @@ def match(
     for name, other in (tied or {}).items():
         if name not in by_name and other in by_name:
             by_name[name] = by_name[other]
-    table = {piece.released: piece for piece in pieces(shapes, layout_of(stored, shapes))}
-    found = [_found(stored, by_name, name, at, table[name], shapes) for name, at in by_name.items() if name in table]
+    layout = detect_layout({name: stored.entries[at].shape for name, (at, _) in by_name.items()}, shapes)
+    table = {piece.released: piece for piece in pieces(shapes, layout)}
+    found = [_found(stored, by_name, name, table[name], shapes) for name in by_name if name in table]
     used = {name for source in found for name in (source.name, source.scale)}
-    used |= {at for name, at in by_name.items() if name.startswith(dropped)}
+    used |= {at for name, (at, _) in by_name.items() if name.startswith(dropped)}
+    if any(name.startswith("model.time_series.") for name in table):
+        used |= {at for name, (at, _) in by_name.items() if not has_effect(name)}
     _refuse_first("missing; the architecture in config.json needs it", stored, table.keys() - by_name.keys())
     _refuse_first("not part of the architecture in config.json", stored, stored.entries.keys() - used)
     return found
-
-
-def layout_of(stored: StoredTensors, shapes: Mapping[str, Size]) -> Layout:
-    """Layout of the expert tensors of a folder."""
-    by_name = {canonical_name(name): entry.shape for name, entry in stored.entries.items()}
-    return detect_layout(by_name, shapes)
 
 
 def read_piece(stored: StoredTensors, found: StoredPiece, expert: int | None = None) -> tuple[Tensor, Tensor | None]:
@@ -79,7 +77,7 @@ def read_piece(stored: StoredTensors, found: StoredPiece, expert: int | None = N
         scale = quantization.checked_scale(scale_file, found.scale, stored.read(found.scale, expert))
         tensor = quantization.dequantize(where, found.name, tensor, scale)
     check_finite(where, found.name, tensor)
-    return tensor, scale
+    return (tensor if found.third is None else tensor.chunk(3)[found.third]), scale
 
 
 def check_finite(where: str, name: str, tensor: Tensor) -> None:
@@ -89,33 +87,43 @@ def check_finite(where: str, name: str, tensor: Tensor) -> None:
         raise InputError(f"{where}: tensor {name} has {bad} of {tensor.numel()} values that are NaN or infinite")
 
 
-def _by_canonical_name(stored: StoredTensors) -> dict[str, str]:
-    by_name: dict[str, str] = {}
+def _by_canonical_name(stored: StoredTensors) -> dict[str, tuple[str, int | None]]:
+    """Where each tensor is: its name in the file, and which third of the rows there, if not all."""
+    by_name: dict[str, tuple[str, int | None]] = {}
     for at in stored.entries:
-        name = canonical_name(at)
-        if name in by_name:
-            file = stored.folder / stored.entries[at].file
-            raise InputError(f"{file}: {by_name[name]} and {at} are the same tensor; remove one")
-        by_name[name] = at
+        for name, third in stored_parts(at):
+            if name in by_name:
+                file = stored.folder / stored.entries[at].file
+                raise InputError(f"{file}: {by_name[name][0]} and {at} are the same tensor; remove one")
+            by_name[name] = at, third
     return by_name
 
 
 def _found(
-    stored: StoredTensors, by_name: Mapping[str, str], name: str, at: str, piece: Piece, shapes: Mapping[str, Size]
+    stored: StoredTensors,
+    by_name: Mapping[str, tuple[str, int | None]],
+    name: str,
+    piece: Piece,
+    shapes: Mapping[str, Size],
 ) -> StoredPiece:
+    at, third = by_name[name]
     entry = stored.entries[at]
     where = f"{stored.folder / entry.file}: tensor {at}"
     expected = piece.shape(shapes[piece.own])
+    if third is not None:
+        expected = (3 * expected[0], *expected[1:])
     if entry.shape != expected:
         raise InputError(f"{where} has shape {list(entry.shape)}, config.json asks for {list(expected)}")
     if entry.dtype in _PLAIN_DTYPES:
-        return StoredPiece(piece, at, None)
+        return StoredPiece(piece, at, None, third)
     if entry.dtype != FP8_DTYPE:
         raise InputError(f"{where} has dtype {entry.dtype}; supported are {', '.join(sorted(_PLAIN_DTYPES))} and FP8")
+    if third is not None:
+        raise InputError(f"{where} is FP8; packed queries, keys and values are read unquantised only")
     scale = by_name.get(name + SCALE_SUFFIX)
     if scale is None:
         raise InputError(f"{where} is FP8 without scales; {at}{SCALE_SUFFIX} is missing")
-    return StoredPiece(piece, at, scale)
+    return StoredPiece(piece, at, scale[0])
 
 
 def _refuse_first(reason: str, stored: StoredTensors, names: set[str]) -> None:

@@ -4,6 +4,7 @@
 |---|---|
 | `tiny` | unit tests: at most 0.3 M parameters, 8 experts, top-2, seconds |
 | `demo` | the demo: at most 3.5 M parameters, 8 experts, top-2; later expanded to 32 experts in 8 groups |
+| `demo-media` | the same with small towers for pictures, videos and signals |
 | `bench` | measurements against transformers: hidden 256, 6 layers, 64 experts in 8 groups, top-8 |
 | `30b-a3b`, `235b-a22b` | geometry of the public Qwen3-MoE models |
 | `intern-s1-pro` | the released trillion-parameter model: 916.6 B text parameters, 21.7 B active |
@@ -12,8 +13,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
+from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, TimeSeriesConfig, VisionConfig
 
 
 def tiny(vocab_size: int = 512) -> ModelConfig:
@@ -97,9 +99,56 @@ def intern_s1_pro() -> ModelConfig:
     return ModelConfig(text=text, vision=VisionConfig())
 
 
+def small_vision(hidden_size: int) -> VisionConfig:
+    """A vision tower for small models: two layers of width 64; patches, merging and positions as released."""
+    return VisionConfig(depth=2, hidden_size=64, num_heads=4, intermediate_size=128, out_hidden_size=hidden_size)
+
+
+def small_time_series(hidden_size: int) -> TimeSeriesConfig:
+    """A time-series module for small models: patches of width 64, two layers of width 64; strides as released.
+
+    Unlike the release it keeps channels apart: it is trained here.
+    """
+    return TimeSeriesConfig(
+        d_model=64,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        max_source_positions=1500,
+        num_mel_bins=32,
+        ts_adapt_in_dim=128,
+        ts_adapt_out_dim=64,
+        ts_hidden_dim=64,
+        out_hidden_size=hidden_size,
+        subsampling_attention_heads=4,
+        subsampling_ffn_dim=128,
+        separate_channels=True,
+    )
+
+
+def with_media(config: ModelConfig, **token_ids: int) -> ModelConfig:
+    """`config` with both small towers.
+
+    Args:
+        token_ids: placeholders by their field (`image_token_id` …). Without them training takes those of its tokenizer.
+    """
+    hidden = config.text.hidden_size
+    ids = dict.fromkeys(("ts_token_id", "ts_start_token_id", "ts_end_token_id"), -1) | token_ids
+    towers = {"vision": small_vision(hidden), "time_series": small_time_series(hidden)}
+    return replace(config, **towers, **ids)  # type: ignore[arg-type]
+
+
+def demo_media(vocab_size: int = 2048) -> ModelConfig:
+    """`demo` with both towers. Patches are 8 pixels wide, so that a picture of 64 x 64 pixels is 16 tokens."""
+    config = with_media(demo(vocab_size))
+    assert config.vision is not None
+    return replace(config, vision=replace(config.vision, patch_size=8, num_position_embeddings=256))
+
+
 PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "tiny": tiny,
     "demo": demo,
+    "demo-media": demo_media,
     "bench": bench,
     "30b-a3b": qwen3_moe_30b_a3b,
     "235b-a22b": qwen3_moe_235b_a22b,

@@ -37,9 +37,8 @@ from s1pro.model.router import Router
 from s1pro.report.scores import Estimate
 from s1pro.train.calibration import calibrate
 from s1pro.train.copies import copy_similarity
-from s1pro.train.evaluation import validation_loss
 from s1pro.train.guards import Guard, GuardConfig
-from s1pro.train.losses import LanguageModelLoss, LossConfig
+from s1pro.train.losses import LanguageModelLoss, LossConfig, validation_loss
 from s1pro.train.optim import Optimizer, OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig, lr_scale, step_progress
 from s1pro.train.step import Stepper
@@ -84,8 +83,8 @@ class ComparisonSettings:
 class Data:
     """Where batches come from; `loader(seed)` makes the endless training data of a seed, `base` that of the base."""
 
-    base: Loader
-    loader: Callable[[int], Loader]
+    base: Loader[PackedBatch]
+    loader: Callable[[int], Loader[PackedBatch]]
     calibration: Sequence[PackedBatch]
     held_out: Sequence[PackedBatch]
 
@@ -171,7 +170,7 @@ def paired_interval(differences: Sequence[float]) -> Estimate:
 
 def train_steps(
     network: Network,
-    loader: Loader,
+    loader: Loader[PackedBatch],
     optimizer_kind: Literal["adamw", "muon"],
     lr: float,
     steps: int,

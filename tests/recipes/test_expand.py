@@ -15,6 +15,7 @@ from s1pro.base.errors import InputError
 from s1pro.checkpoint.expansion_plan import ExpansionConfig, copies_in_groups
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.checkpoint.routing_mass import routing_mass
+from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.sequence import TokenSequence
 from s1pro.inputs.processor import Processor
@@ -146,7 +147,7 @@ def test_comparison_of_strategies_in_small() -> None:
     model = replace(config, text=replace(config.text, router=RouterConfig(num_experts=8, top_k=2)))
     data = DataConfig(tokens_per_batch=96, max_length=32, lookahead=2, validation_batches=2)
 
-    def loader(seed: int) -> Loader:
+    def loader(seed: int) -> Loader[PackedBatch]:
         return build_loader([Digits()], [1.0], data, seed=seed)
 
     settings = ComparisonSettings(
