@@ -28,7 +28,7 @@ from s1pro.checkpoint.sources import FolderWeights, network_of
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, VisionConfig
 from s1pro.model.network import Network
-from s1pro.model.presets import tiny
+from s1pro.model.presets import small_time_series, tiny
 
 IDENTITY = ExpansionConfig(factor=1, groups=1, strategy="A")
 SYMMETRIC = ExpansionConfig(factor=4, groups=8, strategy="A", router_noise=0.0, allow_symmetric=True)
@@ -264,8 +264,8 @@ def test_settings_without_counterpart_are_errors(
     assert str(folder) in str(error.value)
 
 
-def ungrouped(vision: bool = False) -> ModelConfig:
-    """E = 8, K = 2 in one group, FoPE, a dense layer, and optionally a vision tower."""
+def ungrouped(media: bool = False) -> ModelConfig:
+    """E = 8, K = 2 in one group, FoPE, a dense layer, and optionally the parts for images and time series."""
     text = replace(
         tiny(64).text,
         num_hidden_layers=3,
@@ -273,13 +273,13 @@ def ungrouped(vision: bool = False) -> ModelConfig:
         intermediate_size=40,
         router=RouterConfig(num_experts=8, top_k=2),
     )
-    tower = VisionConfig(**{**VISION, "out_hidden_size": 64}) if vision else None
-    return replace(tiny(64), text=text, vision=tower)
+    tower = VisionConfig(**{**VISION, "out_hidden_size": 64}) if media else None
+    return replace(tiny(64), text=text, vision=tower, time_series=small_time_series(64) if media else None)
 
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    save_network(Network(ungrouped(vision=True), seed=4), tmp_path / "own")
+    save_network(Network(ungrouped(media=True), seed=4), tmp_path / "own")
     (tmp_path / "own" / "generation_config.json").write_text('{"top_p": 0.9}')
     (tmp_path / "own" / "notes").mkdir()
     return tmp_path / "own"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,18 @@ def test_fp8_goldens_dequantised(made_fp8: dict[tuple[str, str], Path], tmp_path
     assert all("rotary_emb" in name for name, dtype in dtypes.items() if dtype == "F32")
     rounded = {name: t if "rotary_emb" in name else t.bfloat16().float() for name, t in state.items()}
     same_state(load_network(narrow).state_dict(), rounded)
+
+
+def test_folders_that_call_their_scales_fp32_are_read(made_fp8: dict[tuple[str, str], Path], tmp_path: Path) -> None:
+    """As this project did once; transformers refuses the word, so it is not written any more."""
+    source = tmp_path / "source"
+    shutil.copytree(made_fp8["model_fp8_small", "fp32"], source)
+    text = (source / "config.json").read_text()
+    assert '"scale_fmt": "float"' in text
+    (source / "config.json").write_text(text.replace('"scale_fmt": "float"', '"scale_fmt": "fp32"'))
+    target = converted(source, tmp_path / "target", fp8=True)
+    same_bytes(target, source)
+    assert '"scale_fmt": "float"' in (target / "config.json").read_text()
 
 
 def test_other_files_come_along_and_stale_weights_do_not(small_network: Network, tmp_path: Path) -> None:
