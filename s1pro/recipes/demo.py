@@ -4,6 +4,7 @@ that it never saw.
     data        compounds -> labelled molecules -> descriptions and questions; pictures, videos, signals   (corpus)
     tokenizer   texts and SMILES -> a tokenizer of the released structure                                  (inputs)
     pretrain    descriptions -> a mixture of experts                                                       (train)
+    expand      8 experts -> 32 in 8 groups, of which each token uses one per group                        (checkpoint)
     joint       questions about molecules, pictures, videos and signals -> model/                          (train)
     eval        model/ and an untrained twin answer held-out questions                                     (serve, eval)
     report      everything above -> report.html                                                            (report)
@@ -67,6 +68,7 @@ def stages(folder: Path, settings: DemoSettings, file: StageFile) -> list[Stage]
         "data": lambda: _data(folder, settings),
         "tokenizer": lambda: _tokenizer(folder, settings),
         "pretrain": lambda: _train(pretrain_recipe(folder, settings)),
+        "expand": lambda: _expand(folder, settings),
         "joint": lambda: _joint(folder, settings),
         "eval": lambda: _evaluate(folder, settings),
         "report": lambda: write_report(folder, settings, file),
@@ -148,6 +150,18 @@ def _train(stage: TrainRun) -> str:
     loss = "" if result.loss is None else f", loss {result.loss:.3f}"
     speed = result.tokens / max(result.seconds, 1e-9)
     return f"{result.steps:,} of {stage.steps:,} steps, {result.tokens:,} tokens at {speed:,.0f}/s{loss}"
+
+
+def _expand(folder: Path, settings: DemoSettings) -> str:
+    from s1pro.recipes.expand import expand_demo_model
+
+    shutil.rmtree(folder / "expanded", ignore_errors=True)
+    record = expand_demo_model(folder, seed=settings.seed)
+    held_out, after = record["held_out"], record["after"]
+    return (
+        f"{record['before']['num_experts']} experts to {after['num_experts']} in {after['num_groups']} groups; "
+        f"held-out loss {held_out['loss_before']:.3f} before, {held_out['loss_after']:.3f} after"
+    )
 
 
 def _joint(folder: Path, settings: DemoSettings) -> str:

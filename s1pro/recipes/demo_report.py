@@ -14,7 +14,6 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,13 @@ import numpy as np
 from s1pro import __version__
 from s1pro.base.config import config_from_json
 from s1pro.base.stamp import stamp
+from s1pro.checkpoint.config_file import read_config
 from s1pro.eval.runner import TaskResult
+from s1pro.model.config import ModelConfig
 from s1pro.model.sizes import count_parameters
 from s1pro.recipes.demo_cards import QUESTIONS_PER_TASK, answer_cards
+from s1pro.recipes.demo_experts import expansion_section, router_section
+from s1pro.recipes.demo_runs import Run, read_runs
 from s1pro.recipes.demo_training import DemoSettings
 from s1pro.recipes.stages import StageFile
 from s1pro.report import html, plots
@@ -46,60 +49,31 @@ from s1pro.report.blocks import (
 from s1pro.report.scores import TaskScore, score_table, score_verdict
 from s1pro.science.system_prompts import SYSTEM_PROMPTS
 from s1pro.tasks import registry
-from s1pro.train.metrics import read_metrics
-
-_TITLES = {"pretrain": "pre-training", "joint": "joint run"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    """The numbers of one training stage by kind."""
-
-    name: str
-    train: Sequence[Mapping[str, Any]]
-    validation: Sequence[Mapping[str, Any]]
-    router: Sequence[Mapping[str, Any]]
-
-    @property
-    def title(self) -> str:
-        return _TITLES[self.name]
-
-    @property
-    def tokens(self) -> int:
-        return int(self.train[-1]["total_tokens"])
-
-    @property
-    def seconds(self) -> float:
-        return float(sum(record["seconds"] for record in self.train))
-
-    @property
-    def layers(self) -> dict[str, dict[str, Any]]:
-        """Statistics of the last measured step, per layer."""
-        return dict(self.router[-1]["layers"])
 
 
 def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
     """Writes `report.html` and returns a note for the console."""
     started = time.perf_counter()
-    runs = [_read_run(folder, name) for name in _TITLES]
+    runs, model = read_runs(folder), read_config(folder / "model")
     scores = _read_scores(folder)
     sections = [
         _scores_section(scores, settings),
         _answers_section(folder, settings),
         _training_section(runs),
-        _router_section(runs, settings),
+        expansion_section(folder),
+        router_section(runs),
         _time_section(file, settings, file.seconds("report") + time.perf_counter() - started),
-        _environment_section(settings),
+        _environment_section(settings, model),
         _commands_section(folder, settings, scores),
     ]
-    times = sections[4].blocks[0]
+    times = sections[5].blocks[0]
     assert isinstance(times, Timings)
     html.write(
         Report(
             title="A small scientist",
             subtitle="A mixture of experts, trained in minutes by one command on molecules with known structures, "
             "pictures, videos and signals, and asked about others that it has never seen.",
-            tiles=_tiles(runs, scores, settings, times),
+            tiles=_tiles(runs, scores, settings, model, times),
             sections=sections,
             footer=f"Made by s1pro {__version__}: s1pro demo.",
         ),
@@ -108,19 +82,15 @@ def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
     return str(folder / "report.html")
 
 
-def _read_run(folder: Path, name: str) -> _Run:
-    records = read_metrics(folder / name)
-    kinds = {kind: [r for r in records if r["kind"] == kind] for kind in ("train", "validation", "router")}
-    return _Run(name=name, **kinds)
-
-
 def _read_scores(folder: Path) -> list[TaskScore]:
     found = json.loads((folder / "eval" / "results.json").read_text(encoding="utf-8"))
     return [config_from_json(TaskResult, entry).task_score() for entry in found["tasks"]]
 
 
-def _tiles(runs: Sequence[_Run], scores: Sequence[TaskScore], settings: DemoSettings, times: Timings) -> list[Tile]:
-    sizes, total = count_parameters(settings.model), times.total
+def _tiles(
+    runs: Sequence[Run], scores: Sequence[TaskScore], settings: DemoSettings, model: ModelConfig, times: Timings
+) -> list[Tile]:
+    sizes, total = count_parameters(model), times.total
     won = _won(scores)
     passed = _passed(scores, settings)
     return [
@@ -196,7 +166,7 @@ def _answers_section(folder: Path, settings: DemoSettings) -> Section:
     )
 
 
-def _training_section(runs: Sequence[_Run]) -> Section:
+def _training_section(runs: Sequence[Run]) -> Section:
     rows: list[list[Cell]] = [
         [
             run.title,
@@ -229,7 +199,7 @@ def _training_section(runs: Sequence[_Run]) -> Section:
     )
 
 
-def _source_table(run: _Run) -> Table:
+def _source_table(run: Run) -> Table:
     """What the joint run read, source by source."""
     tokens: dict[str, float] = {}
     for record in run.train:
@@ -244,7 +214,7 @@ def _source_table(run: _Run) -> Table:
     )
 
 
-def _panel(run: _Run) -> plots.Panel:
+def _panel(run: Run) -> plots.Panel:
     train, validation = (
         ([r["step"] for r in records], [np.nan if r["loss"] is None else r["loss"] for r in records])
         for records in (run.train, run.validation)
@@ -262,40 +232,6 @@ def _loss(records: Sequence[Mapping[str, Any]]) -> float | None:
     return records[-1]["loss"] if records else None
 
 
-def _router_section(runs: Sequence[_Run], settings: DemoSettings) -> Section:
-    router = settings.model.text.router
-    figures = [
-        Figure(
-            svg=plots.router_load(
-                [layer["load"] for layer in run.layers.values()],
-                num_groups=router.num_groups,
-                name=f"router-{run.name}",
-            ),
-            alt=f"Share of the tokens that every expert of every layer got at the end of {run.title}.",
-            caption=f"At the end of {run.title}",
-        )
-        for run in runs
-    ]
-    rows = [_router_row(run, number, layer) for run in runs for number, layer in run.layers.items()]
-    table = Table(
-        columns=("stage", "layer", "entropy", "busiest above even", "unused experts", "confidence", "load of groups"),
-        rows=rows,
-        note="Entropy: of the load, 1 is even. Busiest above even: load of the busiest expert over its even share, "
-        "minus 1. Confidence: mean largest probability of the gate.",
-    )
-    return Section(
-        title="Router",
-        intro=f"Each token uses {router.top_k} of {router.num_experts} experts in {router.num_groups} "
-        f"group{'s' if router.num_groups > 1 else ''}. Load is relative to an even split.",
-        blocks=(*figures, table),
-    )
-
-
-def _router_row(run: _Run, number: str, layer: Mapping[str, Any]) -> list[Cell]:
-    values: list[Cell] = [layer[name] for name in ("entropy", "max_violation", "unused", "confidence")]
-    return [run.title, int(number), *values, ", ".join(f"{share:.2f}" for share in layer["group_load"])]
-
-
 def _time_section(file: StageFile, settings: DemoSettings, own_seconds: float) -> Section:
     """The report is not finished while it is written: its own time so far comes from outside."""
     times = [
@@ -307,16 +243,16 @@ def _time_section(file: StageFile, settings: DemoSettings, own_seconds: float) -
     return Section(title="Time", intro="Budgets are for two cores.", blocks=(Timings(stages=times),))
 
 
-def _environment_section(settings: DemoSettings) -> Section:
+def _environment_section(settings: DemoSettings, model: ModelConfig) -> Section:
     import torch
 
     found = stamp()
     versions = found.pop("versions")
-    text = settings.model.text
-    model: dict[str, Cell] = {
+    text = model.text
+    shape: dict[str, Cell] = {
         "hidden size": text.hidden_size,
         "layers": text.num_hidden_layers,
-        "experts": f"{text.router.num_experts}, {text.router.top_k} per token",
+        "experts": f"{text.router.num_experts} in {text.router.num_groups} groups, {text.router.top_k} per token",
         "expert width": text.moe_intermediate_size,
         "vocabulary": text.vocab_size,
         "seed": settings.seed,
@@ -325,7 +261,7 @@ def _environment_section(settings: DemoSettings) -> Section:
         title="Environment",
         blocks=(
             KeyValues(values={**found, "threads": torch.get_num_threads(), **versions}, caption="Machine and versions"),
-            KeyValues(values=model, caption="Model"),
+            KeyValues(values=shape, caption="Model"),
         ),
     )
 

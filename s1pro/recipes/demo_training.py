@@ -1,10 +1,11 @@
 """The settings of the demo, and the two training stages that they give.
 
 Pre-training reads descriptions: every token is a target, and the sentences stand in all orders, so the model learns to
-go from a name to a formula and from a SMILES to what is in it. The joint run reads conversations about molecules,
-pictures, videos and signals, mixed in every batch: only the answers are targets, and both towers learn with the
-language model. Both use Muon for matrices and AdamW for the rest, one micro-batch of about a thousand tokens per step
-and the warm-up-stable-decay schedule; many small steps learn more in a minute than few large ones.
+go from a name to a formula and from a SMILES to what is in it. Between the two runs the model grows: every expert is
+copied four times into eight groups, and from then on a token uses one expert of each. The joint run reads conversations
+about molecules, pictures, videos and signals, mixed in every batch: only the answers are targets, and both towers learn
+with the language model. Both use Muon for matrices and AdamW for the rest, one micro-batch of about a thousand tokens
+per step and the warm-up-stable-decay schedule; many small steps learn more in a minute than few large ones.
 
 Steps are what is meant, seconds are a fence: `max_seconds` ends a stage on a slow machine, and the schedule follows
 the clock there, so that the learning rate has come down by then.
@@ -14,7 +15,8 @@ Layout of the folder, which the stages share:
     data/        corpus: descriptions, questions, molecules.parquet
     media/       corpus: pictures, videos and signals with questions
     tokenizer/   processor
-    pretrain/    run folder; model/ is where the joint run starts
+    pretrain/    run folder
+    expanded/    its model with more experts, where the joint run starts; expansion.html
     joint/       run folder
     eval/        answers and scores
     model/       the result
@@ -145,8 +147,9 @@ class DemoSettings:
             "data": 26.0,
             "tokenizer": 6.0,
             "pretrain": 62.0,
-            "joint": 170.0,
-            "eval": 30.0,
+            "expand": 10.0,
+            "joint": 240.0,
+            "eval": 40.0,
             "report": 5.0,
         }
     )
@@ -181,9 +184,17 @@ def pretrain_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None)
 
 
 def joint_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None) -> TrainRun:
-    """Questions and answers about molecules, pictures, videos and signals, from the pre-trained model."""
+    """Questions and answers about molecules, pictures, videos and signals, from the expanded model."""
     settings = settings or DemoSettings()
-    return _run(folder, settings, "joint", settings.joint, init_from=folder / "pretrain" / "model")
+    return _run(
+        folder,
+        settings,
+        "joint",
+        settings.joint,
+        init_from=folder / "expanded",
+        tokenizer=folder / "tokenizer",
+        straight_through=True,
+    )
 
 
 def _run(
@@ -194,7 +205,8 @@ def _run(
     *,
     model: ModelConfig | None = None,
     init_from: Path | None = None,
-    tokenizer: Path | None = None,
+    tokenizer: Path,
+    straight_through: bool | None = None,
 ) -> TrainRun:
     return TrainRun(
         folder=folder / name,
@@ -202,6 +214,7 @@ def _run(
         model=model,
         init_from=init_from,
         tokenizer=tokenizer,
+        straight_through=straight_through,
         data=DataConfig(
             sources=_sources(folder, settings, name, "train"),
             validation=_sources(folder, settings, name, "validation"),

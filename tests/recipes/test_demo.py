@@ -25,7 +25,7 @@ from s1pro.checkpoint.released import load_network
 from s1pro.cli import parser
 from s1pro.inputs.processor import Processor
 from s1pro.model import presets
-from s1pro.model.config import ModelConfig
+from s1pro.model.config import ModelConfig, RouterConfig
 from s1pro.model.sizes import count_parameters
 from s1pro.recipes import RECIPES, demo
 from s1pro.recipes.demo import DemoSettings
@@ -36,15 +36,17 @@ from s1pro.tasks import registry
 from s1pro.train.config import TrainRun
 from s1pro.train.metrics import read_metrics
 
-STAGES = ["data", "tokenizer", "pretrain", "joint", "eval", "report"]
-SECTIONS = ["Scores", "Questions and answers", "Training", "Router", "Time", "Environment", "Go on"]
+STAGES = ["data", "tokenizer", "pretrain", "expand", "joint", "eval", "report"]
+SECTIONS = ["Scores", "Questions and answers", "Training", "Expansion", "Router", "Time", "Environment", "Go on"]
 
 
 def with_media(vocab_size: int) -> ModelConfig:
     config = presets.with_media(presets.tiny(vocab_size))
     assert config.vision is not None
     return dataclasses.replace(
-        config, vision=dataclasses.replace(config.vision, patch_size=16, depth=1, num_position_embeddings=16)
+        config,
+        text=dataclasses.replace(config.text, router=RouterConfig(num_experts=8, top_k=2)),
+        vision=dataclasses.replace(config.vision, patch_size=16, depth=1, num_position_embeddings=16),
     )
 
 
@@ -123,7 +125,7 @@ def test_a_second_call_skips_everything(made: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*unused: object) -> NoReturn:
         raise AssertionError("a finished stage was run")
 
-    for name in ("_data", "_tokenizer", "_train", "_joint", "_evaluate", "write_report"):
+    for name in ("_data", "_tokenizer", "_train", "_expand", "_joint", "_evaluate", "write_report"):
         monkeypatch.setattr(demo, name, refuse)
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     assert run(made) == [(name, True) for name in STAGES]
@@ -146,9 +148,12 @@ def test_other_settings_need_another_folder(made: Path) -> None:
 
 def test_the_model_is_the_fine_tuned_one_with_its_tokenizer(made: Path) -> None:
     network, first = load_network(made / "model"), load_network(made / "pretrain" / "model")
-    assert network.config == first.config
+    assert network.config.vision == first.config.vision and network.config.time_series == first.config.time_series
     assert network.config.vision is not None and network.config.time_series is not None
-    assert network.config.text.router == tiny().model.text.router
+    assert first.config.text.router == tiny().model.text.router
+    router = network.config.text.router
+    assert (router.num_experts, router.num_groups, router.top_k) == (32, 8, 8)
+    assert joint_recipe(made, tiny()).straight_through
     assert network.lm_head.weight.shape == (448, 64)
     assert not torch.equal(network.lm_head.weight, first.lm_head.weight)
     processor, trained = Processor.from_pretrained(made / "model"), Processor.from_pretrained(made / "tokenizer")
