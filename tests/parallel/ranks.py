@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # FSDP2 needs it: imported once here, and not again in every child
 import torch.distributed as dist
 from torch import Tensor
 from torch.utils._pytree import tree_map
