@@ -330,7 +330,7 @@ def train(
     local_accumulation(run, ranks)  # before anything slow
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run), run, ranks),
+        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run, ranks),
         build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
         loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
@@ -378,6 +378,10 @@ def _read_processor(folder: Path) -> Any:
     from s1pro.inputs.processor import Processor
 
     return Processor.from_pretrained(folder)
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return None if processor is None else processor.tokenizer
 
 
 def _export(network: Network, processor: Any, folder: Path) -> Path:
