@@ -37,6 +37,7 @@ from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_proces
 from s1pro.model.network import Network
 from s1pro.parallel.apply import release_gathered
 from s1pro.parallel.mesh import Ranks, join
+from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
@@ -44,7 +45,7 @@ from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
 from s1pro.train.metrics import Metrics, MetricsWriter, NoMetrics
 from s1pro.train.optim import Optimizer
 from s1pro.train.progress import ProgressBar
-from s1pro.train.resume import check_same_run, restore, saved_state, store
+from s1pro.train.resume import check_same_run
 from s1pro.train.schedules import lr_scale, step_progress
 from s1pro.train.setup import (
     Data,
@@ -116,6 +117,14 @@ class Trainer(Generic[Model, Batch]):
         self.optimizer = Optimizer(network, run.optimizer, self.ranks)
         self.guard = Guard(run.guards)
         self.stepper = Stepper(network, self.optimizer, self.guard, loss, self.ranks)
+        self.checkpoints = Checkpoints(
+            run.folder / "checkpoints",
+            network,
+            self.optimizer,
+            self.ranks,
+            keep=run.keep_checkpoints,
+            in_background=isinstance(run, TrainRun) and run.parallel.async_checkpoint,
+        )
         self.steps_done = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -146,6 +155,7 @@ class Trainer(Generic[Model, Batch]):
         finally:
             metrics.close()
             self.loader.close()
+            self.checkpoints.close()
 
     def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
@@ -165,12 +175,14 @@ class Trainer(Generic[Model, Batch]):
                 self.evaluate(metrics)
             if stop:
                 self.save()
+                self.checkpoints.finish()
                 raise KeyboardInterrupt
             if run.checkpoint_every and self.steps_done % run.checkpoint_every == 0 and self.steps_done < run.steps:
                 self.save()
         if self.last_validation.get("step") != self.steps_done:
             self.evaluate(metrics)
         self.save()
+        self.checkpoints.finish()
         if interrupt.requested:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
@@ -190,8 +202,12 @@ class Trainer(Generic[Model, Batch]):
         return record
 
     def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
-        """The clock of rank 0, and whether any rank was interrupted."""
-        seconds, interruptions = self.ranks.add([seconds if self.ranks.is_first else 0.0, float(interrupted)])
+        """The clock of rank 0, and whether any rank was interrupted. Publishes a checkpoint that all have written."""
+        writing = self.checkpoints.is_writing
+        mine = [seconds if self.ranks.is_first else 0.0, float(interrupted), float(writing)]
+        seconds, interruptions, writers = self.ranks.add(mine)
+        if not writers:
+            self.checkpoints.finish()
         return seconds, interruptions > 0
 
     def result(self, reason: Literal["done", "time"], model_folder: Path | None) -> TrainResult[Model]:
@@ -212,20 +228,22 @@ class Trainer(Generic[Model, Batch]):
     def save(self) -> None:
         """Writes a checkpoint of the present state, unless this step has one."""
         if self._saved_at != self.steps_done:
-            store(self.run, self.network, self.optimizer, self._counters(), self.steps_done)
+            self.checkpoints.save(self.steps_done, self._counters())
             self._saved_at = self.steps_done
 
     def _open_folder(self) -> None:
         """Starts the folder, or goes to the newest checkpoint in it."""
         folder = self.run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        newest = saved_state(folder)
+        newest = self.checkpoints.newest()
         if newest is not None:
             check_same_run(self.run)
-            self._set_counters(restore(newest, self.network, self.optimizer))
+            self._set_counters(self.checkpoints.load(newest))
             self._saved_at = self.steps_done
-        write_json(folder / "config.json", config_to_json(self.run))
-        write_json(folder / "stamp.json", stamp())
+        self.ranks.wait()
+        if self.ranks.is_first:
+            write_json(folder / "config.json", config_to_json(self.run))
+            write_json(folder / "stamp.json", stamp())
 
     def _counters(self) -> dict[str, Any]:
         return {
