@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
         run_media,
         summary="pictures, videos and signals with questions",
         description="Draw, read and simulate media of several sciences, and ask about them. "
-        "--show lists the families; for example --set counts.ecg=0 leaves one out.",
+        "--show lists the families; for example --set counts.rhythm_in_ecg=0 leaves one out.",
     )
     for parser in (build, media):
         _add_options(parser)

@@ -35,11 +35,25 @@ from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
 
 FORMAT_VERSION = 1
 COUNTS: Mapping[str, int] = {
+    "formula_in_depiction": 600,
+    "rings_in_depiction": 600,
+    "group_in_depiction": 800,
+    "trend_in_plot": 400,
+    "unit_in_plot": 300,
+    "value_in_plot": 400,
     "digit_in_scan": 1400,
     "motion_in_video": 400,
-    "turn_in_video": 200,
-    "curve_in_video": 200,
+    "turn_in_video": 300,
+    "curve_in_video": 300,
     "chirp_in_signal": 600,
+    "transit_in_lightcurve": 400,
+    "lattice_in_diffraction": 600,
+    "rhythm_in_ecg": 800,
+    "call_in_sound": 300,
+    "arrival_in_seismogram": 300,
+    "distance_in_seismogram": 500,
+    "recording_in_signal": 240,
+    "trend_in_recording": 200,
 }
 
 

@@ -51,6 +51,7 @@ _UPRIGHT = {  # value of the EXIF field -> how to turn
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = frozenset({5, 6, 7, 8})  # turned by 90 degrees: height and width change places
 _ORIENTATION = 0x0112
 _CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
@@ -104,6 +105,19 @@ def load_image(
     data = read_media(source, base=base, max_bytes=max_bytes, allow_paths=allow_paths)
     with decoding(name), open_picture(data) as image:
         return _from_pillow(image, name, max_pixels)
+
+
+def image_size(source: MediaSource) -> tuple[int, int]:
+    """Height and width of what `load_image` would give for a reference, from the header alone.
+
+    Raises:
+        InputError: no such file, or no picture.
+    """
+    name = media_name(source)
+    data = read_media(source)
+    with decoding(name), open_picture(data) as image:
+        turned = _orientation(image) in _LYING
+        return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def open_picture(data: bytes) -> Image.Image:

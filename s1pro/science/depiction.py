@@ -38,14 +38,15 @@ _KINDS: Mapping[str, SlotKind] = {"group": slots.GROUP}
 
 FORMULA = Bank(
     {},
-    "(What is|Give|Tell me) the (molecular |chemical |)formula (of this molecule|of the molecule in the picture).",
-    "(Which|What) (molecular |)formula (has this molecule|has the structure)?",
+    "What is the (molecular |chemical |)formula of (this molecule|the molecule in the picture)?",
+    "(Give|Tell me|Write) the (molecular |chemical |)formula of (this molecule|the structure)[, please].",
+    "(Which|What) (molecular |)formula does (this molecule|the structure) have?",
     "(Formula|Molecular formula|Sum formula)?",
     held_out=("Which atoms, and how many of each, are drawn or implied?",),
 )
 RINGS = Bank(
     {},
-    "How many rings (has this molecule|has the molecule|are drawn|do you see|are there)?",
+    "How many rings (does this molecule have|does the molecule have|are drawn|do you see|are there)?",
     "(Count|Count all|Count the) rings (of the molecule|in the picture).",
     "(Number of rings|Rings)?",
     held_out=("Look at the structure. The number of its rings?",),

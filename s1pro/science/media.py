@@ -99,7 +99,7 @@ class Formula:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A number that is read from an axis; right within `Example.answer["tolerance"]`, of which a tenth is `fine`."""
+    """A number that is read from an axis: `answer["value"]`, right within `answer["tolerance"]`."""
 
 
 AnswerKind = Choice | Count | Formula | Reading

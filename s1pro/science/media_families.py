@@ -15,6 +15,7 @@ from s1pro.science.depiction import depiction_families
 from s1pro.science.digits import digit_family
 from s1pro.science.media import MediaFamily
 from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
+from s1pro.science.property_plots import plot_families
 from s1pro.science.signals.birds import bird_family
 from s1pro.science.signals.chirps import chirp_family
 from s1pro.science.signals.diffraction import diffraction_family
@@ -31,11 +32,14 @@ class MediaSettings:
 
     Attributes:
         depiction_side: of a structural formula.
+        plot_width, plot_height: of a plot with labels.
         digit_side: of a scan, a multiple of 8.
         video_side, video_frames: of a video.
     """
 
     depiction_side: int = 96
+    plot_width: int = 160
+    plot_height: int = 128
     digit_side: int = 64
     video_side: int = 64
     video_frames: int = 8
@@ -54,6 +58,7 @@ def media_families(
         *depiction_families(
             lambda: installed_molecules() if molecules is None else molecules, side=settings.depiction_side
         ),
+        *plot_families(width=settings.plot_width, height=settings.plot_height),
         digit_family(settings.digit_side),
         *video_families(side=settings.video_side, frames=settings.video_frames),
         chirp_family(),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,8 @@ from s1pro.train.router_statistics import RouterStatistics
 from s1pro.train.setup import place
 from s1pro.train.throughput import TRAINING_PASSES
 
+STAGE = "vision-contrastive"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairDataConfig:
@@ -51,7 +53,6 @@ class PairDataConfig:
         patches_per_batch: most patches of a micro-batch.
         max_pairs: most pairs of a micro-batch.
         max_caption: most tokens of a caption; longer ones are cut.
-        min_pixels, max_pixels: area of a picture after resizing.
         prefetch: batches prepared by a background thread; 0 prepares them in the loop.
         validation_pairs: at most so many held-out pairs, the first ones.
     """
@@ -61,19 +62,15 @@ class PairDataConfig:
     patches_per_batch: int = 16384
     max_pairs: int = 256
     max_caption: int = 77
-    min_pixels: int = 65_536
-    max_pixels: int = 16_777_216
     prefetch: int = 0
     validation_pairs: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("patches_per_batch", "max_caption", "min_pixels", "validation_pairs"):
+        for name in ("patches_per_batch", "max_caption", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_pairs < 2:
             raise ValueError(f"max_pairs must be at least 2, got {self.max_pairs}: one pair has nothing to differ from")
-        if self.max_pixels < self.min_pixels:
-            raise ValueError(f"max_pixels={self.max_pixels} is smaller than min_pixels={self.min_pixels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +80,7 @@ class ContrastiveRun(RunConfig):
     Attributes:
         model: both towers.
         vision_from: folder whose vision tower training starts from; None starts from nothing.
-        tokenizer: folder of the processor for captions; only files need it.
+        tokenizer: folder of the processor, which prepares captions and pictures; only files need it.
     """
 
     stage: Literal["vision-contrastive"] = "vision-contrastive"
@@ -173,7 +170,7 @@ def train_contrastive(
 
     Args:
         model: train this one instead of a new one.
-        processor: tokenizer for captions; default read from `run.tokenizer`.
+        processor: its tokenizer is for captions, its image settings for pictures; default read from `run.tokenizer`.
         sources, validation: pairs in memory, added to those of `run.data`.
         weights: shares of `sources` (of their patches), default 1 each.
         on_evaluate: see `EvaluationHook`.
@@ -185,6 +182,8 @@ def train_contrastive(
         from s1pro.inputs.processor import Processor
 
         processor = Processor.from_pretrained(run.tokenizer)
+    if processor is not None:
+        run = _with_vocabulary(run, processor.tokenizer.vocab_size)
     files, held_out_files = (_files(configs, run, processor) for configs in (run.data.sources, run.data.validation))
     shares = [config.weight for config in run.data.sources] + [(weights or {}).get(s.name, 1.0) for s in sources]
     trainer: Trainer[ContrastiveModel, PairBatch] = Trainer(
@@ -198,6 +197,16 @@ def train_contrastive(
     reason = trainer.train()
     folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
     return trainer.result(reason, folder)
+
+
+def _with_vocabulary(run: ContrastiveRun, size: int) -> ContrastiveRun:
+    """The run with the size of its tokenizer, where it leaves that open."""
+    captions = run.model.captions
+    if captions.vocab_size >= size:
+        return run
+    if captions.vocab_size:
+        raise InputError(f"model.captions.vocab_size={captions.vocab_size} is too small for a tokenizer of {size} ids")
+    return replace(run, model=replace(run.model, captions=replace(captions, vocab_size=size)))
 
 
 def build_contrastive(run: ContrastiveRun) -> ContrastiveModel:
@@ -263,16 +272,15 @@ def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any)
     if processor is None:
         raise InputError("data has files but there is no tokenizer: set tokenizer to the folder of a processor")
     from s1pro.data.pair_files import read_pairs
-    from s1pro.inputs.images import ImageSettings
 
-    vision = run.model.vision
-    settings = ImageSettings(
-        min_pixels=run.data.min_pixels,
-        max_pixels=run.data.max_pixels,
-        patch_size=vision.patch_size,
-        temporal_patch_size=vision.temporal_patch_size,
-        merge_size=vision.spatial_merge_size,
-    )
+    vision, settings = run.model.vision, processor.preparation.images
+    here = (settings.patch_size, settings.temporal_patch_size, settings.merge_size)
+    wanted = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
+    if here != wanted:
+        raise InputError(
+            f"the processor cuts pictures into patches of (side, frames, merge) {here}, the vision tower reads "
+            f"{wanted}: change preprocessor_config.json in the folder of the tokenizer"
+        )
     return [
         read_pairs(c.name, c.path, processor.tokenizer, settings, max_caption=run.data.max_caption) for c in configs
     ]

@@ -53,7 +53,8 @@ KIND = Bank(
 )
 TREND = Bank(
     {},
-    "(Do|Does) the (values|series|recording) (rise|increase) or (fall|decrease)?",
+    "Do the (values|readings) (rise or fall|increase or decrease)?",
+    "Does the (series|recording) (rise or fall|go up or down)?",
     "(Is the trend|Are the values) rising or falling?",
     "(Trend|Direction of the trend): rising or falling?",
     held_out=("Over the whole window, where do the values go?",),
