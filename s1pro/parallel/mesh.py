@@ -106,6 +106,11 @@ def launched_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def launched_rank() -> int:
+    """Number of this rank, as the launcher says; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def local_device(kind: str) -> torch.device:
     """The device of this rank: the GPU with its number on this machine, or the CPU."""
     if kind != "cuda":

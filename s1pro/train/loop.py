@@ -36,7 +36,7 @@ from s1pro.data.loader import Loader
 from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
 from s1pro.model.network import Network
 from s1pro.parallel.apply import release_gathered
-from s1pro.parallel.mesh import Ranks, join
+from s1pro.parallel.mesh import Ranks, join, local_device
 from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
@@ -57,6 +57,7 @@ from s1pro.train.setup import (
     sources_of_files,
     validation_batches,
 )
+from s1pro.train.spread import load_spread, save_spread
 from s1pro.train.step import Stepper, StepReport
 from s1pro.train.throughput import measure_peak_flops
 
@@ -326,7 +327,7 @@ def train(
     """Runs one stage and exports its model.
 
     Args:
-        network: train this one instead of `run.model` or `run.init_from`.
+        network: train this one instead of `run.model` or `run.init_from`; on several ranks the same on all of them.
         processor: tokenizer and chat template; default read from `run.tokenizer` or `run.init_from`.
         encoder: how samples become tokens, default through the processor.
         sources: training data in memory, added to `run.data.sources`.
@@ -348,7 +349,7 @@ def train(
     local_accumulation(run, ranks)  # before anything slow
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run, ranks),
+        prepare_network(network, run, ranks) if network is not None else _build(run, processor, ranks),
         build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
         loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
@@ -356,7 +357,7 @@ def train(
         ranks=ranks,
     )
     reason = trainer.train()
-    model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
+    model_folder = _export(trainer.network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)
 
 
@@ -402,10 +403,21 @@ def _tokenizer_of(processor: Any) -> Any:
     return None if processor is None else processor.tokenizer
 
 
-def _export(network: Network, processor: Any, folder: Path) -> Path:
+def _build(run: TrainRun, processor: Any, ranks: Ranks) -> Network:
+    """The prepared network. On several ranks a stored one is never whole in memory."""
+    if ranks.is_distributed and run.init_from is not None and run.vision_from is None:
+        device = local_device(choose_device(run.device).type)
+        return load_spread(run.init_from, ranks, lambda network: prepare_network(network, run, ranks), device)
+    return prepare_network(build_network(run, _tokenizer_of(processor)), run, ranks)
+
+
+def _export(network: Network, processor: Any, folder: Path, ranks: Ranks) -> Path:
     from s1pro.checkpoint.released import save_network
 
-    save_network(network, folder)
-    if processor is not None:
+    if ranks.is_distributed:
+        save_spread(network, folder, ranks)
+    else:
+        save_network(network, folder)
+    if processor is not None and ranks.is_first:
         processor.save_pretrained(folder)
     return folder

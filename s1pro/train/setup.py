@@ -141,7 +141,7 @@ def to_bfloat16(network: nn.Module) -> None:
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU if there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.device(name)
     except RuntimeError as error:
