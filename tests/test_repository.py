@@ -20,9 +20,9 @@ OWN_FOLDERS = ("s1pro", "tests", "docs", "bench", ".ci")
 TEXT_ENDINGS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".yaml", ".yml", ".cfg", ""}
 
 # Distribution name where it differs from the name one imports.
-DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
-# Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers.
-COMES_ALONG = {"markupsafe", "huggingface_hub", "regex"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+# Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers, scipy with scikit-learn.
+COMES_ALONG = {"markupsafe", "huggingface_hub", "regex", "scipy"}
 
 
 def own_files() -> list[Path]:

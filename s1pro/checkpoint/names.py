@@ -10,9 +10,9 @@ the two directions cannot drift apart.
 | `fused` | `mlp.experts.gate_up_proj` [E, D, 2F], `mlp.experts.down_proj` [E, F, D] |
 | `fused_out_in` | the same names with [E, 2F, D] and [E, D, F] (transformers 5) |
 
-Two liberties of files with a time-series module are read, and never written. Its encoder may hold queries, keys and values
-packed as `qkv_proj`, rows q, k, v: each of ours is then a third of it. And it may hold what nothing depends on: a table of
-fixed sinusoids, and a bias of the keys, which adds the same number to all scores of a query.
+Two liberties of files with a time-series module are read, and never written. Its encoder may hold queries, keys and
+values packed as `qkv_proj`, rows q, k, v: each of ours is then a third of it. And it may hold what nothing depends
+on: a table of fixed sinusoids, and a bias of the keys, which adds the same number to all scores of a query.
 """
 
 from __future__ import annotations

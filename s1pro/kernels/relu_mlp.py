@@ -1,14 +1,14 @@
 """`relu(x W1^T + b1) W2^T + b2`, with a shorter way for inference.
 
-Adding a bias to a wide product costs a pass over it, and the ReLU another. Since relu(u + b) = max(u, -b) + b, one pass is
-enough:
+Adding a bias to a wide product costs a pass over it, and the ReLU another. Since relu(u + b) = max(u, -b) + b, one
+pass is enough:
 
     relu(x W1^T + b1) W2^T + b2  =  max(x W1^T, -b1) W2^T  +  (W2 b1 + b2)
 
-The second bracket does not depend on x. `prepared` makes it once for many calls, together with both matrices in the order
-that the library of a CPU multiplies fastest for this shape (`[in, out]`). For 1,024 rows of 128 with 2,048 inner
-channels, float32, one core: 7.8 us per row as written, 7.0 us this way; the products alone take 6.3 us at the peak of the
-core. The results differ by rounding.
+The second bracket does not depend on x. `prepared` makes it once for many calls, together with both matrices in the
+order that the library of a CPU multiplies fastest for this shape (`[in, out]`). For 1,024 rows of 128 with 2,048
+inner channels, float32, one core: 7.8 us per row as written, 7.0 us this way; the products alone take 6.3 us at the
+peak of the core. The results differ by rounding.
 """
 
 from __future__ import annotations

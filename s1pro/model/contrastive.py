@@ -162,10 +162,13 @@ class ContrastiveModel(nn.Module):
         last_B = torch.tensor(context.cu_seqlens[1:], device=ids_T.device) - 1
         return _unit(self.text_projection(hidden_TD[last_B]))
 
+    def scale(self) -> Tensor:
+        """The factor on cosines, bounded."""
+        return _wide(self.logit_scale).exp().clamp(max=MAX_SCALE)
+
     def logits(self, image_BE: Tensor, text_BE: Tensor) -> Tensor:
         """Agreement of every picture (row) with every caption (column), float32."""
-        scale = _wide(self.logit_scale).exp().clamp(max=MAX_SCALE)
-        logits_BB = scale * (image_BE @ text_BE.T)
+        logits_BB = self.scale() * (image_BE @ text_BE.T)
         return logits_BB if self.logit_bias is None else logits_BB + _wide(self.logit_bias)
 
 

@@ -5,20 +5,20 @@
         --> mean over the points of a row, mean over the rows of a patch --> [patches, 128]
         --> two neighbours side by side --> frames [W, 256]
 
-The stride follows the sampling rate (`base.signal_tokens`), so that a frame lasts a similar time at many rates. The last
-patch is filled with zeros, which take part in the layer and in the mean, as released; an odd last patch would be dropped,
-and is never computed.
+The stride follows the sampling rate (`base.signal_tokens`), so that a frame lasts a similar time at many rates. The
+last patch is filled with zeros, which take part in the layer and in the mean, as released; an odd last patch would be
+dropped, and is never computed.
 
-The rows of a patch ought to be its channels. The released code, however, reads the patch [points, A] in memory order and
-cuts it into A rows, so that a row holds all channels of some points by turns. Its weights were trained so and the goldens
-show it, hence this is the default; `separate_channels` gives every channel its row. With one channel there is no
-difference.
+The rows of a patch ought to be its channels. The released code, however, reads the patch [points, A] in memory order
+and cuts it into A rows, so that a row holds all channels of some points by turns. Its weights were trained so and the
+goldens show it, hence this is the default; `separate_channels` gives every channel its row. With one channel there is
+no difference.
 
-A point passes through the layer twice (the patches overlap) at some 1.3 million multiply-adds, so this is where the time
-goes. What a patch sees is that patch alone. Therefore patches of all signals and channels with the same stride are
-computed together, some thousand points at a time: the 2048 channels inside the layer then stay in the cache, nothing
-grows with the length of a signal, and results do not depend on the other signals of the batch. With gradients, long
-inputs keep only the points of each such chunk and compute the rest again in the backward pass.
+A point passes through the layer twice (the patches overlap) at some 1.3 million multiply-adds, so this is where the
+time goes. What a patch sees is that patch alone. Therefore patches of all signals and channels with the same stride
+are computed together, some thousand points at a time: the 2048 channels inside the layer then stay in the cache,
+nothing grows with the length of a signal, and results do not depend on the other signals of the batch. With
+gradients, long inputs keep only the points of each such chunk and compute the rest again in the backward pass.
 
 The sinusoids are computed, not stored: float32 whatever the dtype of the model.
 """
@@ -159,9 +159,7 @@ class SignalFrontend(nn.Module):
             patches_RAS = patches_RAS.transpose(1, 2)
         return patches_RAS.reshape(-1, points)
 
-    def _chunks(
-        self, stride: int, layouts: Sequence[SignalLayout], channels: Sequence[int]
-    ) -> Iterator[list[_Piece]]:
+    def _chunks(self, stride: int, layouts: Sequence[SignalLayout], channels: Sequence[int]) -> Iterator[list[_Piece]]:
         """The patches of all signals with this stride, in lists of at most one chunk of points."""
         on_cpu = self.conv.weight.device.type == "cpu"
         rows = max((CPU_CHUNK * torch.get_num_threads() if on_cpu else GPU_CHUNK) // (2 * stride), 1)

@@ -78,9 +78,13 @@ class MediaSource:
 
 
 MEDIA: Mapping[str, MediaSource] = {
-    "digit_in_scan": MediaSource(count=1400),
-    "motion_in_video": MediaSource(count=600),
-    "chirp_in_signal": MediaSource(count=1000),
+    "digit_in_scan": MediaSource(count=1400, weight=1.5),
+    "trend_in_plot": MediaSource(count=400),
+    "motion_in_video": MediaSource(count=500),
+    "chirp_in_signal": MediaSource(count=500, weight=0.5),
+    "lattice_in_diffraction": MediaSource(count=500),
+    "rhythm_in_ecg": MediaSource(count=700),
+    "arrival_in_seismogram": MediaSource(count=300),
 }
 
 

@@ -31,8 +31,8 @@ from s1pro.science.templates import Bank, SlotKind
 
 SMALLEST_SIDE, LARGEST_SIDE = 48, 2048
 RING_COUNTS = (0, 1, 2)
-# Groups with fewer molecules in a split, on either side, are not asked there: every answer would be the same few.
-FEWEST = 5
+# Groups that have less than this share of the molecules of the most frequent one are not asked about.
+RARE = 0.25
 
 _KINDS: Mapping[str, SlotKind] = {"group": slots.GROUP}
 
@@ -169,11 +169,11 @@ def _group_family(pool: _Pool, side: int) -> MediaFamily:
         found = []
         for group in ASKED_GROUPS:
             sides = {truth: [m for m in pool(split) if (group in m.groups) == truth] for truth in (True, False)}
-            if min(map(len, sides.values())) >= FEWEST:
-                found.append((group, sides))
-        if not found:
-            raise InputError(f"no functional group has {FEWEST} molecules in the split {split!r}; load more molecules")
-        return found
+            found.append((group, sides))
+        most = max(_smaller(sides) for _, sides in found)
+        if not most:
+            raise InputError(f"no functional group is asked about in the split {split!r}; load more molecules")
+        return [(group, sides) for group, sides in found if _smaller(sides) >= RARE * most]
 
     def draw(split: Split, number: int, seed: int) -> Example:
         groups, truth = by_group(split), number % 2 == 0
@@ -190,7 +190,9 @@ def _group_family(pool: _Pool, side: int) -> MediaFamily:
         answer=Choice(labels=("yes", "no")),
         draw=draw,
         kind="group",
-        limits=lambda split: (
-            2 * len(by_group(split)) * min(len(having) for _, sides in by_group(split) for having in sides.values())
-        ),
+        limits=lambda split: 2 * len(by_group(split)) * min(_smaller(sides) for _, sides in by_group(split)),
     )
+
+
+def _smaller(sides: Mapping[bool, list[Molecule]]) -> int:
+    return min(map(len, sides.values()))

@@ -7,12 +7,12 @@ sizes of the media; a model is asked in the sizes it was trained with.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s1pro.base.errors import InputError
 from s1pro.science.depiction import depiction_families
 from s1pro.science.digits import digit_family
+from s1pro.science.homologous_plots import boiling_point_family
 from s1pro.science.media import MediaFamily
 from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
 from s1pro.science.property_plots import plot_families
@@ -45,20 +45,22 @@ class MediaSettings:
     video_frames: int = 8
 
 
-def media_families(
-    settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
-) -> dict[str, MediaFamily]:
+Molecules = Sequence[Molecule] | Callable[[], Sequence[Molecule]]
+"""Molecules, or what gives them when they are needed."""
+
+
+def media_families(settings: MediaSettings | None = None, molecules: Molecules | None = None) -> dict[str, MediaFamily]:
     """Name to family.
 
     Args:
         molecules: what depictions show; all small ones that are installed by default, read when they are needed.
     """
     settings = settings or MediaSettings()
+    given = installed_molecules if molecules is None else molecules
     families = (
-        *depiction_families(
-            lambda: installed_molecules() if molecules is None else molecules, side=settings.depiction_side
-        ),
+        *depiction_families(lambda: given() if callable(given) else given, side=settings.depiction_side),
         *plot_families(width=settings.plot_width, height=settings.plot_height),
+        boiling_point_family(width=settings.plot_width, height=settings.plot_height),
         digit_family(settings.digit_side),
         *video_families(side=settings.video_side, frames=settings.video_frames),
         chirp_family(),
@@ -70,16 +72,6 @@ def media_families(
         *recording_families(),
     )
     return {family.name: family for family in families}
-
-
-def media_family(
-    name: str, settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
-) -> MediaFamily:
-    """One of `media_families`. Raises `InputError` for an unknown name."""
-    families = media_families(settings, molecules)
-    if name not in families:
-        raise InputError(f"no questions about media are called {name!r}; known: {', '.join(families)}")
-    return families[name]
 
 
 @functools.cache

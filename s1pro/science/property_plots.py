@@ -6,8 +6,8 @@
 
 A trend cannot be read from the name of the property: each is shown both ways (pressure over T rises, its logarithm over
 1/T falls; viscosity over T falls, over 1/T rises; density and specific volume; the share of molecules that are slower
-or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two. Curves that are not
-monotonic (polynomials of heat capacity bend at the cold end of their range) are not asked about.
+or faster than v), and Maxwell's density of speeds, which peaks, has the abscissa of the last two. Correlations that go
+the wrong way somewhere (polynomials of heat capacity bend at the cold end of their range) are not asked about.
 
 Splits are by compound: everything that is measured of a compound is in one split.
 """
@@ -15,7 +15,6 @@ Splits are by compound: everything that is measured of a compound is in one spli
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +23,24 @@ import numpy as np
 import numpy.typing as npt
 
 from s1pro.science import property_tables as tables
-from s1pro.science.media import AnswerKind, Choice, Draw, Example, MediaFamily, Medium, Reading, place_in, stream
+from s1pro.science.media import (
+    AnswerKind,
+    Choice,
+    Draw,
+    Example,
+    MediaFamily,
+    Medium,
+    Reading,
+    place_in,
+    reading_answer,
+    stream,
+)
 from s1pro.science.plot_canvas import draw_plot, round_axis, tick_text
 from s1pro.science.property_tables import Curve
 from s1pro.science.split import Split, split_of
 from s1pro.science.templates import Bank, SlotKind
 
 TRENDS = ("rising", "falling", "peak")
-TOLERANCE = 0.05  # of the length of the axis
 _TEMPERATURES = (200.0, 800.0)  # of gases, in K
 _Array = npt.NDArray[np.float64]
 
@@ -94,9 +103,7 @@ def plot_families(*, width: int = 160, height: int = 128) -> tuple[MediaFamily, 
         plot = direct(melts[place_in(len(melts), number, "values", split, seed)])
         at = float(stream("value-at", split, seed, number).choice(_inner_ticks(plot)))
         value, axis = float(np.interp(at, plot.x, plot.y)), round_axis(plot.y, plot.y_label)
-        tolerance = TOLERANCE * (axis.high - axis.low)
-        digits = max(0, math.ceil(-math.log10(tolerance / 2)))  # rounding takes a quarter of the tolerance at most
-        answer = {"text": f"{value:.{digits}f} {plot.y_unit}", "value": value, "tolerance": tolerance}
+        answer = reading_answer(value, plot.y_unit, axis.high - axis.low)
         return _example(plot, answer, width, height, {"temperature": at})
 
     def family(
@@ -178,11 +185,22 @@ _BY_UNIT: _Views = (
 UNITS = ("kPa", "J/(mol K)", "mPa s", "kg/m3", "mN/m")
 
 
+# Whether a property rises (1) or falls (-1) with the temperature.
+_DIRECTIONS: Mapping[_Table, int] = {
+    tables.vapour_pressures: 1,
+    tables.heat_capacities: 1,
+    tables.viscosities: -1,
+    tables.liquid_densities: -1,
+    tables.surface_tensions: -1,
+    tables.melt_densities: -1,
+}
+
+
 @functools.cache
 def _of_split(table: _Table, split: Split) -> tuple[Curve, ...]:
-    """The monotonic curves of a split."""
+    """The curves of a split that go in one direction, the one that their property has."""
     found = (curve for curve in table() if _split(curve.cas) == split)
-    return tuple(curve for curve in found if abs(np.sign(np.diff(curve.y)).sum()) == len(curve.y) - 1)
+    return tuple(curve for curve in found if (np.diff(curve.y) * _DIRECTIONS[table] > 0).all())
 
 
 @functools.cache
@@ -214,9 +232,14 @@ def _number_of_trends(split: Split) -> int:
     return len(TRENDS) * min(_different(_BY_TREND[trend], split) for trend in ("rising", "falling"))
 
 
+@functools.cache
+def _gases(split: Split) -> list[tuple[str, str, float]]:
+    return [entry for entry in tables.molar_masses() if _split(entry[0]) == split]
+
+
 def _speeds(split: Split, number: int, trend: str, seed: int) -> Plot:
     """Maxwell's distribution of a compound at some temperature: its density, or the share that is slower or faster."""
-    compounds = [entry for entry in tables.molar_masses() if _split(entry[0]) == split]
+    compounds = _gases(split)
     cas, _, mass = compounds[place_in(len(compounds), number, "speeds", trend, split, seed)]
     temperature = float(stream("speeds", trend, split, seed, number).uniform(*_TEMPERATURES))
     v = np.linspace(0, 2.8 * tables.most_probable_speed(mass, temperature), tables.NUM_POINTS)

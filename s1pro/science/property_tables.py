@@ -8,6 +8,7 @@
 | density of the liquid | rho_c + A t^0.35 + B t^(2/3) + C t + D t^(4/3), t = 1 - T / Tc | VDI Heat Atlas (2010) |
 | surface tension | a - b (T - 273.15 K), mN/m | Jasper (1972), in Lange's Handbook |
 | density of the melt | rho_m - k (T - T_m) | CRC Handbook (2014) |
+| normal boiling point | (a number) | Yaws (2014) |
 
 Files are tab-separated and read as they are, without importing the package. Curves stay inside the range of temperature
 that the table states; for liquid density this is 0.5 to 0.9 Tc.
@@ -123,6 +124,12 @@ def melt_densities() -> tuple[Curve, ...]:
 
     path = "Density/CRC Inorganics densties of molten compounds and salts.tsv"
     return _over_temperature(path, "density of the melt", "g/cm3", density, lambda row: _numbers(row, "Tm", "Tmax"))
+
+
+@functools.cache
+def normal_boiling_points() -> Mapping[str, float]:
+    """CAS number to K."""
+    return {row["CAS"]: float(row["Tb"]) for row in _rows("Phase Change/Yaws Boiling Points.tsv")}
 
 
 @functools.cache

@@ -122,7 +122,7 @@ class ContrastiveLoss:
         values = {
             "loss": loss.detach(),
             "batch_recall": right.float().mean() * share,
-            "scale": model.logit_scale.detach().exp() * share,
+            "scale": model.scale().detach() * share,
         }
         by_source = torch.zeros(len(batch.source_names), dtype=torch.float64, device=losses_B.device)
         sources_B = torch.tensor(batch.pair_sources, device=losses_B.device)
@@ -143,10 +143,8 @@ class ContrastiveLoss:
         visual = model.model["visual"]
         patches, tokens = batch.images.pixel_values_PX.shape[0], batch.caption_ids_T.shape[0]
         merged = patches // vision.spatial_merge_size**2
-        products: float = patches * (_numel(visual.patch_embed) + _numel(visual.blocks)) + merged * _numel(
-            visual.merger
-        )
-        products += tokens * _numel(model.captions.layers)
+        products: float = patches * (_numel(visual.patch_embed) + _numel(visual.blocks))
+        products += merged * _numel(visual.merger) + tokens * _numel(model.captions.layers)
         seen_by_patches = sum(t * (h * w) ** 2 for t, h, w in batch.images.grids)
         seen_by_tokens = sum((b - a) * (b - a + 1) / 2 for a, b in pairwise(batch.cu_seqlens))
         attention: float = vision.depth * vision.hidden_size * seen_by_patches
@@ -188,7 +186,11 @@ def train_contrastive(
     if processor is not None:
         run = _with_vocabulary(run, processor.tokenizer.vocab_size)
     files, held_out_files = (_files(configs, run, processor) for configs in (run.data.sources, run.data.validation))
-    shares = [config.weight for config in run.data.sources] + [(weights or {}).get(s.name, 1.0) for s in sources]
+    weights = weights or {}
+    unknown = sorted(set(weights) - {source.name for source in sources})
+    if unknown:
+        raise InputError(f"weights for unknown sources {', '.join(unknown)}")
+    shares = [config.weight for config in run.data.sources] + [weights.get(source.name, 1.0) for source in sources]
     trainer: Trainer[ContrastiveModel, PairBatch] = Trainer(
         run,
         place(model if model is not None else build_contrastive(run), run).train(),

@@ -23,7 +23,9 @@ def test_arithmetic_equals_the_built_model(name):
     assert (sizes.vision, sizes.time_series, sizes.text) == tuple(towers.values())
 
 
-@pytest.mark.parametrize("series", [TimeSeriesConfig(out_hidden_size=64), small_time_series(64)], ids=["release", "small"])
+@pytest.mark.parametrize(
+    "series", [TimeSeriesConfig(out_hidden_size=64), small_time_series(64)], ids=["release", "small"]
+)
 def test_the_time_series_module_is_counted(series):
     config = replace(tiny(), vision=small_vision(64), time_series=series)
     with torch.device("meta"):

@@ -183,6 +183,7 @@ def test_retrieval_of_molecules_from_their_depictions(tmp_path: Path) -> None:
     result = train_contrastive(contrastive_recipe(tmp_path, chosen))
     records = read_metrics(result.folder, "validation")
     assert records[-1]["pairs"] >= 80
+    print(records[-1])
     assert above_chance(records[-1], k=5), records[-1]
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from s1pro.base.errors import InputError
 from s1pro.base.signal_tokens import signal_layout
 from s1pro.science.media import Choice, MediaFamily, Medium, place_in, stream, time_series
-from s1pro.science.media_families import MediaSettings, media_families, media_family
+from s1pro.science.media_families import MediaSettings, media_families
 from s1pro.science.media_files import MediaFolder, media_digest
 from s1pro.science.molecules import Molecule
 from s1pro.science.split import SPLITS
@@ -95,8 +95,6 @@ def test_sizes_are_settings(molecules: tuple[Molecule, ...]) -> None:
         with pytest.raises(InputError, match=message):
             for name in ("rings_in_depiction", "trend_in_plot"):
                 media_families(MediaSettings(**wrong), molecules)[name].draw("train", 0, 0).render()
-    with pytest.raises(InputError, match="called 'smell'; known: formula_in_depiction"):
-        media_family("smell")
 
 
 def test_pools_are_walked_through_once_before_again() -> None:

@@ -210,7 +210,8 @@ def test_metrics_name_the_terms_and_the_configuration_round_trips(shape_run: Mak
 def test_retrieval_finds_combinations_that_were_never_seen(shape_run: MakeRun, form: Form) -> None:
     run = shape_run(
         form=form,
-        steps={"sigmoid": 40, "softmax": 24}[form],
+        steps={"sigmoid": 36, "softmax": 24}[form],
+        optimizer=OptimizerConfig(kind="muon", lr=6e-3),
         data=PairDataConfig(patches_per_batch=1000, max_pairs=32),
         schedule=ScheduleConfig(kind="cosine", warmup=0.05),
     )
@@ -270,6 +271,8 @@ def test_a_stage_may_start_from_a_trained_tower(shape_run: MakeRun, tmp_path: Pa
 def test_clear_errors(shape_run: MakeRun) -> None:
     with pytest.raises(InputError, match=r"data\.sources is empty"):
         train_contrastive(shape_run())
+    with pytest.raises(InputError, match="weights for unknown sources x"):
+        train_contrastive(shape_run(), sources=[shapes.pairs()], weights={"x": 1.0})
     with pytest.raises(ValueError, match="max_pairs must be at least 2"):
         PairDataConfig(max_pairs=1)
     with pytest.raises(
