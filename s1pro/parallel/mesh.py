@@ -20,7 +20,8 @@ Names kept for later axes, outside in: `pp` (pipeline stages) before dp_replicat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -93,6 +94,17 @@ class Ranks:
     def wait(self) -> None:
         """Returns when all ranks are here."""
         self.add([0.0])
+
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 runs the block before the others do: what it leaves on the disk they find there."""
+        if not self.is_first:
+            self.wait()
+        try:
+            yield
+        finally:  # also when it fails: the others then meet the same fault, instead of waiting
+            if self.is_first:
+                self.wait()
 
     @cached_property
     def _device(self) -> torch.device:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal
@@ -343,10 +344,11 @@ def train(
         processor, fingerprint = _read_processor(folder), fingerprint_of_processor(folder)
     if encoder is None and processor is not None:
         encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
-    train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
-    held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
     ranks = join(run.parallel, choose_device(run.device).type)
     local_accumulation(run, ranks)  # before anything slow
+    with ranks.first_alone() if run.data.cache is not None else nullcontext():
+        train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
+        held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
         prepare_network(network, run, ranks) if network is not None else _build(run, processor, ranks),

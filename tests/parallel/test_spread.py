@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,10 +16,11 @@ from s1pro.model.network import Network
 from s1pro.parallel.config import ParallelConfig
 from s1pro.parallel.mesh import Ranks, join
 from s1pro.parallel.regions import local_part, places
+from s1pro.train.loop import TrainResult, train
 from s1pro.train.setup import prepare_network
 from s1pro.train.spread import load_spread, save_spread
 from tests.parallel.ranks import run_ranks
-from tests.parallel.runs import Parts, assembled, small_model, small_run
+from tests.parallel.runs import Documents, Parts, assembled, small_model, small_run
 
 VISION = VisionConfig(depth=1, hidden_size=16, num_heads=2, intermediate_size=20, patch_size=4, out_hidden_size=32)
 MODEL = replace(small_model(), vision=VISION)
@@ -86,3 +88,28 @@ def test_weights_that_are_not_finite_are_refused_on_all_ranks(tmp_path: Path) ->
     messages = run_ranks(save, 2)
     assert "on another rank" in messages[0] and "lm_head.weight" in messages[1]
     assert not (tmp_path / "model").exists()
+
+
+def test_a_run_from_a_folder_exports_the_same_model_from_two_ranks(tmp_path: Path) -> None:
+    """`train` itself: loads parts, trains, writes one folder."""
+    save_network(Network(small_model(), seed=5), tmp_path / "start")
+    processor = SimpleNamespace(tokenizer=SimpleNamespace(eos_token_id=0), save_pretrained=lambda folder: (folder / "tokenizer").touch())
+
+    def run_in(name: str) -> TrainResult[Network]:
+        layout = ParallelConfig(ep=2) if name == "two" else ParallelConfig()
+        run = small_run(tmp_path / name, model=None, init_from=tmp_path / "start", export=True, parallel=layout)
+        return train(run, processor=processor, sources={"documents": Documents()})
+
+    def on_rank(rank: int) -> tuple[float | None, int]:
+        result = run_in("two")
+        return result.loss, result.tokens
+
+    one = run_in("one")
+    results = run_ranks(on_rank, 2)
+    assert results[0] == results[1]
+    assert results[0][0] == pytest.approx(one.loss, rel=1e-5) and results[0][1] == one.tokens
+    folders = [tmp_path / name / "model" for name in ("one", "two")]
+    names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    assert names[0] == names[1] and "tokenizer" in names[0]
+    weights = [load_network(folder).state_dict() for folder in folders]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=2e-5) for name in weights[0])
