@@ -69,7 +69,7 @@ def losses(folder: Path) -> list[float]:
     return [record["loss"] for record in read_metrics(folder, "train")]
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize("kind", ["adamw", pytest.param("muon", marks=pytest.mark.slow)])
 def test_any_number_of_ranks_reads_what_another_wrote(tmp_path: Path, kind: str) -> None:
     """4 -> 2 -> 1 -> 4 ranks: the state stays the same bit for bit, and so does the step that follows on one rank."""
     optimizer = OptimizerConfig(kind=kind, lr=1e-3, eps=1e-4)  # type: ignore[arg-type]

@@ -70,6 +70,7 @@ class Started:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_sigkill_at_random_moments_and_another_number_of_ranks(tmp_path: Path) -> None:
     moments = random.Random(time.time_ns())
     whole, broken = tmp_path / "whole", tmp_path / "broken"

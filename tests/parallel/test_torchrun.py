@@ -112,6 +112,7 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_ranks_write_what_one_process_writes(recipe: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     arguments = ["train", "--recipe", recipe, "--folder", two, "--set", "parallel.ep=2", "--json"]
@@ -131,6 +132,7 @@ def test_two_ranks_write_what_one_process_writes(recipe: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_signal_to_the_launcher_saves_on_all_ranks(recipe: Path, tmp_path: Path) -> None:
     """The checkpoint is of one step, and one process goes on from it as if nothing had happened."""
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
