@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from s1pro.base.errors import InputError
-from s1pro.base.media import Media, Patches
+from s1pro.base.media import Media, Patches, Signals
+from s1pro.base.signal_tokens import signal_layout
 from s1pro.data.batch import PackedBatch
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import linear_cross_entropy
-from s1pro.model.config import VisionConfig
+from s1pro.model.config import TimeSeriesConfig, VisionConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import bench
 from s1pro.parallel import dispatch as dispatch_module
@@ -177,22 +178,31 @@ def test_skipping_is_decided_alike(tmp_path: Path) -> None:
     assert run_ranks(poisoned, 2) == [([True, False], True)] * 2
 
 
-def test_towers_when_only_some_ranks_have_pictures(tmp_path: Path) -> None:
-    """Two of four ranks see pictures, two do not: nobody waits forever, and gradients are those of one process."""
+def test_towers_when_only_some_ranks_have_media() -> None:
+    """Of four ranks one has a picture, one a signal, one both and one neither: nobody waits, gradients are right."""
     vision = VisionConfig(
         depth=1, hidden_size=16, num_heads=2, intermediate_size=24, patch_size=2, num_position_embeddings=16,
         out_hidden_size=32, temporal_patch_size=1,
     )  # fmt: skip
-    model = replace(small_model(), vision=vision, image_token_id=1)
+    series = TimeSeriesConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, num_mel_bins=8, ts_adapt_in_dim=16,
+        ts_adapt_out_dim=16, ts_hidden_dim=16, out_hidden_size=32, subsampling_attention_heads=2, subsampling_ffn_dim=16,
+    )  # fmt: skip
+    model = replace(small_model(), vision=vision, time_series=series, image_token_id=1, ts_token_id=0)
 
     def batch_of(number: int) -> tuple[Tensor, Media[Tensor] | None]:
         generator = torch.Generator().manual_seed(number)
         ids_T = torch.randint(2, 30, (24,), generator=generator)
-        if number % 2:
-            return ids_T, None
-        ids_T[3:7] = 1
-        pixels = torch.randn(16, 12, generator=generator)
-        return ids_T, Media(images=Patches(pixel_values_PX=pixels, grids=((1, 4, 4),)))
+        images = signals = None
+        if number in (0, 2):
+            ids_T[3:7] = 1
+            pixels = torch.randn(16, 12, generator=generator)
+            images = Patches(pixel_values_PX=pixels, grids=((1, 4, 4),))
+        if number in (2, 3):
+            ids_T[10 : 10 + signal_layout(50, 10.0).tokens] = 0
+            values = torch.randn(50, generator=generator)
+            signals = Signals(values_X=values, shapes=((50, 1),), sampling_rates=(10.0,))
+        return ids_T, None if number == 1 else Media(images=images, signals=signals)
 
     def loss_of(network: Network, number: int) -> Tensor:
         ids_T, media = batch_of(number)
@@ -217,7 +227,8 @@ def test_towers_when_only_some_ranks_have_pictures(tmp_path: Path) -> None:
     for number in [0, 1, 2, 3] * 2:
         loss_of(single, number).backward()
     expected = {name: p.grad for name, p in single.named_parameters()}
-    assert float(expected["model.visual.patch_embed.proj.weight"].abs().max()) > 0
+    for tower in ("visual", "time_series"):
+        assert all(float(g.abs().max()) > 0 for name, g in expected.items() if name.startswith(f"model.{tower}."))
     per_rank = run_ranks(lambda rank: [gradients(rank, layout) for layout in layouts], 4)
     for parts in zip(*per_rank, strict=True):
         assert largest(assembled(list(parts)), expected) < 2e-5
