@@ -10,8 +10,8 @@ FOLDER holds torchvision, which the processor of the release needs and this proj
 * `pillow`     `Qwen2VLImageProcessorPil` of transformers
 
 All get the same decoded Pillow image and give float32 patches; how far the results lie apart is printed in levels of
-255. The row `jpeg` begins with the bytes of a JPEG file of the largest size instead. `--cpu-time` counts the time of the
-processor instead of that on the wall, for machines that others use too.
+255. The row `jpeg` begins with the bytes of a JPEG file of the largest size instead. `--cpu-time` counts the time of
+the processor instead of that on the wall, for machines that others use too.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from s1pro.science.split import Split
 from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
 
 FORMAT_VERSION = 1
+# All families but trend_in_recording, which needs the extra `signals`.
 COUNTS: Mapping[str, int] = {
     "formula_in_depiction": 600,
     "rings_in_depiction": 600,
@@ -54,7 +55,6 @@ COUNTS: Mapping[str, int] = {
     "arrival_in_seismogram": 300,
     "distance_in_seismogram": 500,
     "recording_in_signal": 240,
-    "trend_in_recording": 200,
 }
 
 

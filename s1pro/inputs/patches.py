@@ -29,11 +29,18 @@ _PATCHES_AT_ONCE = 128
 
 
 def resized_planes(frame_hw3: Pixels, height: int, width: int) -> Pixels:
-    """The frame in its new size, as planes `[3, height, width]`: bicubic with antialiasing on uint8, as released."""
+    """The frame in its new size, as planes `[3, height, width]`: bicubic with antialiasing on uint8.
+
+    The release resizes rows first and columns second, with bytes between. Pillow takes the other order where a picture
+    becomes lower and wider; asked for one direction at a time it gives the released pixels there too.
+    """
     if frame_hw3.shape[:2] == (height, width):
         return np.ascontiguousarray(frame_hw3.transpose(2, 0, 1))
-    resized = Image.fromarray(frame_hw3).resize((width, height), Image.Resampling.BICUBIC)
-    return np.stack([np.asarray(plane) for plane in resized.split()])
+    image = Image.fromarray(frame_hw3)
+    for size in ((width, image.height), (width, height)):
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.BICUBIC)
+    return np.stack([np.asarray(plane) for plane in image.split()])
 
 
 def cut_patches(planes_f3hw: Pixels, settings: PatchSettings) -> tuple[Floats, Grid]:

@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1pro.base.errors import InputError
-from s1pro.inputs.signals import MAX_VALUES, Signal, as_values
+from s1pro.inputs.signals import Signal, as_values
+
+MAX_CELLS = 2**24
 
 _TIME = re.compile(
     r"^(time|t|timestamp|datetime|date|seconds|secs?)\s*[_ \[(]*\s*(s|secs?|seconds|ms|us|min|h)?\s*[\])]?$"
@@ -65,6 +67,8 @@ def _cells(text: str, where: str) -> tuple[Cells, list[str]]:
     """Rows of equal length, and the header or an empty list."""
     line = text.lstrip().partition("\n")[0]
     delimiter = next((d for d in ("\t", ";", ",") if d in line), None)
+    if text.count(delimiter or " ") + text.count("\n") > MAX_CELLS:
+        raise InputError(f"{where}: more than {MAX_CELLS} cells; tables of this size are read as .npy")
     try:
         if delimiter is None:
             rows = [line.split() for line in text.splitlines() if line.strip()]
@@ -82,8 +86,6 @@ def _cells(text: str, where: str) -> tuple[Cells, list[str]]:
         if len(row) != width:
             line_number = number + (2 if header else 1)
             raise InputError(f"{where}: row {line_number} has {len(row)} cells, the first row has {width}")
-    if len(rows) * width > MAX_VALUES:
-        raise InputError(f"{where}: {len(rows) * width} cells, more than the limit of {MAX_VALUES}")
     return rows, header
 
 

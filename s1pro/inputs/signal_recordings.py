@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from s1pro.base.errors import InputError, MissingExtraError
-from s1pro.inputs.signals import MAX_VALUES, Signal, as_values, joined_units
+from s1pro.inputs.signals import MAX_VALUES, Signal, as_values, check_rate, joined_units
 
 
 def read_miniseed(data: bytes, where: str) -> Signal:
@@ -27,6 +27,10 @@ def read_miniseed(data: bytes, where: str) -> Signal:
         raise InputError(f"{where}: not readable as MiniSEED ({error})") from error
     if not len(stream):
         raise InputError(f"{where}: no traces")
+    for trace in stream:
+        check_rate(float(trace.stats.sampling_rate), f"{where}: {trace.id}")
+        if np.asarray(trace.data).dtype.kind not in "iuf":
+            raise InputError(f"{where}: {trace.id} holds text, not numbers")
     rates = {trace.id: float(trace.stats.sampling_rate) for trace in stream}
     _same_rate(where, rates)
     if sum(trace.stats.npts for trace in stream) > MAX_VALUES:
@@ -127,15 +131,19 @@ def _same_rate(where: str, rates: dict[str, float]) -> None:
 
 
 def _check_wfdb_files(path: Path, max_bytes: int) -> None:
-    """Every file that a header names lies beside it and is of sane size."""
+    """Every file that a header names, itself or in the headers of its segments, lies beside it and is of sane size."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a WFDB header ({error})") from error
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
+    is_segmented = bool(lines) and "/" in lines[0].split()[0]
     for name in sorted({line.split()[0] for line in lines[1:]} - {"~"}):
         if Path(name).name != name:
             raise InputError(f"{path}: names the file {name!r:.60}; only files of its own folder are read")
+        segment = path.parent / f"{name}.hea"
+        if is_segmented and segment.is_file() and segment != path:
+            _check_wfdb_files(segment, max_bytes)
         file = path.parent / name
         if file.is_file() and file.stat().st_size > max_bytes:
             raise InputError(f"{file}: {file.stat().st_size} bytes, more than the limit of {max_bytes}")

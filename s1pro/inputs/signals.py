@@ -1,14 +1,14 @@
 """Signals as the model reads them: standardised, of a known rate, and not longer than allowed (spec 1.8).
 
-    file, array --signal_files.load_signal--> Signal --prepare_signal--> PreparedSignal --> Media, one line for the prompt
+    file, array --signal_files.load_signal--> Signal --prepare_signal--> PreparedSignal --> Media, a line of the prompt
 
 `prepare_signal`, in this order:
 
-1. Missing values (NaN, infinite) are an error, or left out of all statistics and set to 0, the mean, at the end ("mask"), or
-   interpolated linearly per channel with the ends held ("interpolate").
+1. Missing values (NaN, infinite) are an error, or left out of all statistics and set to 0, the mean, at the end
+   ("mask"), or interpolated linearly per channel with the ends held ("interpolate").
 2. An unknown sampling rate is assumed by the released rule, max(length / 4, 1) Hz.
-3. A signal of more than `max_tokens` embeddings is refused (`strict`), or every k neighbouring points become their mean,
-   with the smallest k that fits. The mean is also the filter that keeps frequencies above the new limit from folding back.
+3. A signal of more than `max_tokens` embeddings is refused (`strict`), or every k neighbouring points become their
+   mean, with the smallest k that fits. The mean also damps frequencies above the new limit, which would fold back.
    The rate becomes rate / k, so the model is told the truth. (The release cuts off behind 240,000 points.)
 4. Each channel is standardised over time: (x - mean) / (std + 1e-8), with the population's deviation, in float64.
 
@@ -115,7 +115,7 @@ def as_values(data: Any, where: str) -> NDArray[np.floating[Any]]:
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(f"{where}: not a rectangular array of numbers ({error})") from error
     if array.dtype.kind == "c":
-        raise InputError(f"{where}: complex values; give real and imaginary part, or modulus and phase, as two channels")
+        raise InputError(f"{where}: complex values; give real and imaginary part as two channels")
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: values must be numbers, got dtype {array.dtype}")
     array = array[:, None] if array.ndim == 1 else array
@@ -124,7 +124,7 @@ def as_values(data: Any, where: str) -> NDArray[np.floating[Any]]:
     if array.shape[1] > MAX_CHANNELS:
         raise InputError(f"{where}: {array.shape[1]} channels; values are [length, channels], perhaps transpose them")
     if array.size > MAX_VALUES:
-        raise InputError(f"{where}: {array.size} values, more than the limit of {MAX_VALUES}; cut or average them first")
+        raise InputError(f"{where}: {array.size} values, more than {MAX_VALUES}; cut or average them first")
     narrow = array.dtype.itemsize <= (2 if array.dtype.kind in "iu" else 4)
     return array.astype(np.float32 if narrow else np.float64)
 
@@ -200,8 +200,8 @@ def _treat_missing(values_SA: NDArray[np.float64], valid_SA: NDArray[np.bool_], 
     if missing == "error":
         row, channel = (int(i) for i in np.argwhere(~valid_SA)[0])
         raise InputError(
-            f"signal: {count} of {values_SA.size} values are NaN or infinite, the first at point {row}, channel {channel}; "
-            "choose missing='mask' or 'interpolate'"
+            f"signal: {count} of {values_SA.size} values are NaN or infinite, "
+            f"the first at point {row}, channel {channel}; choose missing='mask' or 'interpolate'"
         )
     known_A = valid_SA.any(axis=0)
     if not known_A.all():
@@ -223,8 +223,8 @@ def _factor(length: int, rate: float, settings: SignalSettings) -> int:
         return 1
     if settings.strict:
         raise InputError(
-            f"signal: {length} points at {_number(rate)} Hz need {tokens} tokens, more than max_tokens={settings.max_tokens}; "
-            "cut or resample it, or allow averaging with strict=False"
+            f"signal: {length} points at {_number(rate)} Hz need {tokens} tokens, more than max_tokens="
+            f"{settings.max_tokens}; cut or resample it, or allow averaging with strict=False"
         )
     factor = 2
     while signal_layout(-(-length // factor), rate / factor).tokens > settings.max_tokens:

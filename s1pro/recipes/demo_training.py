@@ -81,10 +81,10 @@ MEDIA: Mapping[str, MediaSource] = {
     "digit_in_scan": MediaSource(count=1400, weight=1.5),
     "trend_in_plot": MediaSource(count=400),
     "motion_in_video": MediaSource(count=500),
-    "chirp_in_signal": MediaSource(count=500, weight=0.5),
-    "lattice_in_diffraction": MediaSource(count=500),
-    "rhythm_in_ecg": MediaSource(count=700),
-    "arrival_in_seismogram": MediaSource(count=300),
+    "chirp_in_signal": MediaSource(count=600, weight=0.7),
+    "lattice_in_diffraction": MediaSource(count=600),
+    "rhythm_in_ecg": MediaSource(count=1200, weight=1.5),
+    "arrival_in_seismogram": MediaSource(count=500),
 }
 
 

@@ -151,9 +151,9 @@ def trend_plot(split: Split, number: int, seed: int) -> tuple[Plot, str]:
     """The plot of example `number`, and its trend."""
     turn, which = divmod(number, len(TRENDS))
     trend = TRENDS[which]
-    views = len(_BY_TREND[trend]) + 1
-    if trend == "peak" or turn % views == 0:
-        return _speeds(split, turn // views if trend != "peak" else turn, trend, seed), trend
+    views = len(_BY_TREND[trend]) + 1  # speeds are one more
+    if turn % views == 0:
+        return _speeds(split, turn // views, trend, seed), trend
     return _turn(_BY_TREND[trend], split, turn - turn // views - 1, trend, seed), trend
 
 

@@ -38,19 +38,13 @@ _Values = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One property of one compound.
-
-    Attributes:
-        x, y: in the units of the labels, by rising x.
-    """
+    """One property of one compound: `y` in `y_unit` over the rising temperatures `x` in K."""
 
     cas: str
     compound: str
     property: str
     x: _Values
     y: _Values
-    x_name: str
-    x_unit: str
     y_unit: str
 
 
@@ -182,8 +176,6 @@ def _over_temperature(
                     property=name,
                     x=t,
                     y=y,
-                    x_name="temperature",
-                    x_unit="K",
                     y_unit=unit,
                 )
             )

@@ -37,7 +37,7 @@ from s1pro.data.loader import Loader
 from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
 from s1pro.model.network import Network
 from s1pro.parallel.apply import release_gathered
-from s1pro.parallel.mesh import Ranks, join, local_device
+from s1pro.parallel.mesh import Ranks, join
 from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
@@ -51,14 +51,14 @@ from s1pro.train.schedules import lr_scale, step_progress
 from s1pro.train.setup import (
     Data,
     build_loader,
-    build_network,
     choose_device,
+    local_accumulation,
     prepare_network,
     sources_of_data,
     sources_of_files,
     validation_batches,
 )
-from s1pro.train.spread import load_spread, save_spread
+from s1pro.train.spread import build_on_ranks, export
 from s1pro.train.step import Stepper, StepReport
 from s1pro.train.throughput import measure_peak_flops
 
@@ -349,9 +349,13 @@ def train(
     with ranks.first_alone() if run.data.cache is not None else nullcontext():
         train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
         held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    if network is not None:
+        network = prepare_network(network, run, ranks)
+    else:
+        network = build_on_ranks(run, _tokenizer_of(processor), ranks)
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network, run, ranks) if network is not None else _build(run, processor, ranks),
+        network,
         build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
         loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
@@ -359,22 +363,8 @@ def train(
         ranks=ranks,
     )
     reason = trainer.train()
-    model_folder = _export(trainer.network, processor, run.folder / "model", ranks) if run.export else None
+    model_folder = export(trainer.network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)
-
-
-def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
-    """Micro-batches per step of one rank.
-
-    Raises:
-        InputError: the micro-batches of a step cannot be divided among the ranks.
-    """
-    if run.accumulation % ranks.size:
-        raise InputError(
-            f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "
-            f"set accumulation to a multiple of {ranks.size} (it counts the micro-batches of all ranks)"
-        )
-    return run.accumulation // ranks.size
 
 
 def _training_sources(
@@ -403,23 +393,3 @@ def _read_processor(folder: Path) -> Any:
 
 def _tokenizer_of(processor: Any) -> Any:
     return None if processor is None else processor.tokenizer
-
-
-def _build(run: TrainRun, processor: Any, ranks: Ranks) -> Network:
-    """The prepared network. On several ranks a stored one is never whole in memory."""
-    if ranks.is_distributed and run.init_from is not None and run.vision_from is None:
-        device = local_device(choose_device(run.device).type)
-        return load_spread(run.init_from, ranks, lambda network: prepare_network(network, run, ranks), device)
-    return prepare_network(build_network(run, _tokenizer_of(processor)), run, ranks)
-
-
-def _export(network: Network, processor: Any, folder: Path, ranks: Ranks) -> Path:
-    from s1pro.checkpoint.released import save_network
-
-    if ranks.is_distributed:
-        save_spread(network, folder, ranks)
-    else:
-        save_network(network, folder)
-    if processor is not None and ranks.is_first:
-        processor.save_pretrained(folder)
-    return folder

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -23,8 +24,29 @@ from s1pro.base.region import Region
 from s1pro.checkpoint.names import Piece, pieces
 from s1pro.checkpoint.released import open_network, save_network
 from s1pro.model.network import Network
-from s1pro.parallel.mesh import Ranks
+from s1pro.parallel.mesh import Ranks, local_device
 from s1pro.parallel.regions import local_part, places
+from s1pro.train.config import TrainRun
+from s1pro.train.setup import build_network, choose_device, prepare_network
+
+
+def build_on_ranks(run: TrainRun, tokenizer: Any, ranks: Ranks) -> Network:
+    """The prepared network of a run. On several ranks a stored one is never whole in memory; a new one is at first."""
+    if ranks.is_distributed and run.init_from is not None and run.vision_from is None:
+        device = local_device(choose_device(run.device).type)
+        return load_spread(run.init_from, ranks, lambda network: prepare_network(network, run, ranks), device)
+    return prepare_network(build_network(run, tokenizer), run, ranks)
+
+
+def export(network: Network, processor: Any, folder: Path, ranks: Ranks) -> Path:
+    """Writes the model and its processor. All ranks call it."""
+    if ranks.is_distributed:
+        save_spread(network, folder, ranks)
+    else:
+        save_network(network, folder)
+    if processor is not None and ranks.is_first:
+        processor.save_pretrained(folder)
+    return folder
 
 
 def load_spread(folder: Path, ranks: Ranks, prepare: Callable[[Network], Network], device: torch.device) -> Network:

@@ -32,11 +32,11 @@ def built(tmp_path_factory: pytest.TempPathFactory, molecules: tuple[Molecule, .
 
 
 def test_every_family_has_conversations_whose_media_are_there(built: Path, molecules: tuple[Molecule, ...]) -> None:
-    assert set(COUNTS) == set(media_families())
+    assert set(COUNTS) == set(media_families()) - {"trend_in_recording"}
     clusters = {m.cluster for m in molecules}
     named: set[Path] = set()
-    for name, family in media_families().items():
-        entities = {}
+    for name in COUNTS:
+        family, entities = media_families()[name], {}
         for split, count in (("train", 7), ("validation", 3)):
             file = built / name / f"{split}.parquet"
             samples = list(read_samples(file))

