@@ -42,7 +42,7 @@ from s1pro.model.moe import Experts, MoE
 from s1pro.model.network import Network
 from s1pro.parallel.config import ParallelConfig
 from s1pro.parallel.dispatch import build_dispatch
-from s1pro.parallel.mesh import Ranks
+from s1pro.parallel.mesh import DENSE_AXES, EXPERT_AXES, Ranks
 
 
 def parallelize(
@@ -94,8 +94,8 @@ def _spread_experts(network: Network, ranks: Ranks, config: ParallelConfig) -> N
 
 def _shard(network: Network, ranks: Ranks) -> None:
     assert ranks.dense_mesh is not None and ranks.expert_mesh is not None
-    dense = _data_parallel(ranks.dense_mesh, *ranks.dense_mesh.mesh_dim_names[:2])
-    experts = _data_parallel(ranks.expert_mesh, *ranks.expert_mesh.mesh_dim_names[:2])
+    dense = _data_parallel(ranks.dense_mesh, *DENSE_AXES)
+    experts = _data_parallel(ranks.expert_mesh, *EXPERT_AXES[:2])
     shard = functools.partial(fully_shard, mesh=dense, mp_policy=_precision())
     decoder = network.model.language_model
     for block in decoder.layers:

@@ -66,6 +66,11 @@ class MeshSizes:
             InputError: sizes that do not multiply to the number of ranks, or do not divide each other.
         """
         replicate = config.dp_replicate
+        if num_ranks == 1 and max(replicate, config.dp_shard or 1, config.ep) > 1:
+            raise InputError(
+                f"parallel.dp_replicate={replicate}, dp_shard={config.dp_shard} and ep={config.ep} need several ranks, "
+                "but this is one process; start it with torchrun (docs/parallel.md)"
+            )
         if num_ranks % replicate:
             raise InputError(f"parallel.dp_replicate={replicate} does not divide the {num_ranks} ranks of this run")
         shard = config.dp_shard if config.dp_shard is not None else num_ranks // replicate

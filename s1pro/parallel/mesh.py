@@ -35,7 +35,6 @@ from s1pro.parallel.config import MeshSizes, ParallelConfig
 
 DENSE_AXES = ("dp_replicate", "dp_shard")
 EXPERT_AXES = ("expert_replicate", "expert_shard", "ep")
-RESERVED_AXES = ("pp", "tp")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,7 @@ from s1pro.train.step import Stepper, StepReport
 from s1pro.train.throughput import measure_peak_flops
 
 EvaluationHook = Callable[["Trainer[Any, Any]"], Mapping[str, Any]]
-"""Called at every evaluation; what it returns is added to the validation record."""
+"""Called at every evaluation, on all ranks; what it returns is added to the validation record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +185,8 @@ class Trainer(Generic[Model, Batch]):
             self.evaluate(metrics)
         self.save()
         self.checkpoints.finish()
-        if interrupt.requested:
+        _, stop = self._agree(0.0, interrupt.requested)
+        if stop:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
 
@@ -195,9 +196,9 @@ class Trainer(Generic[Model, Batch]):
         if self.validation:
             with torch.no_grad():
                 record |= self.loss.validate(self.network, self.validation)
-            release_gathered(self.network)
         if self._on_evaluate is not None:
             record |= self._on_evaluate(self)
+        release_gathered(self.network)
         if record and metrics is not None:
             metrics.write("validation", self.steps_done, record)
         self.last_validation = {"step": self.steps_done, **record}

@@ -101,7 +101,8 @@ class LossOutput:
 
     Attributes:
         loss: its contribution to the step's loss; call `backward` on it.
-        values: detached scalars, already weighted so that the sum over micro-batches is the value of the step.
+        values: detached scalars, already weighted so that the sum over micro-batches is the value of the step; the
+            same names on all ranks.
         source_nll: float64, sum of weighted nll per source, in the order of `StepTotals.sources`.
         routers: for statistics.
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -23,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo  # FSDP2 needs it: imported once here, and not again in every child
 import torch.distributed as dist
 
 PR_SET_PDEATHSIG = 1
@@ -39,6 +39,7 @@ def run_ranks(function: Callable[..., Any], num_ranks: int, *args: Any, timeout:
     Raises:
         RankError: with the traceback of the first rank that failed. All ranks are gone when it is raised.
     """
+    importlib.import_module("torch._dynamo")  # FSDP2 needs it: seconds, once here and not again in every child
     context = multiprocessing.get_context("fork")
     processes, pipes = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -315,7 +315,7 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (ParallelConfig(dp_shard=2), 8, "dp_shard=2 is 2, but this run has 8 ranks"),
         (ParallelConfig(ep=3), 4, "ep=3 must divide the 4 ranks"),
         (ParallelConfig(dp_replicate=2, ep=4), 12, "ep=4 must divide the 12 ranks, and divide dp_shard=6"),
-        (ParallelConfig(ep=2), 1, "ep=2 must divide the 1 ranks"),
+        (ParallelConfig(ep=2), 1, "ep=2 need several ranks, but this is one process"),
     ):
         with pytest.raises(InputError, match=message):
             MeshSizes.of(config, ranks)
