@@ -2,7 +2,7 @@
 
 1. expert parallelism   every rank keeps its E / P experts of each layer, and `MoE.dispatch` exchanges tokens
 2. recomputation        each block keeps its input only and runs again in the backward pass
-3. compilation          each block
+3. compilation          each block; on several ranks its attention (exchanges of tokens would break the graph)
 4. FSDP2                parameters are cut into shards; each unit gathers its own when it runs
 
 The order matters: sharding must see the local experts, and gather *outside* of what is recomputed or compiled.
@@ -64,7 +64,7 @@ def parallelize(
         if activation_checkpointing:
             block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         if compile_blocks:
-            block.compile()
+            (block.self_attn if ranks.is_distributed else block).compile()
     if ranks.is_distributed:
         _shard(network, ranks)
     return network
