@@ -22,7 +22,7 @@ from s1pro.base.records import Message, PromptGroup, Sample
 SAMPLE_KEYS = ("source", "prompt_group", "text", "messages", "entity", "meta")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "tool_calls")
 ROLES = ("system", "user", "assistant", "tool")
-MEDIA_KEYS = ("image", "video", "time_series")
+MEDIA_KEYS = ("image", "image_url", "video", "video_url", "time_series")
 _URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
 GROUPS: tuple[PromptGroup, ...] = ("science", "general")
 
@@ -107,6 +107,8 @@ def _located(part: Any, folder: Path) -> Any:
 def _path(value: Any, folder: Path) -> Any:
     if isinstance(value, list):
         return [_path(item, folder) for item in value]
+    if isinstance(value, Mapping):  # {"url": …}
+        return {key: _path(item, folder) if key == "url" else item for key, item in value.items()}
     if not isinstance(value, str) or _URL.match(value):
         return value
     return str((folder / value).absolute())

@@ -11,11 +11,20 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from s1pro.base.errors import InputError
-from s1pro.inputs.chat import Rendered
-from s1pro.inputs.media_parts import Kind, MediaItem
+from s1pro.base.records import Message
+from s1pro.inputs.chat import Rendered, checked_messages, default_template
+from s1pro.inputs.media_parts import (
+    Kind,
+    MediaItem,
+    Preparation,
+    media_parts,
+    prepare_part,
+    without_sources,
+)
 from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, TS_CONTEXT, VIDEO_MARK, VIDEO_PAD
 
 PLACEHOLDERS: Mapping[Kind, str] = {"image": IMAGE_PAD, "video": VIDEO_PAD, "time_series": TS_CONTEXT}
@@ -62,6 +71,17 @@ def expand_text(rendered: Rendered, items: Sequence[MediaItem]) -> Rendered:
         assistant_spans=tuple(map(moved, rendered.assistant_spans)),
         literal_spans=tuple(map(moved, rendered.literal_spans)),
     )
+
+
+def written(messages: Iterable[Message | Mapping[str, Any]], preparation: Preparation) -> str:
+    """A conversation as text, with what its media say of themselves and one sign a run: for training tokenizers.
+
+    Raises:
+        InputError: a malformed message, or a medium that cannot be read.
+    """
+    plain = checked_messages(messages)
+    items = [prepare_part(part, preparation) for part in media_parts(plain)]
+    return expand_text(default_template().render([without_sources(message) for message in plain]), items).text
 
 
 def expand_ids(ids: Sequence[int], items: Sequence[MediaItem], token_ids: Mapping[Kind, int]) -> list[int]:

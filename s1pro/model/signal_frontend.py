@@ -18,7 +18,8 @@ A point passes through the layer twice (the patches overlap), each time at 0.7 m
 time goes. What a row sees is that row alone. Therefore patches of all signals and channels with the same stride
 are computed together, some thousand points at a time: the 2048 channels inside the layer then stay in the cache,
 nothing grows with the length of a signal, and results do not depend on the other signals of the batch. With
-gradients, long inputs keep only the points of each such chunk and compute the rest again in the backward pass.
+gradients, long inputs keep only the points and compute each chunk again in the backward pass (`_Recomputed`; torch's
+checkpoints, thousands of them, would leave small pieces between large ones all over the heap).
 
 The sinusoids are computed, not stored: float32 whatever the dtype of the model.
 """
@@ -28,11 +29,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, pad, relu, scaled_dot_product_attention
-from torch.utils.checkpoint import checkpoint
 
 from s1pro.base.media import Signals
 from s1pro.base.signal_tokens import SignalLayout
@@ -45,6 +46,10 @@ CPU_CHUNK, GPU_CHUNK = 1024, 65_536
 
 KEEP_POINTS = 32_768
 """Inputs of more points (after overlapping) are computed again in the backward pass."""
+
+
+_Read = Callable[[Callable[[Tensor], Tensor], "_Chunk"], Tensor]
+"""A chunk, with the feed-forward half to use, to the means of its patches `[patches, width]`."""
 
 
 class PatchAttention(nn.Module):
@@ -104,6 +109,46 @@ class _Piece:
     start: int
     stop: int
 
+    @property
+    def patches(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Pieces of one stride that are computed together."""
+
+    stride: int
+    pieces: tuple[_Piece, ...]
+
+    @property
+    def patches(self) -> int:
+        return sum(piece.patches for piece in self.pieces)
+
+
+class _Recomputed(torch.autograd.Function):
+    """`_read_all` that keeps nothing and computes every chunk again for the gradients of `params`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, mlp: Callable[[], Callable[[Tensor], Tensor]], read: _Read, chunks: list[_Chunk], *params: Tensor
+    ) -> Tensor:
+        ctx.mlp, ctx.read, ctx.chunks, ctx.params = mlp, read, chunks, params
+        ctx.save_for_backward(*params)
+        return _read_all(mlp(), read, chunks)
+
+    @staticmethod
+    def backward(ctx: Any, gradient_PD: Tensor) -> tuple[Tensor | None, ...]:
+        assert ctx.saved_tensors  # complains if a parameter was changed since
+        sums = [torch.zeros_like(param) for param in ctx.params]
+        parts = gradient_PD.split([chunk.patches for chunk in ctx.chunks])
+        for chunk, part in zip(ctx.chunks, parts, strict=True):
+            with torch.enable_grad():
+                means_PD = ctx.read(ctx.mlp(), chunk)
+            for total, gradient in zip(sums, torch.autograd.grad(means_PD, ctx.params, part), strict=True):
+                total += gradient
+        return None, None, None, *sums
+
 
 class SignalFrontend(nn.Module):
     """See the module docstring. `forward` maps signals to the frames of all of them, `[W, ts_adapt_in_dim]`."""
@@ -119,25 +164,39 @@ class SignalFrontend(nn.Module):
         values = self._values(signals)
         channels = [v.shape[1] for v in values]
         points = sum(2 * layout.frames * layout.patch * a for layout, a in zip(layouts, channels, strict=True))
-        recompute = torch.is_grad_enabled() and points > KEEP_POINTS
-        means: dict[_Piece, Tensor] = {}
-        mlp = self.transformer_encoder.layers[0].mlp()
-        for stride in sorted({layout.stride for layout in layouts}):
-            sinusoids_SD = sinusoids(2 * stride, self.conv.out_channels, values[0].device)
-            rows = self._rows_per_chunk(stride)
-            for pieces in _chunks(stride, rows, layouts, channels):
-                cut = [self._cut(values[piece.signal], piece, stride) for piece in pieces]
-                read = [
-                    checkpoint(self.row_means, rows_RS, sinusoids_SD, mlp, use_reentrant=False)
-                    if recompute
-                    else self.row_means(rows_RS, sinusoids_SD, mlp)
-                    for rows_RS in torch.cat(cut).split(rows)  # one, unless a single patch has very many channels
-                ]
-                means_RD = read[0] if len(read) == 1 else torch.cat(read)
-                for piece, of_piece in zip(pieces, means_RD.split([len(part) for part in cut]), strict=True):
-                    means[piece] = of_piece.unflatten(0, (piece.stop - piece.start, -1)).mean(dim=1)
-        in_order = sorted(means, key=lambda piece: (piece.signal, piece.start))
-        return torch.cat([means[piece] for piece in in_order]).view(-1, 2 * self.conv.out_channels)
+        strides = sorted({layout.stride for layout in layouts})
+        tables = {stride: sinusoids(2 * stride, self.conv.out_channels, values[0].device) for stride in strides}
+        chunks = [
+            _Chunk(stride, tuple(pieces))
+            for stride in strides
+            for pieces in _chunks(stride, self._rows_per_chunk(stride), layouts, channels)
+        ]
+        params = [p for p in self.parameters() if p.requires_grad]
+
+        def read(mlp: Callable[[Tensor], Tensor], chunk: _Chunk) -> Tensor:
+            return self._read(values, chunk, tables[chunk.stride], mlp)
+
+        if torch.is_grad_enabled() and params and points > KEEP_POINTS:
+            means_PD: Tensor = _Recomputed.apply(self.transformer_encoder.layers[0].mlp, read, chunks, *params)
+        elif torch.is_grad_enabled():
+            mlp = self.transformer_encoder.layers[0].mlp()
+            means_PD = torch.cat([read(mlp, chunk) for chunk in chunks])
+        else:
+            means_PD = _read_all(self.transformer_encoder.layers[0].mlp(), read, chunks)
+        pieces = [piece for chunk in chunks for piece in chunk.pieces]
+        by_piece = dict(zip(pieces, means_PD.split([piece.patches for piece in pieces]), strict=True))
+        in_order = sorted(pieces, key=lambda piece: (piece.signal, piece.start))
+        return torch.cat([by_piece[piece] for piece in in_order]).view(-1, 2 * self.conv.out_channels)
+
+    def _read(
+        self, values: Sequence[Tensor], chunk: _Chunk, sinusoids_SD: Tensor, mlp: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """The patches of one chunk, `[patches, width]`."""
+        cut = [self._cut(values[piece.signal], piece, chunk.stride) for piece in chunk.pieces]
+        rows = self._rows_per_chunk(chunk.stride)  # more than these only if a single patch has very many channels
+        means_RD = torch.cat([self.row_means(rows_RS, sinusoids_SD, mlp) for rows_RS in torch.cat(cut).split(rows)])
+        parts = zip(chunk.pieces, means_RD.split([len(part) for part in cut]), strict=True)
+        return torch.cat([part.unflatten(0, (piece.patches, -1)).mean(dim=1) for piece, part in parts])
 
     def row_means(self, rows_RS: Tensor, sinusoids_SD: Tensor, mlp: Callable[[Tensor], Tensor]) -> Tensor:
         """Rows of points `[R, points]` to `[R, width]`."""
@@ -184,6 +243,17 @@ def _chunks(stride: int, rows: int, layouts: Sequence[SignalLayout], channels: S
             start, free = start + count, free - count * channels[signal]
     if pieces:
         yield pieces
+
+
+def _read_all(mlp: Callable[[Tensor], Tensor], read: _Read, chunks: list[_Chunk]) -> Tensor:
+    """All chunks one after another, `[patches, width]`, written into memory that is taken once; no gradient."""
+    first = read(mlp, chunks[0])
+    means_PD = first.new_empty(sum(chunk.patches for chunk in chunks), first.shape[1])
+    done = 0
+    for chunk in chunks:
+        means_PD[done : done + chunk.patches] = first if done == 0 else read(mlp, chunk)
+        done += chunk.patches
+    return means_PD
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:

@@ -33,6 +33,8 @@ __all__ = ["DemoSettings", "run", "stages"]
 
 # Documents that the tokenizer is trained on; more of them change it little.
 _TOKENIZER_SAMPLES = 4000
+# The same for conversations with media, which have to be read for what is said about them.
+_TOKENIZER_MEDIA_SAMPLES = 150
 # Questions that are answered at once.
 _CONCURRENCY = 64
 
@@ -125,18 +127,18 @@ def _tokenizer(folder: Path, settings: DemoSettings) -> str:
 
 
 def _texts(folder: Path, settings: DemoSettings) -> Iterator[str]:
-    """Documents, and conversations as the chat template writes them."""
+    """Documents, and conversations as the model will read them."""
     from itertools import islice
 
     from s1pro.data.samples import read_samples
-    from s1pro.inputs.chat import default_template
+    from s1pro.inputs.expansion import written
 
-    template = default_template()
+    preparation = settings.preparation()
     kinds = [folder / "data" / kind for kind in ("descriptions", "questions")]
     for kind in (*kinds, *(folder / "media" / family for family in settings.media)):
         samples: Iterator[Sample] = iter(read_samples(kind / "train.parquet"))
-        for sample in islice(samples, _TOKENIZER_SAMPLES):
-            yield sample.text if sample.text is not None else template.render(sample.messages or ()).text
+        for sample in islice(samples, _TOKENIZER_SAMPLES if kind in kinds else _TOKENIZER_MEDIA_SAMPLES):
+            yield sample.text if sample.text is not None else written(sample.messages or (), preparation)
 
 
 def _train(stage: TrainRun) -> str:

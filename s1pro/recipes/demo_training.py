@@ -79,12 +79,11 @@ class MediaSource:
 
 MEDIA: Mapping[str, MediaSource] = {
     "digit_in_scan": MediaSource(count=1400, weight=1.5),
-    "trend_in_plot": MediaSource(count=400),
-    "motion_in_video": MediaSource(count=500),
+    "motion_in_video": MediaSource(count=600, weight=1.5),
     "chirp_in_signal": MediaSource(count=600, weight=0.7),
     "lattice_in_diffraction": MediaSource(count=600),
-    "rhythm_in_ecg": MediaSource(count=1200, weight=1.5),
-    "arrival_in_seismogram": MediaSource(count=500),
+    "arrival_in_seismogram": MediaSource(count=500, weight=0.7),
+    "rhythm_in_ecg": MediaSource(count=1500, weight=1.5),
 }
 
 
@@ -167,7 +166,7 @@ class DemoSettings:
     def preparation(self) -> Preparation:
         """How media become patches and values, for the patches of this model."""
         images = ImageSettings(min_pixels=32 * 32, max_pixels=128 * 128)
-        videos = VideoSettings(min_pixels=4 * 32 * 32, max_pixels=8 * 48 * 48)
+        videos = VideoSettings(min_pixels=4 * 32 * 32, max_pixels=8 * 64 * 64, fps=1.0)
         if (vision := self.model.vision) is not None:
             patch, merge = vision.patch_size, vision.spatial_merge_size
             images = replace(images, patch_size=patch, merge_size=merge)

@@ -15,8 +15,10 @@ from s1pro.inputs.processor import Processor
 from s1pro.inputs.tokenizer import Tokenizer
 
 
-def test_golden_ids(released_rdkit: Tokenizer, goldens_dir: Path) -> None:
-    processor = Processor(released_rdkit)
+@pytest.mark.parametrize("detector", ["rules", "rdkit"])
+def test_golden_ids(request: pytest.FixtureRequest, detector: str, goldens_dir: Path) -> None:
+    """Made with RDKit; the default detector gives the same ids, for no conversation holds a string on which they differ."""
+    processor = Processor(request.getfixturevalue("released" if detector == "rules" else "released_rdkit"))
     text = (goldens_dir / "chat_template" / "conversations.json").read_text(encoding="utf-8")
     for golden in json.loads(text)["conversations"]:
         options = {"tools": golden["tools"], **golden["kwargs"]}
