@@ -99,8 +99,8 @@ def is_complete(folder: Path) -> bool:
     if (folder / TENSORS).is_file() and (folder / COUNTERS).is_file():
         return True
     try:
-        parts = read_counters(folder / COUNTERS).get("parts")
-        return isinstance(parts, dict) and all((folder / n).stat().st_size == size for n, size in parts.items())
+        parts = read_counters(folder / COUNTERS).get("parts", {})
+        return bool(parts) and all((folder / name).stat().st_size == size for name, size in parts.items())
     except (InputError, OSError):
         return False
 
@@ -185,7 +185,7 @@ class StoredState:
     def _readable(self, file: str) -> Any:
         try:
             yield
-        except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self.folder / file}: damaged or missing ({error}); delete this step folder") from error
@@ -207,6 +207,8 @@ def plain_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _regions_of(handle: Any) -> dict[str, Region]:
     """Box of every tensor in a file; without a note in the header they are whole."""
     noted = json.loads((handle.metadata() or {}).get(REGIONS, "{}"))
+    if not isinstance(noted, dict):
+        raise ValueError(f"the header field {REGIONS} is a {type(noted).__name__}")
     regions = {}
     for name in handle.keys():  # noqa: SIM118 (not a mapping)
         size = tuple(handle.get_slice(name).get_shape())

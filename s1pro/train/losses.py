@@ -125,7 +125,7 @@ class LossFunction(Protocol[ModelIn, BatchIn]):
         ...
 
     def validate(self, model: ModelIn, batches: Sequence[BatchIn]) -> dict[str, Any]:
-        """The validation record; called without gradients."""
+        """The validation record; called without gradients, on several ranks by all of them with the same batches."""
         ...
 
     def flops(self, model: ModelIn, batch: BatchIn) -> float:

@@ -127,6 +127,8 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="does not name parts of a step"):
             state_parts.read_counters(tmp_path / COUNTERS)
         assert not is_complete(tmp_path)
+    (tmp_path / COUNTERS).write_text(json.dumps({"counters": {}, "plain": {}, "parts": {}}))
+    assert not is_complete(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +138,7 @@ def test_names_that_leave_the_folder_are_refused(tmp_path: Path) -> None:
         ({"a": [[4], [0]]}, "differ in length"),
         ({"a": [["x", 2], [0, 0]]}, "invalid literal"),
         ({"a": 5}, "damaged or missing"),
+        ([1], "damaged or missing"),
         ({"a": [[9, 2], [0, 0]]}, r"is torch.float32 \(9, 2\), this run needs torch.float32 \(4, 2\)"),
         ({"a": [[4, 2], [0, 0]]}, "4 of 8 numbers of a are stored"),
     ],
