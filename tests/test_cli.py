@@ -12,7 +12,7 @@ import pytest
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
-NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert")
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) 
 
 def test_no_command_is_announced_before_it_works() -> None:
     assert len(COMMANDS) == len(NAMES)
-    assert not {"plan", "serve", "rl", "parity", "claims", "report", "expand"} & set(parser().format_help().split())
+    assert not {"plan", "serve", "rl", "parity", "claims", "report"} & set(parser().format_help().split())
 
 
 @pytest.mark.parametrize(
@@ -87,6 +87,12 @@ def test_no_command_is_announced_before_it_works() -> None:
         (["convert", "DIR/empty", "DIR/new"], "it has no config.json"),
         (["convert", "DIR/fake", "DIR/new"], "config.json"),
         (["convert", "DIR", "DIR/new", "--scale-format", "ue8m0"], "no effect without --fp8"),
+        (["expand", "DIR/none", "DIR/new"], "DIR/none: there is no such folder"),
+        (["expand", "DIR/fake", "DIR/fake"], "exists already"),
+        (["expand", "DIR/fake", "DIR/new"], "model_type is None"),
+        (["expand", "DIR/fake", "DIR/new", "--noise", "0"], "use 0.02"),
+        (["expand", "DIR/fake", "DIR/new", "--layout", "fused", "--fp8"], "cannot be stored in FP8"),
+        (["expand", "DIR/fake", "DIR/new", "--tokenizer", "DIR"], "no effect without data"),
         (["data", "inspect", "DIR/none.jsonl", "--tokenizer", "DIR"], "DIR"),
         (["corpus", "build", "DIR/corpus", "--set", "questionz=3"], "there is no such setting"),
         (["corpus", "build", "DIR/corpus", "--set", "limit=3"], "load more molecules"),
@@ -211,6 +217,41 @@ def test_convert_writes_an_equal_model(s1pro: Run, model_folder: Path, tmp_path:
     code, out, _ = s1pro("convert", model_folder, tmp_path / "fp8", "--fp8", "--dtype", "bfloat16")
     assert code == 0
     assert "parameters" in out
+
+
+def test_expand_and_its_report(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:
+    texts = [{"source": "t", "prompt_group": "general", "text": f"It has {n} carbon atoms. " * 9} for n in range(40)]
+    data = tmp_path / "text.jsonl"
+    data.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    calibration = tmp_path / "calibration.safetensors"
+    asked = ["--data", data, "--tokens-per-batch", 256, "--num-batches", 6]
+    target = tmp_path / "expanded"
+    code, out, err = s1pro(
+        "expand", model_folder, target, *asked, "--save-calibration", calibration, "--shard-mb", 1, "--json"
+    )
+    record = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (record["before"]["num_experts"], record["after"]["num_experts"], record["after"]["top_k"]) == (8, 32, 8)
+    assert record["settings"]["strategy"] == "fitted"
+    assert record["mass_from"] == "held-out text"
+    assert all(0.5 < layer["kept"] < 1.0001 for layer in record["mass"])
+    assert record["held_out"]["kl"] > 0
+    assert record["held_out"]["routers"]["0"]["group_load"] == [0.125] * 8
+    assert record["copies"]["0"]["identical"] == 1.0  # experts; router rows got noise
+    assert record["copies"]["0"]["router_distance"] > 0.01
+    assert json.loads((target / "expansion.json").read_text()) == record
+    page = (target / "expansion.html").read_text()
+    assert "Routing mass" in page and "Copies" in page
+    assert s1pro("chat", target, "--message", "How many?", "--max-new-tokens", 3)[0] == 0
+    code, out, _ = s1pro("expand", model_folder, tmp_path / "again", "--calibration", calibration, "--shard-mb", 1)
+    assert code == 0
+    assert "kept on calibration text" in out and str(tmp_path / "again" / "expansion.html") in out
+    for name in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors"):
+        if (target / name).exists():
+            assert (target / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+    code, _, err = s1pro("expand", model_folder, tmp_path / "b", "--strategy", "B")
+    assert (code, "needs calibration" in err) == (2, True)
+    assert not (tmp_path / "b").exists()
 
 
 def test_corpus_build_writes_what_training_reads(s1pro: Run, tmp_path: Path) -> None:

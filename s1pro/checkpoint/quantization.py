@@ -22,6 +22,8 @@ from s1pro.kernels.fp8 import FP8_MAX, ScaleFormat, dequantize_blocks, expand_sc
 BLOCK = (128, 128)
 SCALE_SUFFIX = "_scale_inv"
 FP8_DTYPE = "F8_E4M3"
+SCALE_FORMATS: Mapping[Any, ScaleFormat] = {"float": "fp32", "fp32": "fp32", "ue8m0": "ue8m0"}
+"""By the name in a `config.json`."""
 
 
 @dataclass
@@ -54,20 +56,21 @@ def declared_format(where: str, data: Mapping[str, Any]) -> ScaleFormat | None:
             raise InputError(
                 f"{where}: quantization_config.{key} is {quantization[key]!r}; only {value!r} is supported"
             )
-    scale_format = quantization.get("scale_fmt", "fp32")
-    if scale_format not in ("fp32", "ue8m0"):
-        raise InputError(f"{where}: quantization_config.scale_fmt is {scale_format!r}, expected 'fp32' or 'ue8m0'")
-    return scale_format  # type: ignore[no-any-return]
+    written = quantization.get("scale_fmt", "float")
+    if not isinstance(written, str) or written not in SCALE_FORMATS:
+        expected_names = ", ".join(map(repr, SCALE_FORMATS))
+        raise InputError(f"{where}: quantization_config.scale_fmt is {written!r:.60}, expected one of {expected_names}")
+    return SCALE_FORMATS[written]
 
 
 def quantization_config(scale_format: ScaleFormat, modules_to_not_convert: list[str]) -> dict[str, Any]:
-    """The released fields."""
+    """The released fields. transformers calls scales of any size "float"."""
     return {
         "activation_scheme": "dynamic",
         "fmt": "e4m3",
         "modules_to_not_convert": modules_to_not_convert,
         "quant_method": "fp8",
-        "scale_fmt": scale_format,
+        "scale_fmt": "float" if scale_format == "fp32" else scale_format,
         "weight_block_size": list(BLOCK),
     }
 

@@ -36,23 +36,15 @@ from s1pro.checkpoint.config_file import (
     with_foreign_keys,
 )
 from s1pro.checkpoint.folder import readable_folder, replaced_folder
-from s1pro.checkpoint.names import (
-    Layout,
-    Piece,
-    detect_layout,
-    has_effect,
-    modules_not_converted,
-    pieces,
-    stored_parts,
-)
-from s1pro.checkpoint.quantization import BLOCK, FP8_DTYPE, SCALE_SUFFIX, Fp8Weights
-from s1pro.checkpoint.shards import Entry, Planned, StoredTensors, write_shards
+from s1pro.checkpoint.matching import StoredPiece, check_finite, match, read_piece
+from s1pro.checkpoint.names import Layout, Piece, modules_not_converted, pieces
+from s1pro.checkpoint.quantization import BLOCK, SCALE_SUFFIX, Fp8Weights
+from s1pro.checkpoint.shards import Planned, StoredTensors, write_shards
 from s1pro.kernels.fp8 import ScaleFormat
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 
 MAX_SHARD_BYTES = 5 * 10**9
-_PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
 Targets = Callable[[Piece], "tuple[Tensor, Callable[[Tensor], Tensor]] | None"]
@@ -107,7 +99,7 @@ def open_network(folder: str | Path, *, dtype: torch.dtype | None = torch.float3
     with torch.device("meta"):
         network = Network(config).to(dtype or stored_dtype(data))
     stored = StoredTensors(folder)
-    plan = _match(stored, {name: tensor.shape for name, tensor in network.state_dict().items()})
+    plan = match(stored, {name: tensor.shape for name, tensor in network.state_dict().items()})
     origin = Origin(foreign_keys(data), Fp8Weights(scale_format or "fp32"))
     network.origin = origin
 
@@ -178,113 +170,26 @@ def save_network(
     return folder
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One piece, the names under which file and scale hold it, and which third of the stored rows it is, if not all."""
-
-    piece: Piece
-    name: str
-    scale: str | None
-    third: int | None = None
-
-
-def _match(stored: StoredTensors, shapes: Mapping[str, Size]) -> list[_Source]:
-    """Compares names, shapes and dtypes of a folder with those of a network; sources in the order of the files."""
-    by_name = _by_canonical_name(stored)
-    layout = detect_layout({name: stored.entries[at].shape for name, (at, _) in by_name.items()}, shapes)
-    table = {piece.released: piece for piece in pieces(shapes, layout)}
-    sources = []
-    for name in by_name:
-        if name in table:
-            sources.append(_source(stored, by_name, name, table[name], shapes))
-    used = {name for source in sources for name in (source.name, source.scale)}
-    if any(name.startswith("model.time_series.") for name in table):
-        used |= {at for name, (at, _) in by_name.items() if not has_effect(name)}
-    _refuse_first("missing; the architecture in config.json needs it", stored, table.keys() - by_name.keys())
-    _refuse_first("not part of the architecture in config.json", stored, stored.entries.keys() - used)
-    return sources
-
-
-def _by_canonical_name(stored: StoredTensors) -> dict[str, tuple[str, int | None]]:
-    """Where each tensor is: its name in the file, and which third of the rows there, if not all."""
-    by_name: dict[str, tuple[str, int | None]] = {}
-    for at in stored.entries:
-        for name, third in stored_parts(at):
-            if name in by_name:
-                file = stored.folder / stored.entries[at].file
-                raise InputError(f"{file}: {by_name[name][0]} and {at} are the same tensor; remove one")
-            by_name[name] = at, third
-    return by_name
-
-
-def _source(
-    stored: StoredTensors,
-    by_name: Mapping[str, tuple[str, int | None]],
-    name: str,
-    piece: Piece,
-    shapes: Mapping[str, Size],
-) -> _Source:
-    at, third = by_name[name]
-    entry = stored.entries[at]
-    where = f"{stored.folder / entry.file}: tensor {at}"
-    expected = piece.shape(shapes[piece.own])
-    if third is not None:
-        expected = (3 * expected[0], *expected[1:])
-    if entry.shape != expected:
-        raise InputError(f"{where} has shape {list(entry.shape)}, config.json asks for {list(expected)}")
-    if entry.dtype in _PLAIN_DTYPES:
-        return _Source(piece, at, None, third)
-    if entry.dtype != FP8_DTYPE:
-        raise InputError(f"{where} has dtype {entry.dtype}; supported are {', '.join(sorted(_PLAIN_DTYPES))} and FP8")
-    if third is not None:
-        raise InputError(f"{where} is FP8; packed queries, keys and values are read unquantised only")
-    scale = by_name.get(name + SCALE_SUFFIX)
-    if scale is None:
-        raise InputError(f"{where} is FP8 without scales; {at}{SCALE_SUFFIX} is missing")
-    return _Source(piece, at, scale[0])
-
-
-def _refuse_first(reason: str, stored: StoredTensors, names: set[str]) -> None:
-    if names:
-        name = min(names)
-        entry: Entry | None = stored.entries.get(name)
-        file = stored.folder if entry is None else stored.folder / entry.file
-        others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-        raise InputError(f"{file}: tensor {name} is {reason}{others}")
-
-
 @torch.no_grad()
-def _fill(targets: Targets, stored: StoredTensors, plan: list[_Source], fp8: Fp8Weights) -> None:
+def _fill(targets: Targets, stored: StoredTensors, plan: list[StoredPiece], fp8: Fp8Weights) -> None:
     for source in plan:
         wanted = targets(source.piece)
         if wanted is None:
             continue
         target, part = wanted
-        where = str(stored.folder / stored.entries[source.name].file)
-        tensor = stored.read(source.name)
-        if source.scale is not None:
-            scale_file = str(stored.folder / stored.entries[source.scale].file)
-            scale = quantization.checked_scale(scale_file, source.scale, stored.read(source.scale))
+        tensor, scale = read_piece(stored, source)
+        if scale is not None:
             fp8.scales[source.piece.released] = scale
-            tensor = quantization.dequantize(where, source.name, tensor, scale)
-        _check_finite(where, source.name, tensor)
-        if source.third is not None:
-            tensor = tensor.chunk(3)[source.third]
         target.copy_(part(tensor))
         if torch.finfo(tensor.dtype).max > torch.finfo(target.dtype).max:
-            _check_finite(f"{where} as {target.dtype}", source.name, target)
-
-
-def _check_finite(where: str, name: str, tensor: Tensor) -> None:
-    if not bool(tensor.isfinite().all()):
-        bad = int((~tensor.isfinite()).sum())
-        raise InputError(f"{where}: tensor {name} has {bad} of {tensor.numel()} values that are NaN or infinite")
+            where = f"{stored.folder / stored.entries[source.name].file} as {target.dtype}"
+            check_finite(where, source.name, target)
 
 
 def _planned_plain(piece: Piece, own: Size, gather: Gather, item_size: int) -> Planned:
     def make() -> Mapping[str, Tensor]:
         tensor = gather(piece).detach().to("cpu").contiguous()
-        _check_finite("not saved", piece.released, tensor)
+        check_finite("not saved", piece.released, tensor)
         return {piece.released: tensor}
 
     return Planned(_numel(piece, own) * item_size, make)
@@ -293,7 +198,7 @@ def _planned_plain(piece: Piece, own: Size, gather: Gather, item_size: int) -> P
 def _planned_fp8(piece: Piece, own: Size, gather: Gather, scale_format: ScaleFormat, known: Tensor | None) -> Planned:
     def make() -> Mapping[str, Tensor]:
         tensor = gather(piece).detach().to("cpu")
-        _check_finite("not saved", piece.released, tensor)
+        check_finite("not saved", piece.released, tensor)
         values, scale = quantization.quantize(tensor, scale_format, known)
         return {piece.released: values, piece.released + SCALE_SUFFIX: scale}
 

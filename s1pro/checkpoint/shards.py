@@ -11,8 +11,11 @@ is one `InputError` that names the file.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,8 @@ from s1pro.base.errors import InputError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 MAX_INDEX_BYTES = 256 * 1024 * 1024
+MAX_MAPPED_BYTES = 64 * 1024 * 1024
+"""Files are mapped, and what was read stays in memory as long as they are open: after so many bytes they are closed."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class StoredTensors:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, Any] = {}
+        self._read_bytes = 0
         expected = _weight_map(folder)
         self.entries: dict[str, Entry] = {}
         for file in _files(folder, expected):
@@ -56,11 +62,16 @@ class StoredTensors:
         if expected is not None:
             self._compare(expected)
 
-    def read(self, name: str) -> Tensor:
-        """The tensor, on the CPU, in its stored dtype."""
+    def read(self, name: str, index: int | None = None) -> Tensor:
+        """The tensor, on the CPU, in its stored dtype; with `index`, only that entry of its first dim."""
         entry = self.entries[name]
+        self._read_bytes += _num_bytes(entry.dtype, entry.shape if index is None else entry.shape[1:])
+        if self._read_bytes > MAX_MAPPED_BYTES:
+            self._open.clear()
+            self._read_bytes = 0
         try:
-            tensor: Tensor = self._handle(entry.file).get_tensor(name)
+            handle = self._handle(entry.file)
+            tensor: Tensor = handle.get_tensor(name) if index is None else handle.get_slice(name)[index]
         except (SafetensorError, OSError) as error:
             raise InputError(f"{self.folder / entry.file}: cannot read {name} ({error})") from error
         return tensor
@@ -129,28 +140,67 @@ class Planned:
     make: Callable[[], Mapping[str, Tensor]]
 
 
-def write_shards(folder: Path, planned: Iterable[Planned], max_bytes: int) -> int:
+Progress = Callable[[int, int], None]
+"""Told the bytes that are done, and all of them."""
+
+
+def write_shards(folder: Path, planned: Iterable[Planned], max_bytes: int, progress: Progress | None = None) -> int:
     """Writes all tensors in order, at most `max_bytes` per file unless a single entry is larger; returns their bytes.
 
-    Only one shard is in memory at a time. Each is read back and compared before the next is made.
+    Only one shard is in memory at a time. Each is read back and compared before the next is made. A shard has its name
+    only when it is complete, and one that is there already is kept: the same plan given again after a kill goes on.
     """
     groups = _grouped(planned, max_bytes)
+    expected = sum(entry.num_bytes for group in groups for entry in group)
     weight_map: dict[str, str] = {}
-    total = 0
+    total = done = 0
     for number, group in enumerate(groups, start=1):
         file = SINGLE if len(groups) == 1 else f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        tensors = {name: tensor for entry in group for name, tensor in entry.make().items()}
-        (folder / file).touch()
-        mode = (folder / file).stat().st_mode
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        (folder / file).chmod(mode)  # safetensors writes for the owner only, whatever the umask says
-        _verify(folder / file, tensors)
-        weight_map.update(dict.fromkeys(tensors, file))
-        total += sum(tensor.nbytes for tensor in tensors.values())
+        if not (folder / file).exists():
+            _write_shard(folder / file, group, partial(_tell, progress, expected, done))
+        sizes = _stored_sizes(folder / file)
+        weight_map.update(dict.fromkeys(sizes, file))
+        total += sum(sizes.values())
+        done += sum(entry.num_bytes for entry in group)
+        _tell(progress, expected, done, 0)
     if len(groups) > 1:
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return total
+
+
+def _write_shard(path: Path, group: list[Planned], tell: Callable[[int], None]) -> None:
+    tensors: dict[str, Tensor] = {}
+    made = 0
+    for entry in group:
+        tensors.update(entry.make())
+        made += entry.num_bytes
+        tell(made)
+    part = path.with_name(f".{path.name}.part")
+    part.touch()
+    mode = part.stat().st_mode
+    save_file(tensors, part, metadata={"format": "pt"})
+    part.chmod(mode)  # safetensors writes for the owner only, whatever the umask says
+    _verify(part, tensors)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _tell(progress: Progress | None, total: int, before: int, more: int) -> None:
+    if progress is not None:
+        progress(before + more, total)
+
+
+def _stored_sizes(path: Path) -> dict[str, int]:
+    """Bytes of every tensor of a shard, from its header."""
+    with safe_open(path, framework="pt") as file:
+        pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return {name: _num_bytes(piece.get_dtype(), piece.get_shape()) for name, piece in pieces.items()}
+
+
+def _num_bytes(dtype: str, shape: Sequence[int]) -> int:
+    return math.prod(shape) * int(dtype.split("_")[0].lstrip("FBIU")) // 8
 
 
 def _grouped(planned: Iterable[Planned], max_bytes: int) -> list[list[Planned]]:

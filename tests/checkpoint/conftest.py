@@ -68,7 +68,7 @@ def small_config() -> ModelConfig:
 
 def declare_scale_format(folder: Path, scale_format: str) -> None:
     config = json.loads((folder / "config.json").read_text())
-    config["quantization_config"]["scale_fmt"] = scale_format
+    config["quantization_config"]["scale_fmt"] = {"fp32": "float", "ue8m0": "ue8m0"}[scale_format]
     (folder / "config.json").write_text(json.dumps(config))
 
 

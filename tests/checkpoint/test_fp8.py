@@ -209,7 +209,7 @@ def test_declared_powers_of_two_that_are_none_warn(made_fp8: Folders, tmp_path: 
     folder = tmp_path / "released"
     shutil.copytree(made_fp8["model_fp8_small", "fp32"], folder)
     text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"scale_fmt": "fp32"', '"scale_fmt": "ue8m0"'))
+    (folder / "config.json").write_text(text.replace('"scale_fmt": "float"', '"scale_fmt": "ue8m0"'))
     with pytest.warns(UserWarning, match=r"config\.json: scale_fmt says ue8m0, but 16 of 16 tensors"):
         network = load_network(folder)
     save_network(network, tmp_path / "again", fp8=True)  # as they are: the same scales again

@@ -17,7 +17,7 @@ from s1pro.inputs.tokenizer import Tokenizer
 
 @pytest.mark.parametrize("detector", ["rules", "rdkit"])
 def test_golden_ids(request: pytest.FixtureRequest, detector: str, goldens_dir: Path) -> None:
-    """Made with RDKit; the default detector gives the same ids, for no conversation holds a string on which they differ."""
+    """Made with RDKit; the default detector gives the same ids: no conversation holds a string on which they differ."""
     processor = Processor(request.getfixturevalue("released" if detector == "rules" else "released_rdkit"))
     text = (goldens_dir / "chat_template" / "conversations.json").read_text(encoding="utf-8")
     for golden in json.loads(text)["conversations"]:

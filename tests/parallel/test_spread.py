@@ -54,9 +54,9 @@ def test_loaded_onto_ranks_without_reading_the_experts_of_others(tmp_path: Path,
 
         names, read = set(), shards.StoredTensors.read
 
-        def remember(self: shards.StoredTensors, name: str) -> torch.Tensor:
+        def remember(self: shards.StoredTensors, name: str, expert: int | None = None) -> torch.Tensor:
             names.add(name)
-            return read(self, name)
+            return read(self, name, expert)
 
         shards.StoredTensors.read = remember  # type: ignore[method-assign]
         ranks = join(run.parallel, "cpu")
