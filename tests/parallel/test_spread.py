@@ -30,7 +30,9 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("layout", [ParallelConfig(ep=2), ParallelConfig(dp_replicate=2, ep=4)])
+@pytest.mark.parametrize(
+    "layout", [ParallelConfig(ep=2), pytest.param(ParallelConfig(dp_replicate=2, ep=4), marks=pytest.mark.slow)]
+)
 def test_saved_from_ranks_is_byte_for_byte_saved_from_one(tmp_path: Path, layout: ParallelConfig) -> None:
     run = small_run(tmp_path, model=MODEL, parallel=layout)
     save_network(prepare_network(Network(MODEL, seed=5), run, Ranks()), tmp_path / "one")
@@ -43,7 +45,9 @@ def test_saved_from_ranks_is_byte_for_byte_saved_from_one(tmp_path: Path, layout
     assert files(tmp_path / "one") == files(tmp_path / "many")
 
 
-@pytest.mark.parametrize(("layout", "released"), [("per_expert", True), ("fused", False)])
+@pytest.mark.parametrize(
+    ("layout", "released"), [("per_expert", True), pytest.param("fused", False, marks=pytest.mark.slow)]
+)
 def test_loaded_onto_ranks_without_reading_the_experts_of_others(tmp_path: Path, layout: str, released: bool) -> None:
     original = Network(MODEL, seed=5)
     save_network(original, tmp_path / "one", layout=layout)  # type: ignore[arg-type]

@@ -235,7 +235,10 @@ def test_towers_when_only_some_ranks_have_media() -> None:
         assert largest(assembled(list(parts)), expected) < 2e-5
 
 
-@pytest.mark.parametrize(("grouped", "dispatch"), [(True, "all_to_all"), (True, "all_gather"), (False, "counted")])
+@pytest.mark.parametrize(
+    ("grouped", "dispatch"),
+    [(True, "all_to_all"), (False, "counted"), pytest.param(True, "all_gather", marks=pytest.mark.slow)],
+)
 def test_rows_per_rank_while_training(tmp_path: Path, grouped: bool, dispatch: str) -> None:
     """Documents of unequal length on the ranks: grouped routing gives each the same work, plain top-k does not."""
     model = small_model(grouped=grouped)
@@ -264,6 +267,7 @@ def test_rows_per_rank_while_training(tmp_path: Path, grouped: bool, dispatch: s
     assert all(ratio == 1 for ratio in ratios) if grouped else max(ratios) > 1.05
 
 
+@pytest.mark.slow
 def test_trained_rotary_coefficients_of_which_some_ranks_hold_nothing(tmp_path: Path) -> None:
     """Two key/value heads on four ranks."""
     text = small_model().text
