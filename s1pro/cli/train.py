@@ -2,6 +2,10 @@
 
 `--recipe` names a recipe (a Python function that returns the complete configuration) or a config.json that an earlier
 run wrote. `--set path=value` changes single settings. The same command given again goes on at the newest checkpoint.
+
+On several devices or machines a launcher starts the command once per rank, see docs/parallel.md:
+
+    torchrun --nproc-per-node 8 -m s1pro train --recipe … --set parallel.ep=8
 """
 
 from __future__ import annotations
@@ -48,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         print_json(config_to_json(stage))
         return 0
+    from s1pro.parallel.mesh import launched_rank, leave
     from s1pro.train.guards import TrainingStoppedError
 
     try:
@@ -55,6 +60,9 @@ def run(args: argparse.Namespace) -> int:
     except TrainingStoppedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    leave()
+    if launched_rank() != 0:
+        return 0
     if args.json:
         print_json(
             {

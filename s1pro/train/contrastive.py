@@ -33,6 +33,7 @@ from s1pro.data.mixture import LengthPolicy, Mixture
 from s1pro.data.pairs import PairBatch, PairPacker, PairSource
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.contrastive import ContrastiveConfig, ContrastiveModel, Form
+from s1pro.parallel.mesh import launched_ranks
 from s1pro.train.config import RunConfig, SourceConfig
 from s1pro.train.loop import EvaluationHook, Trainer, TrainResult
 from s1pro.train.losses import LossOutput, StepTotals
@@ -176,6 +177,8 @@ def train_contrastive(
     Raises:
         InputError: a configuration, file or folder is wrong; the message says what to do.
     """
+    if launched_ranks() > 1:
+        raise InputError(f"contrastive training runs in one process, but a launcher started {launched_ranks()}")
     if processor is None and run.tokenizer is not None:
         from s1pro.inputs.processor import Processor
 

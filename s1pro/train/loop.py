@@ -11,13 +11,18 @@ evaluate and save when it is time. Everything that influences the numbers is in 
 killed and resumed has the losses and weights of an uninterrupted one, bit for bit, on the same machine and number of
 threads.
 
-Ctrl-C finishes the step, saves, and raises `KeyboardInterrupt`; a second Ctrl-C stops at once.
+Ctrl-C or SIGTERM finishes the step, saves, and raises `KeyboardInterrupt`; a second one stops at once.
+
+On several ranks (`parallel/`) all of them run this loop and agree once per step: the clock is that of rank 0, and a
+signal that reached any of them stops all of them behind the same step. Rank 0 alone writes metrics and shows progress;
+a checkpoint is written by all.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal
@@ -31,29 +36,34 @@ from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
 from s1pro.model.network import Network
+from s1pro.parallel.apply import release_gathered
+from s1pro.parallel.mesh import Ranks, join
+from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
 from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
-from s1pro.train.metrics import MetricsWriter
+from s1pro.train.metrics import Metrics, MetricsWriter, NoMetrics
 from s1pro.train.optim import Optimizer
 from s1pro.train.progress import ProgressBar
-from s1pro.train.resume import check_same_run, restore, saved_state, store
+from s1pro.train.resume import check_same_run
 from s1pro.train.schedules import lr_scale, step_progress
 from s1pro.train.setup import (
     Data,
     build_loader,
-    build_network,
+    choose_device,
+    local_accumulation,
     prepare_network,
     sources_of_data,
     sources_of_files,
     validation_batches,
 )
+from s1pro.train.spread import build_on_ranks, export
 from s1pro.train.step import Stepper, StepReport
 from s1pro.train.throughput import measure_peak_flops
 
 EvaluationHook = Callable[["Trainer[Any, Any]"], Mapping[str, Any]]
-"""Called at every evaluation; what it returns is added to the validation record."""
+"""Called at every evaluation, on all ranks; what it returns is added to the validation record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,7 @@ class Trainer(Generic[Model, Batch]):
         loader: endless, with exact position.
         loss: what is learned, and what the models and batches are.
         validation: batches for the validation loss.
+        ranks: over which network and loader are spread; None in a single process.
     """
 
     def __init__(
@@ -100,11 +111,22 @@ class Trainer(Generic[Model, Batch]):
         loss: LossFunction[Model, Batch],
         validation: Sequence[Batch] = (),
         on_evaluate: EvaluationHook | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run, self.network, self.loader, self.loss, self.validation = run, network, loader, loss, validation
-        self.optimizer = Optimizer(network, run.optimizer)
+        self.ranks = ranks or Ranks()
+        self._accumulation = local_accumulation(run, self.ranks)
+        self.optimizer = Optimizer(network, run.optimizer, self.ranks)
         self.guard = Guard(run.guards)
-        self.stepper = Stepper(network, self.optimizer, self.guard, loss)
+        self.stepper = Stepper(network, self.optimizer, self.guard, loss, self.ranks)
+        self.checkpoints = Checkpoints(
+            run.folder / "checkpoints",
+            network,
+            self.optimizer,
+            self.ranks,
+            keep=run.keep_checkpoints,
+            in_background=isinstance(run, TrainRun) and run.parallel.async_checkpoint,
+        )
         self.steps_done = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -124,8 +146,10 @@ class Trainer(Generic[Model, Batch]):
             InputError: the folder holds a run with another configuration.
         """
         self._open_folder()
-        metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard)
-        bar = ProgressBar(self.run.stage, self.run.steps, start=self.steps_done, shown=self.run.progress)
+        first = self.ranks.is_first
+        metrics: Metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard) if first else NoMetrics()
+        shown = self.run.progress if first else False
+        bar = ProgressBar(self.run.stage, self.run.steps, start=self.steps_done, shown=shown)
         try:
             metrics.forget_after(self.steps_done)
             with GracefulInterrupt() as interrupt, bar:
@@ -133,15 +157,16 @@ class Trainer(Generic[Model, Batch]):
         finally:
             metrics.close()
             self.loader.close()
+            self.checkpoints.close()
 
-    def _loop(self, metrics: MetricsWriter, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
+    def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
         while self.steps_done < run.steps and not self._out_of_time():
             started = time.perf_counter()
-            batches = [next(self.loader) for _ in range(run.accumulation)]
+            batches = [next(self.loader) for _ in range(self._accumulation)]
             scale = lr_scale(run.schedule, self._progress())
             report = self.stepper.step(batches, scale, router_statistics=self._due(self._router_every))
-            seconds = time.perf_counter() - started
+            seconds, stop = self._agree(time.perf_counter() - started, interrupt.requested)
             self.steps_done += 1
             self.tokens += report.rows
             self.seconds += seconds
@@ -150,19 +175,22 @@ class Trainer(Generic[Model, Batch]):
             bar.update(self.steps_done, loss=report.loss, tokens_per_second=report.rows / seconds)
             if run.eval_every and self.steps_done % run.eval_every == 0 and self.steps_done < run.steps:
                 self.evaluate(metrics)
-            if interrupt.requested:
+            if stop:
                 self.save()
+                self.checkpoints.finish()
                 raise KeyboardInterrupt
             if run.checkpoint_every and self.steps_done % run.checkpoint_every == 0 and self.steps_done < run.steps:
                 self.save()
         if self.last_validation.get("step") != self.steps_done:
             self.evaluate(metrics)
         self.save()
-        if interrupt.requested:
+        self.checkpoints.finish()
+        _, stop = self._agree(0.0, interrupt.requested)
+        if stop:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
 
-    def evaluate(self, metrics: MetricsWriter | None = None) -> dict[str, Any]:
+    def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         """Validation loss and what the hook adds. Empty without validation data and hook."""
         record: dict[str, Any] = {}
         if self.validation:
@@ -170,10 +198,20 @@ class Trainer(Generic[Model, Batch]):
                 record |= self.loss.validate(self.network, self.validation)
         if self._on_evaluate is not None:
             record |= self._on_evaluate(self)
+        release_gathered(self.network)
         if record and metrics is not None:
             metrics.write("validation", self.steps_done, record)
         self.last_validation = {"step": self.steps_done, **record}
         return record
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        """The clock of rank 0, and whether any rank was interrupted. Publishes a checkpoint that all have written."""
+        writing = self.checkpoints.is_writing
+        mine = [seconds if self.ranks.is_first else 0.0, float(interrupted), float(writing)]
+        seconds, interruptions, writers = self.ranks.add(mine)
+        if not writers:
+            self.checkpoints.finish()
+        return seconds, interruptions > 0
 
     def result(self, reason: Literal["done", "time"], model_folder: Path | None) -> TrainResult[Model]:
         """The record of a run that is over."""
@@ -193,20 +231,22 @@ class Trainer(Generic[Model, Batch]):
     def save(self) -> None:
         """Writes a checkpoint of the present state, unless this step has one."""
         if self._saved_at != self.steps_done:
-            store(self.run, self.network, self.optimizer, self._counters(), self.steps_done)
+            self.checkpoints.save(self.steps_done, self._counters())
             self._saved_at = self.steps_done
 
     def _open_folder(self) -> None:
         """Starts the folder, or goes to the newest checkpoint in it."""
         folder = self.run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        newest = saved_state(folder)
+        newest = self.checkpoints.newest()
         if newest is not None:
             check_same_run(self.run)
-            self._set_counters(restore(newest, self.network, self.optimizer))
+            self._set_counters(self.checkpoints.load(newest))
             self._saved_at = self.steps_done
-        write_json(folder / "config.json", config_to_json(self.run))
-        write_json(folder / "stamp.json", stamp())
+        self.ranks.wait()
+        if self.ranks.is_first:
+            write_json(folder / "config.json", config_to_json(self.run))
+            write_json(folder / "stamp.json", stamp())
 
     def _counters(self) -> dict[str, Any]:
         return {
@@ -240,7 +280,12 @@ class Trainer(Generic[Model, Batch]):
         return bool(every) and (number % every == 0 or number in (1, self.run.steps))
 
     def _write_step(
-        self, metrics: MetricsWriter, report: StepReport, scale: float, seconds: float, batches: Sequence[Batch]
+        self,
+        metrics: Metrics,
+        report: StepReport,
+        scale: float,
+        seconds: float,
+        batches: Sequence[Batch],
     ) -> None:
         flops = sum(self.loss.flops(self.network, batch) for batch in batches)
         record = {
@@ -284,7 +329,7 @@ def train(
     """Runs one stage and exports its model.
 
     Args:
-        network: train this one instead of `run.model` or `run.init_from`.
+        network: train this one instead of `run.model` or `run.init_from`; on several ranks the same on all of them.
         processor: tokenizer and chat template; default read from `run.tokenizer` or `run.init_from`.
         encoder: how samples become tokens, default through the processor.
         sources: training data in memory, added to `run.data.sources`.
@@ -300,18 +345,26 @@ def train(
         processor, fingerprint = _read_processor(folder), fingerprint_of_processor(folder)
     if encoder is None and processor is not None:
         encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
-    train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
-    held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    ranks = join(run.parallel, choose_device(run.device).type)
+    local_accumulation(run, ranks)  # before anything slow
+    with ranks.first_alone() if run.data.cache is not None else nullcontext():
+        train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
+        held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    if network is not None:
+        network = prepare_network(network, run, ranks)
+    else:
+        network = build_on_ranks(run, _tokenizer_of(processor), ranks)
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run),
-        build_loader(train_sources, shares, run.data, seed=run.seed),
-        loss=LanguageModelLoss(run.loss),
+        network,
+        build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
+        loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
         on_evaluate=on_evaluate,
+        ranks=ranks,
     )
     reason = trainer.train()
-    model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
+    model_folder = export(trainer.network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)
 
 
@@ -341,12 +394,3 @@ def _read_processor(folder: Path) -> Any:
 
 def _tokenizer_of(processor: Any) -> Any:
     return None if processor is None else processor.tokenizer
-
-
-def _export(network: Network, processor: Any, folder: Path) -> Path:
-    from s1pro.checkpoint.released import save_network
-
-    save_network(network, folder)
-    if processor is not None:
-        processor.save_pretrained(folder)
-    return folder

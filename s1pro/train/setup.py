@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Sample
@@ -24,6 +22,8 @@ from s1pro.data.sources import Source, TokenStore, fingerprint_of
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.model.router import Router
+from s1pro.parallel.apply import parallelize
+from s1pro.parallel.mesh import Ranks
 from s1pro.train.config import DataConfig, RunConfig, SourceConfig, TrainRun
 from s1pro.train.losses import Model
 from s1pro.train.parts import freeze_all_but
@@ -97,26 +97,30 @@ def _token_ids(tokens: Mapping[str, str], run: TrainRun, tokenizer: Any) -> dict
     return ids
 
 
-def prepare_network(network: Network, run: TrainRun) -> Network:
-    """Device, dtype, frozen parts, routers, activation checkpointing, compilation (in this order)."""
-    network = place(network, run)
+def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None) -> Network:
+    """Device, dtype, frozen parts, routers; then experts, recomputation, compilation, shards (`parallel.apply`)."""
+    ranks = ranks or Ranks()
+    network = place(network, run, ranks)
     for module in network.modules():
         if isinstance(module, Router):
             if run.freeze_router or run.trainable is None:
                 module.weight.requires_grad_(not run.freeze_router)
             if run.straight_through is not None:
                 module.config = replace(module.config, straight_through=run.straight_through)
-    for block in network.model.language_model.layers:
-        if run.activation_checkpointing:
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-        if run.compile:
-            block.compile()
+    network = parallelize(
+        network,
+        ranks,
+        run.parallel,
+        activation_checkpointing=run.activation_checkpointing,
+        compile_blocks=run.compile,
+    )
     return network.train()
 
 
-def place(network: Model, run: RunConfig) -> Model:
-    """Device, dtype and frozen parts: what every kind of model needs."""
-    network = network.to(device=choose_device(run.device))
+def place(network: Model, run: RunConfig, ranks: Ranks | None = None) -> Model:
+    """Device, dtype and frozen parts: what every kind of model needs. Sharding moves a network unit by unit itself."""
+    if ranks is None or not ranks.is_distributed:
+        network = network.to(device=choose_device(run.device))
     if run.dtype == "bfloat16":
         to_bfloat16(network)
     if run.trainable is not None:
@@ -137,11 +141,25 @@ def to_bfloat16(network: nn.Module) -> None:
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU if there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device={name!r} is not a device; use auto, cpu or cuda") from error
+
+
+def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
+    """Micro-batches per step of one rank.
+
+    Raises:
+        InputError: the micro-batches of a step cannot be divided among the ranks.
+    """
+    if run.accumulation % ranks.size:
+        raise InputError(
+            f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "
+            f"set accumulation to a multiple of {ranks.size} (it counts the micro-batches of all ranks)"
+        )
+    return run.accumulation // ranks.size
 
 
 def sources_of_files(configs: Iterable[SourceConfig], encoder: Encoder, cache: Path | None) -> list[Source]:
@@ -169,8 +187,10 @@ def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
     return [_source(name, value, encoder) for name, value in data.items()]
 
 
-def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader[PackedBatch]:
-    """The endless training loader.
+def build_loader(
+    sources: list[Source], weights: list[float], data: DataConfig, *, seed: int, ranks: Ranks | None = None
+) -> Loader[PackedBatch]:
+    """The endless training loader, of one rank.
 
     Raises:
         InputError: there is nothing to train on.
@@ -178,7 +198,9 @@ def build_loader(sources: list[Source], weights: list[float], data: DataConfig, 
     if not sources:
         raise InputError("data.sources is empty: name at least one file, or hand in samples")
     mixture = Mixture(sources, weights, policy=data.policy(), seed=seed)
-    return Loader(Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead), prefetch=data.prefetch)
+    packer = Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead)
+    ranks = ranks or Ranks()
+    return Loader(packer, rank=ranks.rank, num_ranks=ranks.size, prefetch=data.prefetch)
 
 
 def validation_batches(sources: list[Source], data: DataConfig) -> list[PackedBatch]:
