@@ -148,7 +148,7 @@ class DemoSettings:
             "tokenizer": 6.0,
             "pretrain": 62.0,
             "expand": 10.0,
-            "joint": 240.0,
+            "joint": 255.0,
             "eval": 40.0,
             "report": 5.0,
         }
