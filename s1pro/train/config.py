@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from s1pro.data.mixture import LengthPolicy, TooLong
+from s1pro.kernels.fp8 import ScaleFormat
 from s1pro.model.config import ModelConfig
 from s1pro.train.guards import GuardConfig
 from s1pro.train.losses import LossConfig
@@ -60,6 +61,19 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fp8Config:
+    """How experts compute in FP8 (`kernels.experts_fp8`).
+
+    Attributes:
+        scale_format: of all scales; to publish the bytes that training computes with, save with the same.
+        keep_layers: decoder layers whose experts stay in the dtype of the network.
+    """
+
+    scale_format: ScaleFormat = "fp32"
+    keep_layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRun:
     """One stage of training.
 
@@ -74,13 +88,14 @@ class TrainRun:
         max_seconds: training stops (with a checkpoint) when its own time exceeds this, resumed parts included.
         seed: initial weights and data order.
         dtype: of the network; bfloat16 keeps float32 master weights in the optimizer.
+        expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
         freeze_router: gates are not trained (default in reinforcement learning).
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
         compile: torch.compile each block (does not pay on CPU).
         checkpoint_every, eval_every: in steps; 0 only at the end (evaluation also then only with validation data).
         keep_checkpoints: older ones are deleted.
-        router_every: steps between router statistics, 0 never.
+        router_every: steps between statistics of routers and of FP8 rounding, 0 never.
         peak_tflops: for the model FLOPs utilisation; None measures a matrix product at the start.
         tensorboard: None writes it if the package is there, true insists.
         progress: None shows a bar on a terminal.
@@ -103,6 +118,8 @@ class TrainRun:
     seed: int = 0
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    expert_precision: Literal["network", "fp8"] = "network"
+    fp8: Fp8Config = field(default_factory=Fp8Config)
     freeze_router: bool = False
     straight_through: bool | None = None
     activation_checkpointing: bool = False
@@ -127,5 +144,7 @@ class TrainRun:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ValueError(f"max_seconds must be positive, got {self.max_seconds}")
+        if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
+            raise ValueError("fp8 settings have no effect without expert_precision=fp8")
         if self.schedule.follow_time and self.max_seconds is None:
             raise ValueError("schedule.follow_time needs max_seconds")

@@ -137,7 +137,7 @@ class Trainer:
             started = time.perf_counter()
             batches = [next(self.loader) for _ in range(run.accumulation)]
             scale = lr_scale(run.schedule, self._progress())
-            report = self.stepper.step(batches, scale, router_statistics=self._due(run.router_every))
+            report = self.stepper.step(batches, scale, statistics=self._due(run.router_every))
             seconds = time.perf_counter() - started
             self.steps_done += 1
             self.tokens += report.rows
@@ -241,6 +241,8 @@ class Trainer:
             metrics.write("skip", self.steps_done, {"reason": report.skipped, "skipped_so_far": self.guard.skipped})
         if report.routers:
             metrics.write("router", self.steps_done, {"layers": report.routers})
+        if report.fp8:
+            metrics.write("fp8", self.steps_done, {"layers": report.fp8})
 
     def _peak(self) -> float:
         """Peak speed of the machine in FLOP/s, measured once if it is not given."""

@@ -21,6 +21,7 @@ from s1pro.data.samples import read_samples
 from s1pro.data.sequence import Encoder
 from s1pro.data.sources import Source, TokenStore, fingerprint_of
 from s1pro.model.network import Network
+from s1pro.model.precision import use_fp8_experts
 from s1pro.model.router import Router
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 
@@ -42,10 +43,15 @@ def build_network(run: TrainRun) -> Network:
 
 
 def prepare_network(network: Network, run: TrainRun) -> Network:
-    """Device, dtype, frozen and straight-through routers, activation checkpointing, compilation (in this order)."""
+    """Device, dtype, FP8, options of routers, activation checkpointing, compilation (in this order)."""
     network = network.to(device=choose_device(run.device))
     if run.dtype == "bfloat16":
         to_bfloat16(network)
+    if run.expert_precision == "fp8":
+        try:
+            use_fp8_experts(network, scale_format=run.fp8.scale_format, keep_layers=run.fp8.keep_layers)
+        except ValueError as error:
+            raise InputError(f"fp8.keep_layers: {error}") from error
     for module in network.modules():
         if isinstance(module, Router):
             module.weight.requires_grad_(not run.freeze_router)

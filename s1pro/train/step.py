@@ -17,6 +17,7 @@ from torch import Tensor
 
 from s1pro.data.batch import PackedBatch
 from s1pro.model.network import Network
+from s1pro.train.fp8_statistics import fp8_statistics
 from s1pro.train.guards import Guard
 from s1pro.train.losses import LossFunction, LossOutput, StepTotals, source_weights
 from s1pro.train.optim import Optimizer, gradient_norm, scale_gradients
@@ -31,7 +32,7 @@ class StepReport:
         values: loss and further terms by name, means over the step.
         source_loss, source_weight: mean loss and sum of loss weights by source, sources without weight left out.
         skipped: why no update was made, or None.
-        routers: statistics per layer, empty unless asked for.
+        routers, fp8: statistics per layer, empty unless asked for.
     """
 
     values: dict[str, float]
@@ -41,6 +42,7 @@ class StepReport:
     source_weight: dict[str, float]
     skipped: str | None = None
     routers: dict[str, Any] = field(default_factory=dict)
+    fp8: dict[str, Any] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -53,15 +55,19 @@ class Stepper:
     def __init__(self, network: Network, optimizer: Optimizer, guard: Guard, loss: LossFunction) -> None:
         self.network, self.optimizer, self.guard, self.loss = network, optimizer, guard, loss
 
-    def step(self, batches: Sequence[PackedBatch], lr_scale: float, *, router_statistics: bool = False) -> StepReport:
+    def step(self, batches: Sequence[PackedBatch], lr_scale: float, *, statistics: bool = False) -> StepReport:
         """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
+
+        Args:
+            statistics: of routers and of rounding to FP8, in the report.
 
         Raises:
             TrainingStoppedError: too many skipped steps in a row.
         """
         totals = StepTotals.of(batches)
-        statistics = RouterStatistics(self.network.config.text.router.num_groups) if router_statistics else None
-        outputs = [self._backward(batch, totals, statistics) for batch in batches]
+        routers = RouterStatistics(self.network.config.text.router.num_groups) if statistics else None
+        with fp8_statistics(self.network, statistics) as fp8:
+            outputs = [self._backward(batch, totals, routers) for batch in batches]
         gradients = self.optimizer.gradients
         values, grad_norm, source_nll = self._read(outputs, gradients)
         try:
@@ -78,7 +84,8 @@ class Stepper:
             source_loss={n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]},
             source_weight={name: weight for name, weight in weights.items() if weight},
             skipped=skipped,
-            routers=statistics.report() if statistics else {},
+            routers=routers.report() if routers else {},
+            fp8=fp8,
         )
 
     def _backward(self, batch: PackedBatch, totals: StepTotals, statistics: RouterStatistics | None) -> LossOutput:

@@ -1,0 +1,31 @@
+"""What FP8 rounding does in every layer during one step: clipping, underflow, error (`kernels.fp8_statistics`).
+
+Operands are those of the table in `kernels.experts_fp8`: `gate_up` and `down` (weights), `x` and `h` (forwards), `dy`
+and `da` (backwards), and `rows`, what the gradients of weights see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from s1pro.kernels.fp8_statistics import RoundingStatistics
+from s1pro.model.network import Network
+from s1pro.model.precision import expert_layers
+
+
+@contextmanager
+def fp8_statistics(network: Network, wanted: bool) -> Iterator[dict[str, Any]]:
+    """Counts while the context is active; at its end the dictionary holds a report per layer that computes in FP8."""
+    report: dict[str, Any] = {}
+    engines = {n: e.fp8 for n, e in expert_layers(network).items() if e.fp8 is not None} if wanted else {}
+    for engine in engines.values():
+        engine.statistics = RoundingStatistics()
+    try:
+        yield report
+    finally:
+        for number, engine in engines.items():
+            assert engine.statistics is not None
+            report[str(number)] = engine.statistics.report()
+            engine.statistics = None
