@@ -137,7 +137,8 @@ def test_interrupts_end_with_130(s1pro: Run, monkeypatch: pytest.MonkeyPatch, tm
 def test_list_tasks(s1pro: Run) -> None:
     code, out, _ = s1pro("eval", "--list-tasks")
     assert code == 0
-    assert "formula_from_name" in out.splitlines()
+    lines = [line.split() for line in out.splitlines()]
+    assert ["formula_from_name", "chemistry", "text"] in lines and ["digit_in_scan", "pictures", "image"] in lines
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ OWN_FOLDERS = ("s1pro", "tests", "docs", "bench", ".ci")
 TEXT_ENDINGS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".yaml", ".yml", ".cfg", ""}
 
 # Distribution name where it differs from the name one imports.
-DISTRIBUTION = {"PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 # Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers.
 COMES_ALONG = {"markupsafe", "huggingface_hub", "regex"}
 

@@ -38,6 +38,13 @@ class Message:
     reasoning_content: str | None = None
     tool_calls: Sequence[Mapping[str, Any]] | None = None
 
+    @property
+    def text(self) -> str:
+        """What is written in the turn, media left out."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+
     def as_dict(self) -> dict[str, Any]:
         """The OpenAI-style dictionary, without the fields that are not set."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

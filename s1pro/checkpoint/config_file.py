@@ -31,11 +31,17 @@ from s1pro.checkpoint.config_keys import (
     TEXT_FIELDS,
     TEXT_TYPE,
     TOKENS,
+    TS_EXTRAS,
+    TS_FIELDS,
+    TS_FOREIGN,
+    TS_TOKENS,
+    TS_TYPE,
+    TS_TYPES,
     VISION_FIELDS,
     VISION_TYPE,
 )
 from s1pro.checkpoint.config_values import check_values
-from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
+from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, TimeSeriesConfig, VisionConfig
 
 CONFIG = "config.json"
 MAX_CONFIG_BYTES = 16 * 1024 * 1024
@@ -73,6 +79,8 @@ def foreign_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     ours = {"dtype", "torch_dtype", "use_cache"}
     kept = {key: value for key, value in data.items() if key in FOREIGN - ours}
     parts = {part: foreign_keys(data[part]) for part in PARTS if isinstance(data.get(part), Mapping)}
+    if "ts_config" in parts:
+        parts["ts_config"] |= {key: value for key, value in data["ts_config"].items() if key in TS_FOREIGN}
     return {**kept, **{part: keys for part, keys in parts.items() if keys}}
 
 
@@ -92,19 +100,22 @@ def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig
     for name in architectures if isinstance(architectures, list | tuple) else [architectures]:
         if name not in ARCHITECTURES:
             raise InputError(f"{where}: architectures has {name!r:.60}, expected one of {', '.join(ARCHITECTURES)}")
-    text_json, vision_json = data.pop("text_config", None), data.pop("vision_config", None)
+    text_json, vision_json, ts_json = (data.pop(part, None) for part in PARTS)
     if not isinstance(text_json, Mapping):
         raise InputError(f"{where}: text_config is missing")
-    if data.pop("ts_config", None) is not None:
-        raise InputError(f"{where}: ts_config is set, but this version has no time-series module; remove the key")
+    for part, value in (("vision_config", vision_json), ("ts_config", ts_json)):
+        if value is not None and not isinstance(value, Mapping):
+            raise InputError(f"{where}: {part} must be an object, got {value!r:.60}")
     data.pop("quantization_config", None)  # describes the tensors, not the network: `checkpoint.released` reads it
     _check_fixed(where, data)
-    tokens = {name: data.pop(name) for name in TOKENS if name in data}
+    tokens = {name: data.pop(name) for name in (*TOKENS, *TS_TOKENS) if name in data}
     _refuse_unknown(where, data)
     check_values(where, ModelConfig, tokens)
     try:
+        text = _parse_text(dict(text_json), f"{where}: text_config")
         vision = None if vision_json is None else _parse_vision(dict(vision_json), f"{where}: vision_config")
-        return ModelConfig(text=_parse_text(dict(text_json), f"{where}: text_config"), vision=vision, **tokens)
+        series = None if ts_json is None else _parse_time_series(dict(ts_json), f"{where}: ts_config", text.hidden_size)
+        return ModelConfig(text=text, vision=vision, time_series=series, **tokens)
     except InputError:
         raise
     except (ValueError, TypeError) as error:
@@ -142,6 +153,11 @@ def config_json(config: ModelConfig, *, dtype: str = "float32") -> dict[str, Any
     if config.vision is not None:
         fields = {name: getattr(config.vision, name) for name in VISION_FIELDS}
         data["vision_config"] = dict(sorted({"model_type": VISION_TYPE, **fields}.items()))
+    if config.time_series is not None:
+        fields = {name: getattr(config.time_series, name) for name in TS_FIELDS}
+        extras = _differing(config.time_series, TS_EXTRAS, TimeSeriesConfig())
+        data["ts_config"] = dict(sorted({"model_type": TS_TYPE, **fields, **extras}.items()))
+        data.update({name: getattr(config, name) for name in TS_TOKENS})
     return dict(sorted(data.items()))
 
 
@@ -226,6 +242,17 @@ def _parse_vision(data: dict[str, Any], where: str) -> VisionConfig:
     return VisionConfig(**fields)
 
 
+def _parse_time_series(data: dict[str, Any], where: str, text_hidden_size: int) -> TimeSeriesConfig:
+    """Without `out_hidden_size` the module gives embeddings of the decoder's width."""
+    if "model_type" in data:
+        _expect(where, data, "model_type", TS_TYPES)
+    fields = {name: data.pop(name) for name in (*TS_FIELDS, *TS_EXTRAS) if name in data}
+    fields.setdefault("out_hidden_size", text_hidden_size)
+    _refuse_unknown(where, {key: value for key, value in data.items() if key not in TS_FOREIGN})
+    check_values(where, TimeSeriesConfig, fields)
+    return TimeSeriesConfig(**fields)
+
+
 def _differing(config: object, keys: Mapping[str, str], default: object) -> dict[str, Any]:
     values = {key: getattr(config, field) for key, field in keys.items()}
     return {key: value for key, value in values.items() if value != getattr(default, keys[key])}
@@ -241,10 +268,10 @@ def _first_given(default: Any, *values: Any) -> Any:
     return next((value for value in values if value is not None), default)
 
 
-def _expect(where: str, data: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
+def _expect(where: str, data: dict[str, Any], key: str, allowed: tuple[str | None, ...]) -> None:
     value = data.pop(key, None)
     if value not in allowed:
-        raise InputError(f"{where}: {key} is {value!r}, expected {' or '.join(repr(name) for name in allowed)}")
+        raise InputError(f"{where}: {key} is {value!r}, expected {' or '.join(repr(name) for name in allowed if name)}")
 
 
 def _check_fixed(where: str, data: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 from s1pro.base.errors import InputError
-from s1pro.checkpoint.config_keys import ROPE_EXTRAS, ROUTER_EXTRAS, TOKENS
+from s1pro.checkpoint.config_keys import ROPE_EXTRAS, ROUTER_EXTRAS, TOKENS, TS_TOKENS
 
 LARGEST = 2**31 - 1
 _KEYS = {  # where the key in the file differs from the field
@@ -27,7 +27,7 @@ _KEYS = {  # where the key in the file differs from the field
 _MINIMUM = {
     "intermediate_size": 0,
     "pad_value": -math.inf,
-    **dict.fromkeys((*TOKENS, "bos_token_id", "eos_token_id"), -1),
+    **dict.fromkeys((*TOKENS, *TS_TOKENS, "bos_token_id", "eos_token_id"), -1),
 }
 _MAXIMUM = dict.fromkeys(("in_channels", "patch_size", "temporal_patch_size", "spatial_merge_size"), 1024)
 

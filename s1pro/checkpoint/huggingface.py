@@ -10,6 +10,7 @@ under left padding (explicit `position_ids` are taken as they are), and padded t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from s1pro.base.errors import InputError
-from s1pro.base.media import Media, Patches
 from s1pro.checkpoint.hf_arguments import HUB_ARGUMENTS, parse_device, parse_dtype, parse_num_bytes
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.hf_config import S1ProConfig
+from s1pro.checkpoint.hf_media import MEDIA_ARGUMENTS, as_tensors, media_of, repeat_media
 from s1pro.checkpoint.hf_packing import Packing
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.kernels.attention import AttentionContext, PackedContext
@@ -176,7 +177,7 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_grid_thw: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
         video_grid_thw: Tensor | None = None,
-        ts_values: Tensor | None = None,
+        ts_values: Tensor | Sequence[Tensor] | None = None,
         ts_lens: Tensor | None = None,
         ts_sr: Tensor | None = None,
         labels: Tensor | None = None,
@@ -199,7 +200,9 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             past_key_values: an `S1ProCache` of an earlier call.
             pixel_values, image_grid_thw: patches `[P, X]` of all images and their grids `[N, 3]`.
             pixel_values_videos, video_grid_thw: the same for videos.
-            ts_values, ts_lens, ts_sr: reserved for the time-series module, which this version does not have.
+            ts_values: standardised signals `[N, longest, channels]`, or a list of N `[length, channels]`.
+            ts_lens: points of each signal `[N]`; needed with a padded tensor. ts_sr: sampling rates `[N]` in Hz; by default
+                the released rule, a quarter of the length and at least 1.
             labels: int64 `[B, S]`, -100 is ignored; shifted by one inside.
             routed_experts: `[L, B, S, K]`, experts to use instead of the router's choice; padding is not read.
             output_routing, output_router_logits, output_hidden_states: see `S1ProOutput`.
@@ -210,8 +213,15 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
         Raises:
             ValueError: inputs that do not fit together or are not supported.
         """
-        if any(value is not None for value in (ts_values, ts_lens, ts_sr)):
-            raise ValueError("ts_values, ts_lens and ts_sr need a time-series module; this version has none")
+        media = media_of(
+            pixel_values=pixel_values,
+            image_grid_thw=image_grid_thw,
+            pixel_values_videos=pixel_values_videos,
+            video_grid_thw=video_grid_thw,
+            ts_values=ts_values,
+            ts_lens=ts_lens,
+            ts_sr=ts_sr,
+        )
         shape = _batch_shape(input_ids, inputs_embeds)
         cache = self._cache(past_key_values, use_cache, shape[0])
         packing = Packing.from_mask(attention_mask, position_ids, shape, cache.get_seq_length() if cache else 0)
@@ -223,7 +233,7 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             packing.position_ids_N.to(self.device),
             _context(packing, cache),
             inputs_embeds_TD=None if inputs_embeds is None else packing.pack(inputs_embeds),
-            media=_media(pixel_values, image_grid_thw, pixel_values_videos, video_grid_thw),
+            media=None if media is None else media.map(lambda tensor: tensor.to(self.device)),
             routed_experts_LTK=None if routed_experts is None else _pack_routing(packing, routed_experts),
             logits_index=None if labels is not None else packing.last_columns(logits_to_keep),
         )
@@ -235,6 +245,30 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             result["hidden_states"] = (packing.unpack(output.hidden_TD),)
         self._add_losses(result, output, packing, labels, output_router_logits, kwargs.get("num_items_in_batch"))
         return result if return_dict is None or return_dict else result.to_tuple()
+
+    def generate(self, inputs: Any = None, **kwargs: Any) -> Any:
+        """transformers' `generate`; arrays of numpy, as the processor gives them, are taken too."""
+        inputs = None if inputs is None else as_tensors({"inputs": inputs}, self.device)["inputs"]
+        return super().generate(inputs, **as_tensors(kwargs, self.device))
+
+    def prepare_inputs_for_generation(self, input_ids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What transformers prepares; values of signals belong to the first pass only, as pixels do."""
+        prepared: dict[str, Any] = super().prepare_inputs_for_generation(input_ids, *args, **kwargs)
+        if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
+            prepared.pop("ts_values", None)
+        return prepared
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """Every row `expand_size` times, with its own media each time (beams, several answers)."""
+        media = {name: model_kwargs.pop(name) for name in MEDIA_ARGUMENTS if model_kwargs.get(name) is not None}
+        if expand_size > 1 and media:
+            media = repeat_media(media, input_ids, expand_size, self.network.config)
+        ids, expanded = super()._expand_inputs_for_generation(
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+        return ids, {**expanded, **media}
 
     def _cache(self, cache: Any, use_cache: bool | None, batch: int) -> S1ProCache | None:
         if cache is not None and not isinstance(cache, S1ProCache):
@@ -300,18 +334,3 @@ def _pack_routing(packing: Packing, routed_experts: Tensor) -> Tensor:
     if routed_experts.dim() != 4 or tuple(routed_experts.shape[1:3]) != packing.shape:
         raise ValueError(f"routed_experts has shape {list(routed_experts.shape)}, expected [L, B, S, K]")
     return torch.stack([packing.pack(ids) for ids in routed_experts])
-
-
-def _media(
-    pixels: Tensor | None, grid: Tensor | None, video_pixels: Tensor | None, video_grid: Tensor | None
-) -> Media[Tensor] | None:
-    images, videos = _patches("image", pixels, grid), _patches("video", video_pixels, video_grid)
-    return None if images is None and videos is None else Media(images=images, videos=videos)
-
-
-def _patches(kind: str, pixels: Tensor | None, grid: Tensor | None) -> Patches[Tensor] | None:
-    if pixels is None:  # `generate` hands on the grids after the first step, but no pixels
-        return None
-    if grid is None:
-        raise ValueError(f"{kind}s need {kind}_grid_thw with their pixel values")
-    return Patches(pixel_values_PX=pixels, grids=tuple((t, h, w) for t, h, w in grid.tolist()))

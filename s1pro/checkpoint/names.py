@@ -9,6 +9,10 @@ the two directions cannot drift apart.
 | `per_expert` | `mlp.experts.7.gate_proj.weight` [F, D], `up_proj` [F, D], `down_proj` [D, F] (the release) |
 | `fused` | `mlp.experts.gate_up_proj` [E, D, 2F], `mlp.experts.down_proj` [E, F, D] |
 | `fused_out_in` | the same names with [E, 2F, D] and [E, D, F] (transformers 5) |
+
+Two liberties of files with a time-series module are read, and never written. Its encoder may hold queries, keys and values
+packed as `qkv_proj`, rows q, k, v: each of ours is then a third of it. And it may hold what nothing depends on: a table of
+fixed sinusoids, and a bias of the keys, which adds the same number to all scores of a query.
 """
 
 from __future__ import annotations
@@ -23,7 +27,13 @@ from torch import Size, Tensor
 Layout = Literal["per_expert", "fused", "fused_out_in"]
 
 GATE_UP, DOWN = "mlp.experts.gate_up_proj", "mlp.experts.down_proj"
-_QUANTISED = re.compile(r"\.(self_attn\.[qkvo]_proj|mlp\.experts\.\d+\.(gate|up|down)_proj)\.weight$")
+_QUANTISED = re.compile(
+    r"^model\.language_model\..*\.(self_attn\.[qkvo]_proj|mlp\.experts\.\d+\.(gate|up|down)_proj)\.weight$"
+)
+_PACKED = re.compile(r"^(model\.time_series\.encoder\.layers\.\d+\.self_attn\.)qkv_proj(\.weight|\.bias)$")
+_WITHOUT_EFFECT = re.compile(
+    r"^model\.time_series\.(encoder_embed\.pos_encoder\.pe|encoder\.layers\.\d+\.self_attn\.k_proj\.bias)$"
+)
 _TEXT_ONLY = re.compile(r"^model\.(?=(embed_tokens|layers|norm|rotary_emb)\b)")
 
 
@@ -101,6 +111,20 @@ def detect_layout(stored: Mapping[str, tuple[int, ...]], shapes: Mapping[str, Si
 def canonical_name(name: str) -> str:
     """Names of text-only models (`model.layers…`) as those of the whole network (`model.language_model.layers…`)."""
     return _TEXT_ONLY.sub("model.language_model.", name)
+
+
+def has_effect(name: str) -> bool:
+    """Whether anything depends on the tensor; see the module docstring."""
+    return _WITHOUT_EFFECT.match(name) is None
+
+
+def stored_parts(name: str) -> list[tuple[str, int | None]]:
+    """What a tensor of a file holds: canonical names, each with the third of the rows that it is, or None for all."""
+    packed = _PACKED.match(name)
+    if packed is None:
+        return [(canonical_name(name), None)]
+    stem, kind = packed.groups()
+    return [(f"{stem}{part}_proj{kind}", third) for third, part in enumerate("qkv")]
 
 
 def modules_not_converted(all_pieces: Iterable[Piece]) -> list[str]:

@@ -33,7 +33,15 @@ from s1pro.checkpoint.config_file import (
     with_foreign_keys,
 )
 from s1pro.checkpoint.folder import readable_folder, replaced_folder
-from s1pro.checkpoint.names import Layout, Piece, canonical_name, detect_layout, modules_not_converted, pieces
+from s1pro.checkpoint.names import (
+    Layout,
+    Piece,
+    detect_layout,
+    has_effect,
+    modules_not_converted,
+    pieces,
+    stored_parts,
+)
 from s1pro.checkpoint.quantization import BLOCK, FP8_DTYPE, SCALE_SUFFIX, Fp8Weights
 from s1pro.checkpoint.shards import Entry, Planned, StoredTensors, write_shards
 from s1pro.kernels.fp8 import ScaleFormat
@@ -136,55 +144,68 @@ def save_network(
 
 @dataclass(frozen=True)
 class _Source:
-    """One piece and the names under which file and scale hold it."""
+    """One piece, the names under which file and scale hold it, and which third of the stored rows it is, if not all."""
 
     piece: Piece
     name: str
     scale: str | None
+    third: int | None = None
 
 
 def _match(stored: StoredTensors, shapes: Mapping[str, Size]) -> list[_Source]:
     """Compares names, shapes and dtypes of a folder with those of a network; sources in the order of the files."""
     by_name = _by_canonical_name(stored)
-    layout = detect_layout({name: stored.entries[at].shape for name, at in by_name.items()}, shapes)
+    layout = detect_layout({name: stored.entries[at].shape for name, (at, _) in by_name.items()}, shapes)
     table = {piece.released: piece for piece in pieces(shapes, layout)}
     sources = []
-    for name, at in by_name.items():
+    for name in by_name:
         if name in table:
-            sources.append(_source(stored, by_name, name, at, table[name], shapes))
+            sources.append(_source(stored, by_name, name, table[name], shapes))
     used = {name for source in sources for name in (source.name, source.scale)}
+    if any(name.startswith("model.time_series.") for name in table):
+        used |= {at for name, (at, _) in by_name.items() if not has_effect(name)}
     _refuse_first("missing; the architecture in config.json needs it", stored, table.keys() - by_name.keys())
     _refuse_first("not part of the architecture in config.json", stored, stored.entries.keys() - used)
     return sources
 
 
-def _by_canonical_name(stored: StoredTensors) -> dict[str, str]:
-    by_name: dict[str, str] = {}
+def _by_canonical_name(stored: StoredTensors) -> dict[str, tuple[str, int | None]]:
+    """Where each tensor is: its name in the file, and which third of the rows there, if not all."""
+    by_name: dict[str, tuple[str, int | None]] = {}
     for at in stored.entries:
-        name = canonical_name(at)
-        if name in by_name:
-            file = stored.folder / stored.entries[at].file
-            raise InputError(f"{file}: {by_name[name]} and {at} are the same tensor; remove one")
-        by_name[name] = at
+        for name, third in stored_parts(at):
+            if name in by_name:
+                file = stored.folder / stored.entries[at].file
+                raise InputError(f"{file}: {by_name[name][0]} and {at} are the same tensor; remove one")
+            by_name[name] = at, third
     return by_name
 
 
 def _source(
-    stored: StoredTensors, by_name: Mapping[str, str], name: str, at: str, piece: Piece, shapes: Mapping[str, Size]
+    stored: StoredTensors,
+    by_name: Mapping[str, tuple[str, int | None]],
+    name: str,
+    piece: Piece,
+    shapes: Mapping[str, Size],
 ) -> _Source:
+    at, third = by_name[name]
     entry = stored.entries[at]
     where = f"{stored.folder / entry.file}: tensor {at}"
     expected = piece.shape(shapes[piece.own])
+    if third is not None:
+        expected = (3 * expected[0], *expected[1:])
     if entry.shape != expected:
         raise InputError(f"{where} has shape {list(entry.shape)}, config.json asks for {list(expected)}")
     if entry.dtype in _PLAIN_DTYPES:
-        return _Source(piece, at, None)
+        return _Source(piece, at, None, third)
     if entry.dtype != FP8_DTYPE:
         raise InputError(f"{where} has dtype {entry.dtype}; supported are {', '.join(sorted(_PLAIN_DTYPES))} and FP8")
+    if third is not None:
+        raise InputError(f"{where} is FP8; packed queries, keys and values are read unquantised only")
     scale = by_name.get(name + SCALE_SUFFIX)
     if scale is None:
         raise InputError(f"{where} is FP8 without scales; {at}{SCALE_SUFFIX} is missing")
-    return _Source(piece, at, scale)
+    return _Source(piece, at, scale[0])
 
 
 def _refuse_first(reason: str, stored: StoredTensors, names: set[str]) -> None:
@@ -208,6 +229,8 @@ def _fill(network: Network, stored: StoredTensors, plan: list[_Source], fp8: Fp8
             fp8.scales[source.piece.released] = scale
             tensor = quantization.dequantize(where, source.name, tensor, scale)
         _check_finite(where, source.name, tensor)
+        if source.third is not None:
+            tensor = tensor.chunk(3)[source.third]
         target = source.piece.view(state[source.piece.own])
         target.copy_(tensor)
         if torch.finfo(tensor.dtype).max > torch.finfo(target.dtype).max:

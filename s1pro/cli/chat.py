@@ -1,14 +1,16 @@
 """`s1pro chat FOLDER`: talk to a model in the terminal.
 
-Lines that start with a slash are commands: /system TEXT sets the system prompt and starts over, /reset forgets the
-conversation, /help lists them, /exit leaves (so does the end of input). Ctrl-C stops an answer; at the prompt it
-leaves.
+Lines that start with a slash are commands: /system TEXT sets the system prompt and starts over, /image, /video and
+/signal put a file beside the next question, /reset forgets the conversation, /help lists them, /exit leaves (so does the
+end of input). Ctrl-C stops an answer; at the prompt it leaves.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1pro.base.errors import InputError
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from s1pro.base.records import Message, Role, Sampling
     from s1pro.serve.client import LocalClient
 
-HELP = "/system TEXT  set the system prompt and start over    /reset  forget the conversation    /exit  leave"
+HELP = (
+    "/system TEXT  set the system prompt and start over    /image FILE, /video FILE, /signal FILE [HZ [UNIT]]  ask about "
+    "a file    /reset  forget the conversation    /exit  leave"
+)
 
 
 def add(commands: Commands) -> None:
@@ -42,6 +47,15 @@ def add(commands: Commands) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system prompt")
     parser.add_argument("--thinking", action="store_true", help="let the model reason before it answers")
     parser.add_argument("--message", metavar="TEXT", help="ask this one question and leave")
+    parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture of the first question")
+    parser.add_argument("--video", action="append", default=[], metavar="FILE", help="a video of the first question")
+    parser.add_argument(
+        "--signal",
+        action="append",
+        default=[],
+        metavar="FILE[,HZ[,UNIT]]",
+        help="a signal of the first question: CSV, NPY, WAV, ...",
+    )
     parser.add_argument("--json", action="store_true", help="with --message: print the whole completion as JSON")
 
 
@@ -54,6 +68,12 @@ def run(args: argparse.Namespace) -> int:
 
     client = LocalClient.from_folder(args.folder, dtype=args.dtype, device=args.device, enable_thinking=args.thinking)
     conversation = Conversation(client, sampling, args.system)
+    for path in args.image:
+        conversation.attach("image", path)
+    for path in args.video:
+        conversation.attach("video", path)
+    for given in args.signal:
+        conversation.attach("signal", *given.split(","))
     if args.message is None:
         conversation.loop()
     elif args.json:
@@ -76,6 +96,15 @@ class Conversation:
     def reset(self, system: str | None) -> None:
         self.system = system
         self.messages = [] if system is None else [_message("system", system)]
+        self.attached: list[dict[str, Any]] = []
+
+    def attach(self, kind: str, path: str, *details: str) -> None:
+        """Puts a file beside the next question.
+
+        Raises:
+            InputError: there is no such file, or a sampling rate that is no number.
+        """
+        self.attached.append(_part(kind, path, *details))
 
     def loop(self) -> None:
         """Reads lines until the end of input or /exit."""
@@ -99,12 +128,22 @@ class Conversation:
             self.reset(self.system)
         elif name == "/system" and text.strip():
             self.reset(text.strip())
+        elif name in ("/image", "/video", "/signal") and text.strip():
+            try:
+                self.attach(name[1:], *shlex.split(text))
+            except (InputError, ValueError, TypeError) as error:
+                self.console.print(f"error: {error}", style="red", markup=False)
         else:
             self.console.print(HELP, style="dim")
 
+    def question(self, text: str) -> Message:
+        """The user's turn with what was attached to it."""
+        parts, self.attached = self.attached, []
+        return _message("user", [*parts, {"type": "text", "text": text}] if parts else text)
+
     def answer(self, question: str) -> None:
         """Streams the answer; an interrupted one stays in the conversation as far as it came."""
-        messages = [*self.messages, _message("user", question)]
+        messages = [*self.messages, self.question(question)]
         pieces: list[str] = []
 
         async def stream() -> None:
@@ -123,7 +162,7 @@ class Conversation:
         self.messages = [*messages, _message("assistant", "".join(pieces))]
 
     def answer_as_json(self, question: str) -> dict[str, Any]:
-        messages = [*self.messages, _message("user", question)]
+        messages = [*self.messages, self.question(question)]
         completion = asyncio.run(self.client.chat(messages, self.sampling))
         return {
             "text": completion.text,
@@ -134,7 +173,22 @@ class Conversation:
         }
 
 
-def _message(role: Role, content: str) -> Message:
+def _message(role: Role, content: str | list[dict[str, Any]]) -> Message:
     from s1pro.base.records import Message
 
     return Message(role=role, content=content)
+
+
+def _part(kind: str, path: str, rate: str | None = None, unit: str | None = None) -> dict[str, Any]:
+    """The part of a message that names a file."""
+    if not Path(path).exists():
+        raise InputError(f"{path}: there is no such file")
+    if kind != "signal":
+        return {"type": kind, kind: path}
+    part: dict[str, Any] = {"type": "time_series", "time_series": path}
+    if rate:
+        try:
+            part["sampling_rate"] = float(rate)
+        except ValueError as error:
+            raise InputError(f"the sampling rate of {path} must be a number of hertz, got {rate!r}") from error
+    return {**part, "unit": unit} if unit else part

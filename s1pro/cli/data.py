@@ -8,6 +8,7 @@ positions; the rest of the batch is a masked tail.
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,10 @@ def _show(batch: PackedBatch, segments: list[dict[str, Any]]) -> None:
         count = len(segment["tokens"])
         console.rule(f"segment {number}: {segment['prompt_group']}, {count} tokens, {learned} with loss", style="dim")
         line = Text()
-        for token in segment["tokens"]:
-            line.append(token["text"], style="bold green" if token["weight"] > 0 else "dim")
+        for (text, weight), run in itertools.groupby((token["text"], token["weight"]) for token in segment["tokens"]):
+            length = len(list(run))  # placeholders of media stand in long runs
+            shown = text * length if length < 4 else f"{text}×{length}"
+            line.append(shown, style="bold green" if weight > 0 else "dim")
         console.print(line, soft_wrap=True)
     tail = batch.num_rows - batch.num_real_rows
     console.rule(f"{batch.num_rows} rows, of which {tail} masked tail", style="dim")

@@ -26,6 +26,7 @@ from s1pro.cli.arguments import (
 
 if TYPE_CHECKING:
     from s1pro.eval.runner import TaskResult
+    from s1pro.science.media import Modality
     from s1pro.tasks.task import Task
 
 
@@ -38,8 +39,18 @@ def add(commands: Commands) -> None:
         description="Let the model of a folder answer the items of tasks, and score the answers.",
     )
     add_model(parser)
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks; all by default")
-    parser.add_argument("--list-tasks", action=_ListTasks, nargs=0, help="print the names of all tasks and leave")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks; all of the modalities by default")
+    parser.add_argument(
+        "--modalities",
+        nargs="+",
+        choices=("text", "image", "video", "signal"),
+        default=["text"],
+        help="which tasks, where --tasks names none",
+    )
+    parser.add_argument("--list-tasks", action=_ListTasks, nargs=0, help="list all tasks with domain and modality")
+    parser.add_argument(
+        "--media", type=Path, default=Path("runs/media"), metavar="DIR", help="where pictures and signals of tasks go"
+    )
     parser.add_argument("--limit", type=positive, metavar="N", help="only the first N items of every task")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where answers go; FOLDER/eval by default")
     parser.add_argument("--reference", type=Path, metavar="FOLDER", help="a second model to compare with")
@@ -60,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from s1pro.eval.progress import ProgressBar
     from s1pro.serve.client import LocalClient
 
-    tasks = _tasks(args.tasks)
+    tasks = _tasks(args.tasks, args.modalities, args.media)
     loading = {"dtype": args.dtype, "device": args.device, "enable_thinking": args.thinking}
     client = LocalClient.from_folder(args.folder, **loading)
     reference = None if args.reference is None else LocalClient.from_folder(args.reference, **loading)
@@ -84,19 +95,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tasks(names: Sequence[str] | None) -> list[Task]:
+def _tasks(names: Sequence[str] | None, modalities: Sequence[Modality], media: Path) -> list[Task]:
     from s1pro.tasks import registry
 
-    return [registry.get(name) for name in dict.fromkeys(names or registry.names())]
+    return [registry.get(name, folder=media) for name in dict.fromkeys(names or registry.names(*modalities))]
 
 
 class _ListTasks(argparse.Action):
-    """Prints the names and leaves, as --help and --version do."""
+    """Prints the table and leaves, as --help and --version do."""
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
         from s1pro.tasks import registry
 
-        print("\n".join(registry.names()))
+        for entry in registry.table():
+            print(f"{entry.name:24}  {entry.domain:10}  {entry.modality}")
         parser.exit()
 
 

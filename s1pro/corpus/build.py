@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,16 +26,15 @@ from typing import Any
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.records import Sample
-from s1pro.base.stamp import stamp, write_json
 from s1pro.corpus.chemistry import SHARES, conversations, descriptions
 from s1pro.corpus.general import Document, documents, general_conversations, general_texts
+from s1pro.corpus.manifest import Progress, ResumableFolder
 from s1pro.corpus.split import SplitReport, split_molecules
-from s1pro.corpus.write import Written, file_digest, read_molecules, write_molecules, write_samples
+from s1pro.corpus.write import Written, file_digest, read_molecules, write_molecules
 from s1pro.science.compounds import Compound
 from s1pro.science.molecules import SMALL_MOLECULES, Molecule, Selection, load_molecules
 from s1pro.science.questions import Family
 
-MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 # Every tenth general document is for validation.
 _VALIDATION_EVERY = 10
@@ -78,9 +76,6 @@ class BuildReport:
     reused: tuple[str, ...]
 
 
-Progress = Callable[[str], None]
-
-
 def build_chemistry(
     folder: Path,
     settings: ChemistryCorpus | None = None,
@@ -102,13 +97,21 @@ def build_chemistry(
     unknown = sorted(set(settings.shares) - set(SHARES))
     if unknown:
         raise InputError(f"shares: no such family: {', '.join(unknown)}; known: {', '.join(SHARES)}")
-    building = _Building(folder, settings, progress or (lambda line: None))
-    molecules = building.molecules(compounds)
-    parts, report = split_molecules(molecules)
-    sources = _sources(settings, parts, building.documents)
-    for name, make in sources.items():
+    building = ResumableFolder(folder, {"format": FORMAT_VERSION, **config_to_json(settings)}, progress)
+    molecules = _molecules(building, settings, compounds)
+    parts, split = split_molecules(molecules)
+    general = functools.cache(lambda: list(documents(max_documents=settings.general_documents)))
+    for name, make in _sources(settings, parts, general).items():
         building.file(name, make)
-    return building.finish(report)
+    building.finish(split=dataclasses.asdict(split))
+    return BuildReport(
+        folder=folder,
+        read=building.manifest["read"],
+        dropped=building.manifest["dropped"],
+        split=split,
+        files=building.files(),
+        reused=tuple(building.reused),
+    )
 
 
 def _sources(
@@ -150,73 +153,22 @@ def _general_part(found: list[Document], split: str) -> list[Document]:
     return [document for i, document in enumerate(found) if (i % _VALIDATION_EVERY == 0) == held_out]
 
 
-class _Building:
-    """The state of one build: what the manifest says, what was made, what could be kept."""
-
-    def __init__(self, folder: Path, settings: ChemistryCorpus, progress: Progress) -> None:
-        self.folder, self.settings, self.progress = folder, settings, progress
-        self.wanted = {"format": FORMAT_VERSION, **config_to_json(settings)}
-        old = _read_manifest(folder / MANIFEST)
-        self.manifest: dict[str, Any] = (
-            old if old.get("settings") == self.wanted else {"settings": self.wanted, "files": {}}
-        )
-        self.reused: list[str] = []
-        self._documents: list[Document] | None = None
-
-    def molecules(self, compounds: Iterable[Compound] | None) -> list[Molecule]:
-        path = self.folder / "molecules.parquet"
-        if compounds is None and path.exists() and self.manifest.get("molecules") == file_digest(path):
-            self.reused.append("molecules")
-            return read_molecules(path)
-        self.progress("labelling molecules")
-        loaded = load_molecules(
-            self.settings.selection, limit=self.settings.limit, seed=self.settings.seed, compounds=compounds
-        )
-        write_molecules(loaded.molecules, path)
-        self.manifest |= {
-            "molecules": file_digest(path),
-            "read": loaded.read,
-            "dropped": dict(loaded.dropped),
-            "files": {},
-        }
-        self._save()
-        return list(loaded.molecules)
-
-    def documents(self) -> list[Document]:
-        if self._documents is None:
-            self._documents = list(documents(max_documents=self.settings.general_documents))
-        return self._documents
-
-    def file(self, name: str, make: Callable[[], Iterable[Sample]]) -> None:
-        path = self.folder / f"{name}.parquet"
-        known = self.manifest["files"].get(name)
-        if known is not None and path.exists() and file_digest(path) == known["sha256"]:
-            self.reused.append(name)
-            return
-        self.progress(f"writing {name}")
-        self.manifest["files"][name] = dataclasses.asdict(write_samples(make(), path))
-        self._save()
-
-    def finish(self, split: SplitReport) -> BuildReport:
-        self.manifest |= {"split": dataclasses.asdict(split), "stamp": stamp()}
-        self._save()
-        return BuildReport(
-            folder=self.folder,
-            read=self.manifest["read"],
-            dropped=self.manifest["dropped"],
-            split=split,
-            files={name: Written(**entry) for name, entry in self.manifest["files"].items()},
-            reused=tuple(self.reused),
-        )
-
-    def _save(self) -> None:
-        write_json(self.folder / MANIFEST, self.manifest)
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest ({error}); remove it to build anew") from error
+def _molecules(
+    building: ResumableFolder, settings: ChemistryCorpus, compounds: Iterable[Compound] | None
+) -> list[Molecule]:
+    """Those of an earlier build, or labelled anew."""
+    path = building.folder / "molecules.parquet"
+    if compounds is None and path.exists() and building.manifest.get("molecules") == file_digest(path):
+        building.reused.append("molecules")
+        return read_molecules(path)
+    building.progress("labelling molecules")
+    loaded = load_molecules(settings.selection, limit=settings.limit, seed=settings.seed, compounds=compounds)
+    write_molecules(loaded.molecules, path)
+    building.manifest |= {
+        "molecules": file_digest(path),
+        "read": loaded.read,
+        "dropped": dict(loaded.dropped),
+        "files": {},
+    }
+    building.save()
+    return list(loaded.molecules)

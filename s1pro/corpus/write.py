@@ -136,8 +136,7 @@ def _counted_rows(samples: Iterable[Sample], counts: Counter[str], isolation: Co
         check_isolation(sample)
         isolation[f"{group_of_domain(str(sample.meta['domain']))}/{sample.prompt_group}"] += 1
         counts["samples"] += 1
-        contents = [sample.text or ""] + [str(message.content) for message in sample.messages or ()]
-        counts["characters"] += sum(map(len, contents))
+        counts["characters"] += len(sample.text or "") + sum(len(m.text) for m in sample.messages or ())
         yield {
             "source": sample.source,
             "prompt_group": sample.prompt_group,

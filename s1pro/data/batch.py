@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s1pro.base.media import Media
+from s1pro.base.media import Media, join_media
 from s1pro.data.sequence import TokenSequence
 
 IGNORED = -100
@@ -124,6 +124,10 @@ class Segment:
     start: int = 0
     stop: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.sequence.media is not None and self.num_rows != self.sequence.num_rows:
+            raise ValueError("a sequence with media is never cut: its placeholders and its media belong together")
+
     @property
     def num_rows(self) -> int:
         return (self.sequence.num_rows if self.stop is None else self.stop) - self.start
@@ -171,6 +175,7 @@ def collate(
         advantages_T=_gather(segments, "advantages", num_rows, np.float32, shift=1),
         rollout_logprobs_T=_gather(segments, "rollout_logprobs", num_rows, np.float32, shift=1),
         routed_experts_LTK=_routing(segments, num_rows),
+        media=_media(segments),
     )
 
 
@@ -198,6 +203,12 @@ def _gather(segments: Sequence[Segment], name: str, num_rows: int, dtype: Any, *
     return torch.from_numpy(out)
 
 
+def _media(segments: Sequence[Segment]) -> Media[Tensor] | None:
+    parts = [segment.sequence.media for segment in segments if segment.sequence.media is not None]
+    joined = join_media(parts, np.concatenate)
+    return None if joined is None else joined.map(torch.from_numpy)
+
+
 def _routing(segments: Sequence[Segment], num_rows: int) -> Tensor | None:
     """`[L, T, K]`. Tail rows repeat the first real row: a choice that is valid for this router."""
     present = [segment.sequence.routed_experts is not None for segment in segments]
@@ -218,8 +229,8 @@ def _routing(segments: Sequence[Segment], num_rows: int) -> Tensor | None:
 
 
 def _move(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor) or hasattr(value, "to"):
-        return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value.to(device)
-    if isinstance(value, Mapping):
-        return {key: _move(item, device) for key, item in value.items()}
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Media):
+        return value.map(lambda tensor: tensor.to(device, non_blocking=True))
     return value

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from s1pro.base.errors import InputError
 from s1pro.data.permutation import Permutation
-from s1pro.data.sources import Source
+from s1pro.data.sources import Measured
 
 TooLong = Literal["split", "drop", "error"]
+AnySource = TypeVar("AnySource", bound=Measured)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class _Position:
     dropped: int = 0
 
 
-class Mixture:
+class Mixture(Generic[AnySource]):
     """See the module docstring.
 
     Args:
@@ -67,7 +68,7 @@ class Mixture:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[AnySource],
         weights: Sequence[float],
         *,
         policy: LengthPolicy,
@@ -161,12 +162,17 @@ class Mixture:
             self._orders = {key: kept for key, kept in self._orders.items() if key[0] != i} | {(i, epoch): order}
         return order[place]
 
-    def _keeps(self, source: Source, index: int, rows: int) -> bool:
+    def _keeps(self, source: AnySource, index: int, rows: int) -> bool:
         if rows < 1:
             return False
         if rows <= self.policy.max_length:
             return True
         conversation = source.is_conversation(index)
+        if source.has_media(index) and self.policy.long_conversations == "split":
+            raise InputError(
+                f"source {source.name!r}: conversation {index} has media and {rows + 1} tokens; it cannot be split: "
+                f"raise max_length={self.policy.max_length}, or set long_conversations to drop"
+            )
         rule = self.policy.long_conversations if conversation else self.policy.long_documents
         if rule == "error":
             kind, option = ("conversation", "long_conversations") if conversation else ("document", "long_documents")

@@ -21,6 +21,7 @@ from typing import Any
 from s1pro.base.errors import InputError
 from s1pro.data.batch import PackedBatch, Segment, collate
 from s1pro.data.mixture import Mixture
+from s1pro.data.sources import Source
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Packer:
         pad_id: token of the masked tail.
     """
 
-    def __init__(self, mixture: Mixture, *, num_rows: int, lookahead: int = 64, pad_id: int = 0) -> None:
+    def __init__(self, mixture: Mixture[Source], *, num_rows: int, lookahead: int = 64, pad_id: int = 0) -> None:
         longest = mixture.policy.max_length
         if num_rows < longest:
             raise InputError(f"a batch of {num_rows} tokens cannot hold sequences of max_length={longest}")

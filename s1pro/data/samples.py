@@ -3,11 +3,15 @@
 A line of JSONL is one sample: `{"source", "prompt_group", "text" or "messages", "entity", "meta"}`. Parquet has the
 same columns, with `messages` and `meta` as JSON text or nested values. Anything else is an error that names file and
 line (JSONL) or row (Parquet).
+
+Media are named in parts of a message (`{"type": "image", "image": "media/7f/….png"}`). Relative paths are relative to
+the folder of the data file; they become absolute here.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ from s1pro.base.records import Message, PromptGroup, Sample
 SAMPLE_KEYS = ("source", "prompt_group", "text", "messages", "entity", "meta")
 MESSAGE_KEYS = ("role", "content", "reasoning_content", "tool_calls")
 ROLES = ("system", "user", "assistant", "tool")
+MEDIA_KEYS = ("image", "video", "time_series")
+_URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
 GROUPS: tuple[PromptGroup, ...] = ("science", "general")
 
 
@@ -42,8 +48,8 @@ def data_files(path: Path) -> list[Path]:
     raise InputError(f"{path}: no .jsonl or .parquet file there")
 
 
-def sample_from_json(data: Any, where: str) -> Sample:
-    """One sample from decoded JSON; `where` begins the error message."""
+def sample_from_json(data: Any, where: str, *, folder: Path | None = None) -> Sample:
+    """One sample from decoded JSON; `where` begins the error message, `folder` is where relative media paths begin."""
     if not isinstance(data, Mapping):
         raise InputError(f"{where}: a sample is a JSON object, got {data!r:.80}")
     unknown = sorted(set(data) - set(SAMPLE_KEYS))
@@ -62,7 +68,7 @@ def sample_from_json(data: Any, where: str) -> Sample:
             source=source,
             prompt_group=group,
             text=text,
-            messages=None if messages is None else _messages(messages, where),
+            messages=None if messages is None else _messages(messages, where, folder),
             entity=str(data.get("entity") or ""),
             meta=data.get("meta") or {},
         )
@@ -72,7 +78,7 @@ def sample_from_json(data: Any, where: str) -> Sample:
         raise InputError(f"{where}: {error}") from error
 
 
-def _messages(data: Any, where: str) -> tuple[Message, ...]:
+def _messages(data: Any, where: str, folder: Path | None) -> tuple[Message, ...]:
     if not isinstance(data, (list, tuple)) or not data:
         raise InputError(f"{where}: messages must be a list with at least one turn, got {data!r:.80}")
     messages = []
@@ -84,8 +90,26 @@ def _messages(data: Any, where: str) -> tuple[Message, ...]:
             raise InputError(f"{where}: message {i} has unknown field {', '.join(unknown)}")
         if not isinstance(turn.get("content"), (str, list, tuple)):
             raise InputError(f"{where}: message {i} needs content as text or a list of parts")
-        messages.append(Message(**{key: turn[key] for key in MESSAGE_KEYS if turn.get(key) is not None}))
+        given = {key: turn[key] for key in MESSAGE_KEYS if turn.get(key) is not None}
+        if folder is not None and not isinstance(given["content"], str):
+            given["content"] = [_located(part, folder) for part in given["content"]]
+        messages.append(Message(**given))
     return tuple(messages)
+
+
+def _located(part: Any, folder: Path) -> Any:
+    """The part with its media path made absolute; `data:` and other URLs stay as they are."""
+    if not isinstance(part, Mapping):
+        return part
+    return {key: _path(value, folder) if key in MEDIA_KEYS else value for key, value in part.items()}
+
+
+def _path(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_path(item, folder) for item in value]
+    if not isinstance(value, str) or _URL.match(value):
+        return value
+    return str((folder / value).absolute())
 
 
 def _read_jsonl(file: Path) -> Iterator[Sample]:
@@ -98,7 +122,7 @@ def _read_jsonl(file: Path) -> Iterator[Sample]:
                 data = json.loads(line)
             except (json.JSONDecodeError, UnicodeDecodeError) as error:
                 raise InputError(f"{where}: not a line of JSON ({error})") from error
-            yield sample_from_json(data, where)
+            yield sample_from_json(data, where, folder=file.parent)
 
 
 def _read_parquet(file: Path) -> Iterator[Sample]:
@@ -113,7 +137,8 @@ def _read_parquet(file: Path) -> Iterator[Sample]:
     with table:
         for batch in table.iter_batches(batch_size=1024):
             for data in batch.to_pylist():
-                yield sample_from_json(_decoded(data, f"{file} row {row}"), f"{file} row {row}")
+                where = f"{file} row {row}"
+                yield sample_from_json(_decoded(data, where), where, folder=file.parent)
                 row += 1
 
 

@@ -6,12 +6,15 @@ sequence. Rollouts use the same record: their routing trace has one entry per ro
 
 `Encoder` makes sequences of samples. `ProcessorEncoder` is the real one: documents are encoded in batches and end with
 the end-of-text token; conversations go through the chat template and learn from the assistant's turns only.
+
+Media belong to the whole sequence: it is never cut. A sequence that lies in a store keeps the parts that name its media
+(`media_parts`); the pixels and values are read again when it is drawn.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1pro.base.errors import InputError
+from s1pro.base.media import Media
 from s1pro.base.records import PromptGroup, Sample
 
 
@@ -34,6 +38,8 @@ class TokenSequence:
         conversation: whole conversations are not split like documents.
         advantages, rollout_logprobs: float32 `[n]`, reinforcement learning only.
         routed_experts: `[n - 1, L, K]`, replay of the rollout's routing.
+        media: images, videos and signals whose placeholders are in `token_ids`, in their order.
+        media_parts: the parts of the conversation that `media` was read from.
     """
 
     token_ids: npt.NDArray[np.int32]
@@ -43,6 +49,8 @@ class TokenSequence:
     advantages: npt.NDArray[np.float32] | None = None
     rollout_logprobs: npt.NDArray[np.float32] | None = None
     routed_experts: npt.NDArray[np.integer[Any]] | None = None
+    media: Media[npt.NDArray[np.float32]] | None = None
+    media_parts: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.token_ids)
@@ -60,16 +68,21 @@ class TokenSequence:
 
 
 class Encoder(Protocol):
-    """Samples to token sequences, in order. `fingerprint` changes whenever the result could."""
+    """Samples to token sequences, in order. `fingerprint` changes whenever the result could.
+
+    `read_media` reads the media of a sequence again; it is asked only for sequences with `media_parts`.
+    """
 
     @property
     def fingerprint(self) -> str: ...
 
     def encode(self, samples: Sequence[Sample]) -> list[TokenSequence]: ...
 
+    def read_media(self, parts: Sequence[Mapping[str, Any]]) -> Media[npt.NDArray[np.float32]] | None: ...
+
 
 class ProcessorEncoder:
-    """Encodes through an `inputs.processor.Processor` (any object with its `tokenizer` and `encode_training_chat`).
+    """Encodes through an `inputs.processor.Processor`.
 
     Without a `fingerprint` (see `fingerprint_of_processor`) results cannot be cached on disk.
     """
@@ -94,15 +107,24 @@ class ProcessorEncoder:
 
     def _conversation(self, sample: Sample) -> TokenSequence:
         assert sample.messages is not None
-        ids, learned = self.processor.encode_training_chat(sample.messages)
-        if not any(learned):
+        try:
+            encoded = self.processor.encode_training(sample.messages)
+        except InputError as error:
+            raise InputError(f"source {sample.source!r}: {error}") from error
+        if not any(encoded.learned):
             raise InputError(f"source {sample.source!r}: a conversation without an assistant turn teaches nothing")
         return TokenSequence(
-            token_ids=np.asarray(ids, dtype=np.int32),
-            loss_weights=np.asarray(learned, dtype=np.float32),
+            token_ids=np.asarray(encoded.token_ids, dtype=np.int32),
+            loss_weights=np.asarray(encoded.learned, dtype=np.float32),
             prompt_group=sample.prompt_group,
             conversation=True,
+            media=encoded.media,
+            media_parts=encoded.media_parts,
         )
+
+    def read_media(self, parts: Sequence[Mapping[str, Any]]) -> Media[npt.NDArray[np.float32]] | None:
+        media: Media[npt.NDArray[np.float32]] | None = self.processor.read_media(parts)
+        return media
 
 
 def fingerprint_of_processor(folder: Path) -> str:

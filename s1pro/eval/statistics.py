@@ -9,15 +9,13 @@ cancels, so the interval is narrower than that of two separate scores.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from s1pro.report.scores import Estimate
+from s1pro.report.scores import Estimate, share_estimate
 
-Z_95 = 1.959963984540054
 RESAMPLES = 2000
 
 
@@ -44,17 +42,6 @@ def mean_estimate(values: Sequence[float]) -> Estimate:
     if all(value in (0, 1) for value in values):
         return share_estimate(int(sum(values)), len(values))
     return _bootstrap(values)
-
-
-def share_estimate(successes: int, count: int) -> Estimate:
-    """Wilson's score interval for `successes` of `count`."""
-    share, z2 = successes / count, Z_95 * Z_95
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z_95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
-    # at 0 and 1 the end equals the share, which rounding may miss
-    return Estimate(
-        value=share, low=min(share, max(0.0, centre - half)), high=max(share, min(1.0, centre + half)), num_items=count
-    )
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:

@@ -34,7 +34,7 @@ ROLES = ("system", "user", "assistant", "tool")
 MAX_TEMPLATE_BYTES = 2**20
 
 _PART_KEYS = ("text", "image", "image_url", "video", "time_series")
-_PART_TYPES = ("text", "image", "image_url", "video", "time_series")
+_PART_TYPES = _PART_KEYS
 _GENERATION_TAG = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _NONCHARACTERS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
 
@@ -97,7 +97,7 @@ class ChatTemplate:
         """
         from jinja2 import TemplateError
 
-        plain = [_checked(_as_dict(message), index) for index, message in enumerate(messages)]
+        plain = checked_messages(messages)
         guard, opening, closing = _unused_characters((plain, tools))
         if control_tokens is not None:
             plain = [_disarm_message(message, control_tokens, guard) for message in plain]
@@ -113,6 +113,15 @@ class ChatTemplate:
         except (TemplateError, TypeError) as error:
             raise InputError(f"{TEMPLATE_FILE} cannot render this conversation: {error}") from error
         return _unmark(marked, guard, opening, closing)
+
+
+def checked_messages(messages: Iterable[Message | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A conversation as dictionaries whose content is text or a list of parts.
+
+    Raises:
+        InputError: a message with an unknown role, part or field type, named by its position.
+    """
+    return [_checked(_as_dict(message), index) for index, message in enumerate(messages)]
 
 
 @functools.cache

@@ -1,34 +1,74 @@
-"""The processor of a model folder: its tokenizer and its chat template under one name.
+"""The processor of a model folder: tokenizer, chat template and the preparation of media under one name.
 
-    render                 conversation -> text
-    encode_chat            conversation -> ids, for prompts
-    encode_training_chat   conversation -> ids and which of them the assistant wrote, for the loss
+    render            conversation -> text
+    encode            conversation -> ids and media, for prompts
+    encode_training   the same, and which ids the assistant wrote, for the loss
+    processor(...)    conversations or texts -> padded arrays for the transformers class
 
 Prompts are encoded as one text, exactly as the release does. A training conversation is encoded piece by piece, cut
 where the assistant begins and ends: that is where generation begins in service, so no token may reach across. The two
 give the same ids unless an earlier answer begins with a line end, or a turn leaves a science tag open: in one text the
 tag also rules the turns after it.
+
+The same object serves training, service and evaluation, so a picture or signal becomes the same tokens everywhere.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s1pro.base.errors import InputError
-from s1pro.base.records import Message
-from s1pro.inputs.chat import MAX_TEMPLATE_BYTES, TEMPLATE_FILE, ChatTemplate, Rendered, default_template
-from s1pro.inputs.detect import Detector
-from s1pro.inputs.files import parse_text, read_file, write_files
-from s1pro.inputs.tokenizer import Tokenizer
+import numpy as np
 
-# Settings of image and video preparation: kept with the processor, not read here.
-_KEPT_FILES = ("preprocessor_config.json", "video_preprocessor_config.json")
+from s1pro.base.errors import InputError
+from s1pro.base.media import Media
+from s1pro.base.records import Message
+from s1pro.inputs.chat import (
+    MAX_TEMPLATE_BYTES,
+    TEMPLATE_FILE,
+    ChatTemplate,
+    Rendered,
+    checked_messages,
+    default_template,
+)
+from s1pro.inputs.detect import Detector
+from s1pro.inputs.expansion import PLACEHOLDERS, expand_ids, expand_text
+from s1pro.inputs.files import parse_text, read_file, write_files
+from s1pro.inputs.media_files import MEDIA_FILES, media_files, read_media_settings
+from s1pro.inputs.media_parts import (
+    MediaItem,
+    MediaSettings,
+    Values,
+    join_items,
+    media_parts,
+    prepare_part,
+    without_sources,
+)
+from s1pro.inputs.padding import ModelInputs, pad_batch
+from s1pro.inputs.tokenizer import Tokenizer
 
 Messages = Iterable[Message | Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A conversation as the network takes it.
+
+    Attributes:
+        token_ids: placeholders included, one per row that the media become.
+        learned: which of them the assistant wrote, `<|im_end|>` included; empty for prompts.
+        media: images, videos and signals in the order of their placeholders; None without.
+        media_parts: the parts that they were read from, for `Processor.read_media`.
+    """
+
+    token_ids: list[int]
+    learned: list[bool]
+    media: Media[Values] | None
+    media_parts: tuple[dict[str, Any], ...]
 
 
 class Processor:
@@ -37,23 +77,21 @@ class Processor:
     Args:
         tokenizer: of the model.
         template: chat template; default the released one.
-        kept_files: files of the folder that are saved again unchanged.
+        media: how images, videos and signals are prepared; default as released.
     """
 
     def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        template: ChatTemplate | None = None,
-        kept_files: Mapping[str, bytes] | None = None,
+        self, tokenizer: Tokenizer, *, template: ChatTemplate | None = None, media: MediaSettings | None = None
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template or default_template()
-        self._kept_files = dict(kept_files or {})
+        self.media = media or MediaSettings()
+        self._media_files = media_files(self.media)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, detector: Detector = "rules") -> Processor:
-        """Reads a model or tokenizer folder. Without `chat_template.jinja` the released template is used.
+        """Reads a model or tokenizer folder. Without `chat_template.jinja` the released template is used, without files
+        of settings for images, videos or signals the released settings.
 
         Raises:
             InputError: a file is missing or wrong; the message names it.
@@ -64,13 +102,16 @@ class Processor:
         if (folder / TEMPLATE_FILE).exists():
             data = read_file(folder, TEMPLATE_FILE, max_bytes=MAX_TEMPLATE_BYTES)
             template = ChatTemplate(parse_text(data, TEMPLATE_FILE))
-        kept = {name: read_file(folder, name) for name in _KEPT_FILES if (folder / name).exists()}
-        return cls(Tokenizer.from_pretrained(folder, detector=detector), template=template, kept_files=kept)
+        kept = {name: read_file(folder, name) for name in MEDIA_FILES if (folder / name).exists()}
+        tokenizer = Tokenizer.from_pretrained(folder, detector=detector)
+        processor = cls(tokenizer, template=template, media=read_media_settings(kept))
+        processor._media_files |= kept
+        return processor
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Writes the tokenizer files, the chat template and the kept files; other files of the folder stay."""
+        """Writes the tokenizer files, the chat template and the settings of media; other files of the folder stay."""
         template = {TEMPLATE_FILE: self.template.source.encode("utf-8")}
-        write_files(Path(folder), {**self.tokenizer.files.raw, **self._kept_files, **template})
+        write_files(Path(folder), {**self.tokenizer.files.raw, **self._media_files, **template})
 
     def render(
         self,
@@ -80,7 +121,7 @@ class Processor:
         add_generation_prompt: bool = False,
         enable_thinking: bool | None = None,
     ) -> str:
-        """The conversation as the model reads it. Ids come from `encode_chat`, which knows more than this text.
+        """The conversation as text, with one sign per medium. Ids come from `encode`, which knows more than this text.
 
         Args:
             messages: records or OpenAI-style dictionaries.
@@ -96,7 +137,7 @@ class Processor:
             messages, tools=tools, add_generation_prompt=add_generation_prompt, enable_thinking=enable_thinking
         ).text
 
-    def encode_chat(
+    def encode(
         self,
         messages: Messages,
         *,
@@ -104,59 +145,226 @@ class Processor:
         add_generation_prompt: bool = False,
         enable_thinking: bool | None = None,
         allow_control_tokens: bool = True,
-    ) -> list[int]:
-        """The ids of a conversation.
+        folder: Path | None = None,
+    ) -> Encoded:
+        """Ids and media of a conversation.
 
         Args:
             messages, tools, add_generation_prompt, enable_thinking: as in `render`.
             allow_control_tokens: True is the behaviour of the release, in which a `<|im_end|>` in a message ends the
                 turn. Servers pass False: only the template writes control tokens.
+            folder: where relative paths of media begin.
 
         Raises:
-            InputError: a malformed message, named by its position.
+            InputError: a malformed message, or a medium that cannot be read; named by its position.
         """
+        plain, parts, items = self._read(messages, folder)
         rendered = self.template.render(
-            messages,
+            plain,
             tools=tools,
             add_generation_prompt=add_generation_prompt,
             enable_thinking=enable_thinking,
             control_tokens=None if allow_control_tokens else self.tokenizer.control_tokens,
         )
-        return self.tokenizer.encode(rendered.text, literal_spans=rendered.literal_spans)
+        return self._encoded(expand_text(rendered, items), items, parts)
+
+    def encode_training(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools = None,
+        allow_control_tokens: bool = True,
+        folder: Path | None = None,
+    ) -> Encoded:
+        """Ids and media of a finished conversation, and which ids the assistant wrote.
+
+        Raises:
+            InputError: as in `encode`, or a template without generation tags.
+        """
+        plain, parts, items = self._read(messages, folder)
+        rendered = expand_text(self._finished(plain, tools, allow_control_tokens), items)
+        ids, learned = self._ids_and_learned(rendered)
+        index = self._index(ids, items)
+        return Encoded(
+            token_ids=[ids[i] for i in index],
+            learned=[learned[i] for i in index],
+            media=join_items(items),
+            media_parts=parts,
+        )
 
     def encode_training_chat(
         self, messages: Messages, *, tools: Tools = None, allow_control_tokens: bool = True
     ) -> tuple[list[int], list[bool]]:
-        """The ids of a finished conversation, and True for those that the assistant wrote, `<|im_end|>` included.
+        """What `encode_training` gives for the conversation with one placeholder per medium; media are not read."""
+        return self._ids_and_learned(self._finished(messages, tools, allow_control_tokens))
+
+    def encode_chat(self, messages: Messages, **options: Any) -> list[int]:
+        """The ids that `encode` gives for the conversation with one placeholder per medium; media are not read.
+
+        Args:
+            options: `tools`, `add_generation_prompt`, `enable_thinking`, `allow_control_tokens` as in `encode`.
+        """
+        allow = options.pop("allow_control_tokens", True)
+        control = None if allow else self.tokenizer.control_tokens
+        rendered = self.template.render(messages, control_tokens=control, **options)
+        return self.tokenizer.encode(rendered.text, literal_spans=rendered.literal_spans)
+
+    def encode_text(self, text: str, items: Sequence[MediaItem]) -> Encoded:
+        """Ids of a text that holds a sign for every medium, as `render` writes them."""
+        rendered = Rendered(text=text, assistant_spans=(), literal_spans=())
+        return self._encoded(expand_text(rendered, items), items, ())
+
+    def read_media(self, parts: Sequence[Mapping[str, Any]]) -> Media[Values] | None:
+        """Reads the media of `Encoded.media_parts` (again)."""
+        return join_items([prepare_part(part, self.media) for part in parts])
+
+    def __call__(
+        self,
+        conversations: Messages | Sequence[Messages] | None = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        images: Sequence[Any] = (),
+        videos: Sequence[Any] = (),
+        time_series: Sequence[Any] = (),
+        sampling_rate: float | Sequence[float | None] | None = None,
+        fps: float | Sequence[float | None] | None = None,
+        add_generation_prompt: bool = True,
+        enable_thinking: bool | None = None,
+        tools: Tools = None,
+        padding_side: str = "left",
+    ) -> ModelInputs:
+        """Arrays for `S1ProForConditionalGeneration`: `model.generate(**processor(messages))`.
+
+        Args:
+            conversations: one conversation or a list of them, with their media inside; or
+            text: one text or a list of them that hold signs, with
+            images, videos, time_series: their media, in order; `sampling_rate` (Hz) and `fps` for all or each.
+            add_generation_prompt, enable_thinking, tools: as in `render`, for conversations.
+            padding_side: "left" for generation, "right" for training.
 
         Raises:
-            InputError: a malformed message, or a template without generation tags.
+            InputError: nothing or too much was given, or something of it is wrong.
         """
+        if (conversations is None) == (text is None):
+            raise InputError("give conversations, or text with its media")
+        if conversations is None:
+            assert text is not None
+            items = [
+                *(self._item({"type": "image", "image": image}) for image in images),
+                *(self._item({"type": "video", "video": v, "fps": f}) for v, f in _with(videos, fps, "fps")),
+                *(
+                    self._item({"type": "time_series", "time_series": s, "sampling_rate": rate})
+                    for s, rate in _with(time_series, sampling_rate, "sampling_rate")
+                ),
+            ]
+            encoded = self._encode_texts([text] if isinstance(text, str) else list(text), items)
+        else:
+            if images or videos or time_series:
+                raise InputError("put the media of conversations into their messages")
+            encoded = [
+                self.encode(
+                    one, tools=tools, add_generation_prompt=add_generation_prompt, enable_thinking=enable_thinking
+                )
+                for one in _conversations(conversations)
+            ]
+        rows = [one.token_ids for one in encoded]
+        media = [one.media for one in encoded if one.media is not None]
+        return pad_batch(rows, media, pad_id=self.tokenizer.pad_token_id, side=padding_side)
+
+    def _finished(self, messages: Messages, tools: Tools, allow_control_tokens: bool) -> Rendered:
+        """A conversation for training as text."""
         if not self.template.marks_assistant:
             raise InputError(
                 f"{TEMPLATE_FILE} has no {{% generation %}} tags: it does not say what the assistant wrote"
             )
-        rendered = self.template.render(
-            messages, tools=tools, control_tokens=None if allow_control_tokens else self.tokenizer.control_tokens
-        )
+        control = None if allow_control_tokens else self.tokenizer.control_tokens
+        return self.template.render(messages, tools=tools, control_tokens=control)
+
+    def _ids_and_learned(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
         ids: list[int] = []
         learned: list[bool] = []
-        spans = deque(rendered.literal_spans)
-        for start, end, by_assistant in _turns(rendered):
-            literal: list[tuple[int, int]] = []
-            while spans and spans[0][0] < end:
-                a, b = spans.popleft()
-                literal.append((a - start, b - start))
-            ids += self.tokenizer.encode(rendered.text[start:end], literal_spans=literal)
+        for text, literal, by_assistant in _turns(rendered):
+            ids += self.tokenizer.encode(text, literal_spans=literal)
             learned += [by_assistant] * (len(ids) - len(learned))
         return ids, learned
 
+    def _item(self, part: Mapping[str, Any]) -> MediaItem:
+        return prepare_part({key: value for key, value in part.items() if value is not None}, self.media)
 
-def _turns(rendered: Rendered) -> Iterator[tuple[int, int, bool]]:
-    """The text cut where the assistant begins and ends."""
+    def _encode_texts(self, texts: Sequence[str], items: Sequence[MediaItem]) -> list[Encoded]:
+        """Each text takes as many media of a kind as it has signs."""
+        waiting = {kind: deque(item for item in items if item.kind == kind) for kind in PLACEHOLDERS}
+        encoded = []
+        for text in texts:
+            own = [
+                waiting[kind].popleft()
+                for kind, token in PLACEHOLDERS.items()
+                for _ in range(min(text.count(token), len(waiting[kind])))
+            ]
+            encoded.append(self.encode_text(text, own))
+        left = [kind for kind, rest in waiting.items() if rest]
+        if left:
+            raise InputError(f"there are more media of type {left[0]!r} than {PLACEHOLDERS[left[0]]} in the text")
+        return encoded
+
+    def _read(
+        self, messages: Messages, folder: Path | None
+    ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], ...], list[MediaItem]]:
+        """Messages for the template, media parts, and what they hold."""
+        plain = checked_messages(messages)
+        parts = media_parts(plain)
+        items = [prepare_part(part, self.media, folder=folder) for part in parts]
+        return [without_sources(message) for message in plain], parts, items
+
+    def _encoded(self, rendered: Rendered, items: Sequence[MediaItem], parts: tuple[dict[str, Any], ...]) -> Encoded:
+        ids = self.tokenizer.encode(rendered.text, literal_spans=rendered.literal_spans)
+        token_ids = [ids[i] for i in self._index(ids, items)]
+        return Encoded(token_ids=token_ids, learned=[], media=join_items(items), media_parts=parts)
+
+    def _index(self, ids: Sequence[int], items: Sequence[MediaItem]) -> Sequence[int]:
+        if not items:
+            return range(len(ids))
+        tokens = {kind: self._token_id(token) for kind, token in PLACEHOLDERS.items()}
+        return expand_ids(ids, items, tokens)
+
+    def _token_id(self, token: str) -> int:
+        found = self.tokenizer.token_to_id(token)
+        if found is None:
+            raise InputError(f"this tokenizer has no {token}, so its model cannot take media")
+        return found
+
+
+def _turns(rendered: Rendered) -> Iterator[tuple[str, list[tuple[int, int]], bool]]:
+    """The text cut where the assistant begins and ends, with the literal spans of each piece."""
+    spans = deque(rendered.literal_spans)
+    for start, end, by_assistant in _cuts(rendered):
+        literal: list[tuple[int, int]] = []
+        while spans and spans[0][0] < end:
+            a, b = spans.popleft()
+            literal.append((a - start, b - start))
+        yield rendered.text[start:end], literal, by_assistant
+
+
+def _cuts(rendered: Rendered) -> Iterator[tuple[int, int, bool]]:
     position = 0
     for start, end in rendered.assistant_spans:
         yield position, start, False
         yield start, end, True
         position = end
     yield position, len(rendered.text), False
+
+
+def _conversations(given: Messages | Sequence[Messages]) -> list[Messages]:
+    """One conversation, or several, as a list."""
+    found = list(given)
+    if found and all(isinstance(one, (Message, Mapping)) for one in found):
+        return [found]  # type: ignore[list-item]
+    return found  # type: ignore[return-value]
+
+
+def _with(sources: Sequence[Any], values: Any, name: str) -> Iterator[tuple[Any, Any]]:
+    """Each source with its own value of a setting, or with the one for all."""
+    several = [values] * len(sources) if values is None or np.isscalar(values) else list(values)
+    if len(several) != len(sources):
+        raise InputError(f"{name}: {len(several)} values for {len(sources)} media")
+    return zip(sources, several, strict=True)

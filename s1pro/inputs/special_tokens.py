@@ -11,6 +11,11 @@ END_OF_TEXT = "<|endoftext|>"
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 TS_CONTEXT = "<TS_CONTEXT>"
+IMAGE_PAD, VIDEO_PAD = "<|image_pad|>", "<|video_pad|>"
+
+# What the template writes for a video and for a signal.
+VIDEO_MARK = f"<|vision_start|>{VIDEO_PAD}<|vision_end|>"
+SIGNAL_MARK = f"<|ts|>{TS_CONTEXT}<|/ts|>"
 
 # Skipped by `decode(..., skip_special_tokens=True)`, together with the beginning, end and padding token.
 _SKIPPED = (

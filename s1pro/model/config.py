@@ -188,17 +188,84 @@ class VisionConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TimeSeriesConfig:
+    """The time-series module. Field names are those of the released `ts_config`; the last four are ours.
+
+    Attributes:
+        ts_adapt_in_dim: width of a frame: two neighbouring patches of half this width.
+        ts_adapt_out_dim, ts_hidden_dim: width between encoder and projector, under two names.
+        max_source_positions: tokens that one pass of the encoder can place; longer signals are read in windows.
+        subsampling_attention_heads, subsampling_ffn_dim: of the one layer that reads single patches.
+        separate_channels: each channel of a signal is read by itself; false interleaves them, as released.
+        initializer_range: of encoder and projector; the layers before them are drawn by their fan-in.
+    """
+
+    d_model: int = 768
+    encoder_layers: int = 17
+    encoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 3072
+    max_source_positions: int = 1500
+    num_mel_bins: int = 80
+    ts_adapt_in_dim: int = 256
+    ts_adapt_out_dim: int = 1024
+    ts_hidden_dim: int = 1024
+    out_hidden_size: int = 4096
+    activation_function: str = "gelu"
+    scale_embedding: bool = False
+    subsampling_attention_heads: int = 8
+    subsampling_ffn_dim: int = 2048
+    separate_channels: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "max_source_positions",
+                     "num_mel_bins", "ts_hidden_dim", "subsampling_attention_heads", "subsampling_ffn_dim"):  # fmt: skip
+            _require(getattr(self, name) >= 1, f"time-series {name} must be positive, got {getattr(self, name)}")
+        heads, width = self.subsampling_attention_heads, self.ts_adapt_in_dim
+        _require(
+            width >= 4 and width % (2 * heads) == 0 and width % 4 == 0,
+            f"ts_adapt_in_dim={width} must be a multiple of 4 and of twice subsampling_attention_heads={heads}",
+        )
+        _require(
+            self.d_model % self.encoder_attention_heads == 0,
+            f"d_model={self.d_model} is not a multiple of encoder_attention_heads={self.encoder_attention_heads}",
+        )
+        _require(
+            self.ts_hidden_dim == self.ts_adapt_out_dim,
+            f"ts_hidden_dim={self.ts_hidden_dim} differs from ts_adapt_out_dim={self.ts_adapt_out_dim}",
+        )
+        _require(
+            self.activation_function == "gelu",
+            f"time-series activation_function={self.activation_function!r}: only gelu exists",
+        )
+        _require(not self.scale_embedding, "time-series scale_embedding must be false; the encoder never scales")
+
+    @property
+    def patch_width(self) -> int:
+        """Width of one patch, half a frame."""
+        return self.ts_adapt_in_dim // 2
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The whole network: a decoder, optionally a vision tower, and the ids of the placeholder tokens."""
+    """The whole network: a decoder, optionally towers for other media, and the ids of the placeholder tokens.
+
+    The ids of a medium without a tower mean nothing; those of signals are not even written.
+    """
 
     text: TextConfig
     vision: VisionConfig | None = None
+    time_series: TimeSeriesConfig | None = None
     image_token_id: int = 151655
     video_token_id: int = 151656
     vision_start_token_id: int = 151652
     vision_end_token_id: int = 151653
+    ts_token_id: int = 151685
+    ts_start_token_id: int = 151683
+    ts_end_token_id: int = 151684
 
     def __post_init__(self) -> None:
-        if self.vision is not None:
-            out, hidden = self.vision.out_hidden_size, self.text.hidden_size
-            _require(out == hidden, f"vision out_hidden_size={out} differs from text hidden_size={hidden}")
+        for kind, tower in (("vision", self.vision), ("time-series", self.time_series)):
+            if tower is not None:
+                out, hidden = tower.out_hidden_size, self.text.hidden_size
+                _require(out == hidden, f"{kind} out_hidden_size={out} differs from text hidden_size={hidden}")

@@ -34,6 +34,13 @@ class Embedding(nn.Embedding):
         pass
 
 
+class Conv1d(nn.Conv1d):
+    """`nn.Conv1d` that does not draw weights when it is built."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
 class RMSNorm(nn.Module):
     """`x / rms(x)` with float32 statistics, cast to the dtype of x, *then* times the weight (order as released)."""
 

@@ -12,6 +12,7 @@ ranks and processes (`parallel/`), files (`checkpoint/`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,10 +25,12 @@ from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import ModelConfig
 from s1pro.model.decoder import Decoder
 from s1pro.model.layers import Embedding, Linear
+from s1pro.model.media import scatter_media
 from s1pro.model.moe import Experts
 from s1pro.model.rope import RotaryEmbedding
 from s1pro.model.router import Router, RouterOutput
-from s1pro.model.vision import VisionTower, scatter_media
+from s1pro.model.time_series import TimeSeriesTower
+from s1pro.model.vision import VisionTower
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,15 @@ class NetworkOutput:
 
 
 class Towers(nn.Module):
-    """What the released layout stores under `model.`: the decoder and, if configured, the vision tower."""
+    """What the released layout stores under `model.`: the decoder and, if configured, the towers of other media."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.language_model = Decoder(config.text)
         if config.vision is not None:
             self.visual = VisionTower(config.vision)
+        if config.time_series is not None:
+            self.time_series = TimeSeriesTower(config.time_series)
 
 
 class Network(nn.Module):
@@ -98,7 +103,7 @@ class Network(nn.Module):
             input_ids_T: token ids; not embedded if `inputs_embeds_TD` is given, but still locates placeholders.
             position_ids_T: position of each token in its own sequence, from 0 (FoPE is not translation invariant).
             context: segment bounds, or cache and block table.
-            media: images and videos whose placeholders occur in `input_ids_T`.
+            media: images, videos and signals whose placeholders occur in `input_ids_T`.
             routed_experts_LTK: experts to use instead of the router's choice, one row per MoE layer.
             logits_index: rows whose logits are wanted; all by default.
             compute_logits: false returns hidden states only (training uses a fused head and loss).
@@ -108,7 +113,7 @@ class Network(nn.Module):
         """
         h_TD = self.model.language_model.embed_tokens(input_ids_T) if inputs_embeds_TD is None else inputs_embeds_TD
         if media is not None:
-            h_TD = scatter_media(h_TD, input_ids_T, media, self._vision_tower(), self.config)
+            h_TD = scatter_media(h_TD, input_ids_T, media, self.model, self.config)
         self._check_replay(routed_experts_LTK)
         hidden_TD, routers = self.model.language_model(h_TD, position_ids_T, context, routed_experts_LTK)
         logits = None
@@ -123,11 +128,6 @@ class Network(nn.Module):
         with without_autocast(hidden_ND.device):
             return linear(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
 
-    def _vision_tower(self) -> VisionTower:
-        if self.config.vision is None:
-            raise ValueError("images or videos were given, but this model has no vision tower (no vision_config)")
-        return self.model.visual
-
     def _check_replay(self, routed_experts_LTK: Tensor | None) -> None:
         layers = len(self.config.text.moe_layers)
         if routed_experts_LTK is not None and routed_experts_LTK.shape[0] != layers:
@@ -138,11 +138,30 @@ class Network(nn.Module):
 
 @torch.no_grad()
 def initialise(network: Network, generator: torch.Generator) -> None:
-    """Draws all weights: normal with `initializer_range`, gates too (a zero gate never learns); biases 0, norms 1."""
+    """Draws all weights: normal with `initializer_range`, gates too (a zero gate never learns); biases 0, norms 1.
+
+    The time-series module draws its own, last.
+    """
     text, vision = network.config.text, network.config.vision
-    for name, module in network.named_modules():
+
+    def std(name: str) -> float | None:
+        if name.startswith("model.time_series"):
+            return None
         in_vision = name.startswith("model.visual") and vision is not None
-        std = vision.initializer_range if in_vision and vision is not None else text.initializer_range
+        return vision.initializer_range if in_vision and vision is not None else text.initializer_range
+
+    draw_weights(network, generator, std)
+    if network.config.time_series is not None:
+        network.model.time_series.initialise(generator)
+
+
+@torch.no_grad()
+def draw_weights(network: nn.Module, generator: torch.Generator, std_of: Callable[[str], float | None]) -> None:
+    """Draws the weights of all layers in order; `std_of` gives the standard deviation for the name of a module, or None
+    for those that are left alone."""
+    for name, module in network.named_modules():
+        if (std := std_of(name)) is None:
+            continue
         if isinstance(module, RotaryEmbedding):
             module.initialise(generator)
         elif isinstance(module, Linear | Embedding | nn.Conv3d):

@@ -6,15 +6,16 @@ FP8 does not hold well, often the first and the last, can be kept in the dtype o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+
+from torch import nn
 
 from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.kernels.fp8 import ScaleFormat
-from s1pro.model.moe import Experts, MoE
-from s1pro.model.network import Network
+from s1pro.model.moe import Experts
 
 
-def use_fp8_experts(network: Network, *, scale_format: ScaleFormat = "fp32", keep_layers: Iterable[int] = ()) -> None:
+def use_fp8_experts(network: nn.Module, *, scale_format: ScaleFormat = "fp32", keep_layers: Iterable[int] = ()) -> None:
     """Switches the experts of all layers but `keep_layers` (numbers of decoder layers) to FP8 products.
 
     Raises:
@@ -28,7 +29,7 @@ def use_fp8_experts(network: Network, *, scale_format: ScaleFormat = "fp32", kee
         experts.fp8 = None if layer in kept else Fp8Experts(scale_format)
 
 
-def expert_layers(network: Network) -> Mapping[int, Experts]:
-    """The experts by the number of their decoder layer."""
-    layers = enumerate(network.model.language_model.layers)
-    return {number: layer.mlp.experts for number, layer in layers if isinstance(layer.mlp, MoE)}
+def expert_layers(network: nn.Module) -> dict[int, Experts]:
+    """The experts by the number of their decoder layer; none in a network without experts."""
+    named = [(name.split("."), module) for name, module in network.named_modules() if isinstance(module, Experts)]
+    return {int(path[path.index("layers") + 1]): module for path, module in named}

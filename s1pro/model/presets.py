@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, VisionConfig
+from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig, TimeSeriesConfig, VisionConfig
 
 
 def tiny(vocab_size: int = 512) -> ModelConfig:
@@ -95,6 +96,60 @@ def intern_s1_pro() -> ModelConfig:
         eos_token_id=151645,
     )
     return ModelConfig(text=text, vision=VisionConfig())
+
+
+def small_vision(hidden_size: int) -> VisionConfig:
+    """A vision tower for small models: two layers of width 64; patches, merging and positions as released."""
+    return VisionConfig(depth=2, hidden_size=64, num_heads=4, intermediate_size=128, out_hidden_size=hidden_size)
+
+
+def small_time_series(hidden_size: int) -> TimeSeriesConfig:
+    """A time-series module for small models: patches of width 64, two layers of width 64; strides as released.
+
+    Unlike the release it keeps channels apart: it is trained here.
+    """
+    return TimeSeriesConfig(
+        d_model=64,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=128,
+        max_source_positions=1500,
+        num_mel_bins=32,
+        ts_adapt_in_dim=128,
+        ts_adapt_out_dim=64,
+        ts_hidden_dim=64,
+        out_hidden_size=hidden_size,
+        subsampling_attention_heads=4,
+        subsampling_ffn_dim=128,
+        separate_channels=True,
+    )
+
+
+def with_media(
+    config: ModelConfig,
+    *,
+    image_token_id: int,
+    video_token_id: int,
+    vision_start_token_id: int,
+    vision_end_token_id: int,
+    ts_token_id: int,
+    ts_start_token_id: int,
+    ts_end_token_id: int,
+) -> ModelConfig:
+    """`config` with both small towers, and the ids that its tokenizer gave the placeholders."""
+    hidden = config.text.hidden_size
+    return replace(
+        config,
+        vision=small_vision(hidden),
+        time_series=small_time_series(hidden),
+        image_token_id=image_token_id,
+        video_token_id=video_token_id,
+        vision_start_token_id=vision_start_token_id,
+        vision_end_token_id=vision_end_token_id,
+        ts_token_id=ts_token_id,
+        ts_start_token_id=ts_start_token_id,
+        ts_end_token_id=ts_end_token_id,
+    )
 
 
 PRESETS: dict[str, Callable[[], ModelConfig]] = {

@@ -16,7 +16,8 @@ at those ids, with gradient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,8 @@ def router_preset(config: RouterConfig, name: str) -> RouterConfig:
     return replace(config, **ROUTER_PRESETS[name])  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class RouterOutput:
-    """What the router of one layer decided.
+class RouterOutput(NamedTuple):
+    """What the router of one layer decided. A tuple, so that hooks on the outputs of modules see its tensors.
 
     Attributes:
         topk_ids_TK: int64, global expert ids.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s1pro.model.config import ModelConfig, TextConfig, VisionConfig
+from s1pro.model.config import ModelConfig, TextConfig, TimeSeriesConfig, VisionConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,11 @@ class Sizes:
     active: int
     experts: int
     embedding: int
+    time_series: int = 0
 
     @property
     def total(self) -> int:
-        return self.text + self.vision
+        return self.text + self.vision + self.time_series
 
 
 def count_parameters(config: ModelConfig) -> Sizes:
@@ -42,6 +43,7 @@ def count_parameters(config: ModelConfig) -> Sizes:
         active=shared + moe * text.router.top_k * expert + embedding,
         experts=experts,
         embedding=embedding,
+        time_series=0 if config.time_series is None else _time_series(config.time_series),
     )
 
 
@@ -84,3 +86,18 @@ def _vision(vision: VisionConfig) -> int:
     merger = 2 * d + merged * merged + merged + merged * vision.out_hidden_size + vision.out_hidden_size
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     return vision.depth * block + merger + patch * d + d + vision.num_position_embeddings * d
+
+
+def _time_series(series: TimeSeriesConfig) -> int:
+    patch, d = series.patch_width, series.d_model
+    front = 6 * patch + 4 * (patch * patch + patch) + _mlp(patch, series.subsampling_ffn_dim) + 4 * patch
+    entry = (series.ts_adapt_in_dim + 1) * series.num_mel_bins + (3 * series.num_mel_bins + 1) * d + (3 * d + 1) * d
+    layer = 4 * d * d + 3 * d + _mlp(d, series.encoder_ffn_dim) + 4 * d
+    encoder = entry + series.max_source_positions * d + series.encoder_layers * layer + 2 * d
+    adapted, out = series.ts_adapt_out_dim, series.out_hidden_size
+    projector = 2 * adapted + (adapted + 1) * out + (out + 1) * out
+    return front + encoder + (d + 1) * adapted + projector
+
+
+def _mlp(width: int, inner: int) -> int:
+    return 2 * width * inner + width + inner

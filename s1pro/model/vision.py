@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, scaled_dot_product_attention
 
-from s1pro.base.media import Grid, Media, Patches
-from s1pro.model.config import ModelConfig, VisionConfig
+from s1pro.base.media import Grid, Patches
+from s1pro.model.config import VisionConfig
 from s1pro.model.layers import Embedding, Linear
 
 
@@ -155,31 +155,6 @@ class VisionTower(nn.Module):
         for t, h, w in grids:
             if min(t, h, w) < 1 or h % merge or w % merge:
                 raise ValueError(f"grid {(t, h, w)} must be positive, with h and w multiples of {merge}")
-
-
-def scatter_media(
-    h_TD: Tensor, input_ids_T: Tensor, media: Media[Tensor], tower: VisionTower, config: ModelConfig
-) -> Tensor:
-    """Replaces the embeddings of placeholder tokens by those of the media, in order.
-
-    Raises:
-        ValueError: the number of placeholders differs from the number of media tokens.
-    """
-    for kind, patches, token_id in (
-        ("image", media.images, config.image_token_id),
-        ("video", media.videos, config.video_token_id),
-    ):
-        if patches is None:
-            continue
-        tokens_ND = tower(patches)
-        where = (input_ids_T == token_id).nonzero().squeeze(1)
-        if where.numel() != tokens_ND.shape[0]:
-            raise ValueError(
-                f"{where.numel()} {kind} placeholders (token {token_id}) for {tokens_ND.shape[0]} {kind} tokens "
-                f"of grids {patches.grids}: run the processor on the whole conversation"
-            )
-        h_TD = h_TD.index_copy(0, where, tokens_ND.to(h_TD.dtype))
-    return h_TD
 
 
 def _rotate(x_PHC: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor) -> Tensor:

@@ -46,7 +46,6 @@ from s1pro.report.blocks import (
     Timings,
 )
 from s1pro.report.scores import TaskScore, score_table, score_verdict
-from s1pro.science.questions import answer_text
 from s1pro.science.system_prompts import SYSTEM_PROMPTS
 from s1pro.tasks import registry
 from s1pro.train.metrics import read_metrics
@@ -178,14 +177,14 @@ def _cards(folder: Path, settings: DemoSettings, name: str) -> Iterator[Answer]:
     task = registry.get(name, molecules=molecules, num_items=settings.items)
     answers = AnswerFile(folder / "eval" / "answers" / f"{name}.jsonl").answers
     for item in task.items()[:QUESTIONS_PER_TASK]:
-        found, expected = answers[item.id], answer_text(task.family, item.answer)
+        found, expected = answers[item.id], task.expected(item)
         yield Answer(
             task=name,
             question=str(found.prompt[-1]["content"]),
             answer=found.response,
-            expected=f"for example {expected}" if task.family == "smiles" else expected,
+            expected=f"for example {expected}" if name == "smiles_with_group" else expected,
             correct=found.score == 1,
-            note="within 5 % counts" if task.family == "mass" else "",
+            note="within 5 % counts" if name == "mass_from_smiles" else "",
         )
 
 

@@ -6,10 +6,13 @@ of them: the untrained model, the best constant answer, the best copy of somethi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from s1pro.report.blocks import Cell, Table, Verdict
+
+Z_95 = 1.959963984540054
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,17 @@ class Estimate:
         if self.low is None:
             return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def share_estimate(successes: int, count: int) -> Estimate:
+    """Wilson's score interval for `successes` of `count`."""
+    share, z2 = successes / count, Z_95 * Z_95
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z_95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
+    # at 0 and 1 the end equals the share, which rounding may miss
+    return Estimate(
+        value=share, low=min(share, max(0.0, centre - half)), high=max(share, min(1.0, centre + half)), num_items=count
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

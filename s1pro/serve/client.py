@@ -76,7 +76,7 @@ class LocalClient:
         return cls.from_network(network, processor, enable_thinking=enable_thinking, **engine_settings)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        return await self.generate(self.encode_chat(messages), sampling)
+        return await self._run(self._prepare_chat(messages, sampling))
 
     async def complete(self, prompt: str, sampling: Sampling) -> Completion:
         return await self.generate(self.processor.tokenizer.encode(prompt), sampling)
@@ -97,17 +97,17 @@ class LocalClient:
         finally:
             run.cancel()
 
-    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """The token ids of a conversation that waits for the assistant. Control tokens in messages are plain text."""
-        return self.processor.encode_chat(
+    def _prepare_chat(
+        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
+    ) -> Request:
+        """A conversation that waits for the assistant, with its media. Control tokens in messages are plain text."""
+        encoded = self.processor.encode(
             messages,
             add_generation_prompt=True,
             enable_thinking=self.enable_thinking,
             allow_control_tokens=False,
         )
-
-    def _prepare_chat(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText) -> Request:
-        return self.engine.prepare(self.encode_chat(messages), sampling, on_text=on_text)
+        return self.engine.prepare(encoded.token_ids, sampling, media=encoded.media, on_text=on_text)
 
     async def _run(self, request: Request) -> Completion:
         future = asyncio.get_running_loop().create_future()

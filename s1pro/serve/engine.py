@@ -14,13 +14,16 @@ step without leaving the device, and one small copy to Python per step finds the
 Routing. The experts every token used are stored per cache slot, beside its keys and values; a finished request reads
 the slots of its run. A sequence of T tokens has T - 1 rows, because the last token was sampled but never fed.
 
-Left out here, for the serving part: prefix caching, chunked prefill, preemption, media, exact mode.
+Images, videos and signals of the admitted prompts go through their towers in the pass that fills the cache.
+
+Left out here, for the serving part: prefix caching, chunked prefill, preemption, exact mode.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +31,12 @@ import torch
 from torch import Tensor
 
 from s1pro.base.errors import InputError
+from s1pro.base.media import Media, join_media
 from s1pro.base.records import Completion, RoutingTrace, Sampling
 from s1pro.kernels.attention import PagedContext
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.network import Network
+from s1pro.model.placeholders import check_media
 from s1pro.serve.request import OnText, Request
 from s1pro.serve.sampler import Sampler, SamplingPlan
 from s1pro.serve.scheduler import Scheduler
@@ -155,8 +160,19 @@ class Engine:
             self.step()
         return [self.completion(request) for request in requests]
 
-    def prepare(self, prompt: Sequence[int], sampling: Sampling, *, on_text: OnText | None = None) -> Request:
-        """Checks a request without starting it. Raises `ValueError` as `generate` does."""
+    def prepare(
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        media: Media[Any] | None = None,
+        on_text: OnText | None = None,
+    ) -> Request:
+        """Checks a request without starting it. Raises `ValueError` as `generate` does.
+
+        Args:
+            media: of the prompt, as numpy arrays or tensors; their placeholders are in `prompt`.
+        """
         vocab_size = self.network.config.text.vocab_size
         if not prompt:
             raise InputError("the prompt is empty; give at least one token")
@@ -167,12 +183,16 @@ class Engine:
         room = self.max_context - len(prompt)
         if room < 1:
             raise InputError(f"the prompt has {len(prompt)} tokens, the context holds {self.max_context}")
+        tensors = None if media is None else media.map(lambda array: torch.as_tensor(array, device=self._device))
+        if tensors is not None:
+            check_media(torch.tensor(prompt), tensors, self.network.config)
         stop_ids = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._eos)
         return Request(
             prompt,
             sampling,
             limit=min(sampling.max_new_tokens, room),
             stop_ids=stop_ids,
+            media=tensors,
             decode=self.decode,
             on_text=on_text,
         )
@@ -231,9 +251,12 @@ class Engine:
             first_slots=tuple(first_slots),
         )
         plan = self._sampler.plan(requests)
+        media = join_media([request.media for request in requests if request.media is not None], torch.cat)
         tokens_B, logprobs_B = self._forward(
-            ids_T.to(self._device), positions_T.to(self._device), context, plan, last_B
+            ids_T.to(self._device), positions_T.to(self._device), context, plan, last_B, media
         )
+        for request in requests:
+            request.media = None  # their keys and values are in the cache
         self._batch = None
         return self._collect(requests, tokens_B, logprobs_B)
 
@@ -256,9 +279,15 @@ class Engine:
         return self._collect(batch.requests, tokens_B, logprobs_B)
 
     def _forward(
-        self, ids_T: Tensor, positions_T: Tensor, context: PagedContext, plan: SamplingPlan, last_B: Tensor | None
+        self,
+        ids_T: Tensor,
+        positions_T: Tensor,
+        context: PagedContext,
+        plan: SamplingPlan,
+        last_B: Tensor | None,
+        media: Media[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        output = self.network(ids_T, positions_T, context, logits_index=last_B)
+        output = self.network(ids_T, positions_T, context, media=media, logits_index=last_B)
         if self._routing is not None:
             routing_TLK = torch.stack([router.topk_ids_TK for router in output.routers], dim=1)
             self._routing[context.slot_mapping_T] = routing_TLK.to(torch.int16)

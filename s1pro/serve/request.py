@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from torch import Tensor
+
+from s1pro.base.media import Media
 from s1pro.base.records import FinishReason, RoutingTrace, Sampling
 from s1pro.serve.sampler import draw_uniforms
 from s1pro.serve.text import Decode, IncrementalText, StopWatcher
@@ -16,6 +19,7 @@ class Request:
 
     Args:
         prompt_ids: tokens of the prompt, at least one.
+        media: images, videos and signals of the prompt.
         limit: most tokens that may be generated (the request's own limit, or what the context leaves).
         stop_ids: ids that end the generation.
         decode: tokens to text; needed for stop strings and streaming only.
@@ -29,11 +33,13 @@ class Request:
         *,
         limit: int,
         stop_ids: frozenset[int],
+        media: Media[Tensor] | None = None,
         decode: Decode | None = None,
         on_text: OnText | None = None,
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self.sampling = sampling
+        self.media = media
         self.limit = limit
         self.stop_ids = stop_ids
         self.uniforms = draw_uniforms(sampling, limit)

@@ -100,6 +100,10 @@ class ChemistryTask:
             )
         )
 
+    def expected(self, item: Item) -> str:
+        """A right answer in the form of the family."""
+        return answer_text(self.family, item.answer)
+
     async def score(self, item: Item, response: str) -> Score:
         return self.grade(item, response)
 

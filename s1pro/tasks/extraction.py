@@ -7,6 +7,8 @@ Models wrap answers in words. The rules are few and fixed, so that a score can b
 * whole number: the last one, in digits or as a word up to twenty.
 * mass: the last number with the unit g/mol, g or Da; without any, the last number that stands alone.
 * yes or no: the first of these words.
+* one of several labels: the whole response, or the only label in it; a response that names two of them has chosen none.
+* reading: the last number that stands alone or before a unit.
 * SMILES: what the last `<SMILES>` tag holds; without a tag, the last word.
 
 Nothing here raises: what cannot be read is None.
@@ -15,6 +17,7 @@ Nothing here raises: what cannot be read is None.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from s1pro.science.formula import ELEMENTS, parse_formula
 
@@ -28,6 +31,7 @@ _WHOLE = re.compile(r"(?<![\w.])\d{1,6}(?![\w]|\.\d)|\b(?:" + "|".join(_NUMBER_W
 _NUMBER = r"(?<![\w.])\d{1,9}(?:\.\d{1,9})?"
 _WITH_UNIT = re.compile(_NUMBER + r"(?= ?(?:g/mol|g mol|g\b|Da\b|u\b))")
 _ALONE = re.compile(_NUMBER + r"(?![\w])")
+_READING = re.compile(r"(?<![\w.])[-+\N{MINUS SIGN}]?\d{1,12}(?:\.\d{1,12})?(?:[eE][-+]?\d{1,2})?(?![\w.]*\d)")
 _TAGGED = re.compile(r"<SMILES>\s*([^<>\s]*)\s*</SMILES>")
 
 
@@ -69,6 +73,24 @@ def yes_or_no_in(response: str) -> bool | None:
     """A decision."""
     found = re.search(r"\b(yes|no)\b", last_part(response), re.IGNORECASE)
     return None if found is None else found.group(1).lower() == "yes"
+
+
+def label_in(response: str, labels: Sequence[str]) -> str | None:
+    """One of `labels`, spelled as there."""
+    text = " ".join(last_part(response).lower().rstrip(".!").split())
+    found = set()
+    for label in sorted(labels, key=len, reverse=True):  # longer ones first: "no arrival" contains "no"
+        pattern = rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])"
+        text, times = re.subn(pattern, "|", text)
+        if times:
+            found.add(label)
+    return found.pop() if len(found) == 1 else None
+
+
+def reading_in(response: str) -> float | None:
+    """A number with sign, decimals and exponent, whatever its unit."""
+    found = _READING.findall(last_part(response))
+    return float(found[-1].replace("\N{MINUS SIGN}", "-")) if found else None
 
 
 def smiles_in(response: str) -> str | None:

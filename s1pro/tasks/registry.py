@@ -1,27 +1,60 @@
 """Tasks by name.
 
     names()                                  what there is
+    table()                                  the same with domain and modality
     get("mass_from_smiles")                  on molecules of the installed compound collection
     get("mass_from_smiles", molecules=...)   on given molecules, for example those of a corpus folder
+    get("digit_in_scan", folder=...)         pictures, videos and signals are written to a folder
 
 A molecule's split depends on its cluster alone (`science.split`), so every way of getting the molecules asks about
-held-out molecules only, also for models that were trained on a sample of them.
+held-out molecules only, also for models that were trained on a sample of them. The same holds for all other media.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from s1pro.base.errors import InputError
-from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
+from s1pro.science.media import Modality
+from s1pro.science.media_families import MediaSettings, installed_molecules, media_families
+from s1pro.science.molecules import Molecule
 from s1pro.science.split import Split, select
 from s1pro.tasks.chemistry import TASKS, ChemistryTask
+from s1pro.tasks.media import MediaTask
+
+MEDIA_FOLDER = Path("runs/media")
+"""Where media of items go by default."""
 
 
-def names() -> tuple[str, ...]:
-    """All names that `get` knows."""
-    return tuple(TASKS)
+@dataclass(frozen=True, kw_only=True)
+class TaskEntry:
+    """One line of the table of tasks.
+
+    Attributes:
+        domain: of `science.system_prompts`.
+        modality: what has to be understood beside the text of the question.
+    """
+
+    name: str
+    domain: str
+    modality: Modality
+
+
+def table() -> tuple[TaskEntry, ...]:
+    """All tasks, by modality in the order of their making."""
+    text = (TaskEntry(name=name, domain="chemistry", modality="text") for name in TASKS)
+    media = (
+        TaskEntry(name=family.name, domain=family.domain, modality=family.modality)
+        for family in media_families().values()
+    )
+    return (*text, *media)
+
+
+def names(*modalities: Modality) -> tuple[str, ...]:
+    """The names that `get` knows; all of them, or those of some modalities."""
+    return tuple(entry.name for entry in table() if not modalities or entry.modality in modalities)
 
 
 def get(
@@ -32,18 +65,34 @@ def get(
     num_items: int = 200,
     seed: int = 0,
     held_out_wordings: bool = False,
-) -> ChemistryTask:
-    """The task `name` on the molecules of `split`; without `molecules`, on all small ones that are installed.
+    folder: Path = MEDIA_FOLDER,
+    media: MediaSettings | None = None,
+) -> ChemistryTask | MediaTask:
+    """The task `name`.
+
+    Args:
+        molecules: what is asked about; all small ones that are installed by default.
+        split: whose molecules, or whose examples, are asked about.
+        folder, media: where pictures, videos and signals go, and their sizes.
 
     Raises:
         InputError: an unknown name (the known ones are listed), the training split, or too few molecules.
-        MissingExtraError: RDKit or `chemicals` is not installed.
+        MissingExtraError: RDKit, `chemicals` or the package with the data of a task is not installed.
     """
-    if name not in TASKS:
+    if name not in names():
         raise InputError(f"no such task: {name!r}; known: {', '.join(names())}")
     if split == "train":
-        raise InputError("tasks ask about held-out molecules; choose the split 'validation' or 'test'")
-    found = _installed() if molecules is None else molecules
+        raise InputError("tasks ask about held-out molecules and media; choose the split 'validation' or 'test'")
+    if name not in TASKS:
+        return MediaTask(
+            media_families(media, molecules)[name],
+            folder,
+            split=split,
+            num_items=num_items,
+            seed=seed,
+            held_out_wordings=held_out_wordings,
+        )
+    found = installed_molecules() if molecules is None else molecules
     return ChemistryTask(
         name,
         test=select(found, split),
@@ -52,8 +101,3 @@ def get(
         seed=seed,
         held_out_wordings=held_out_wordings,
     )
-
-
-@functools.cache
-def _installed() -> tuple[Molecule, ...]:
-    return load_molecules(SMALL_MOLECULES).molecules

@@ -1,6 +1,8 @@
-"""The complete description of one training stage, `TrainRun`, and the parts that are not beside their component.
+"""The complete description of one training stage, and the parts that are not beside their component.
 
-A recipe is a function that returns a `TrainRun`; `base.config` writes it into the run folder and applies `--set`.
+`RunConfig` is what the loop needs of every stage; `TrainRun` adds what language-model training needs, and
+`train.contrastive.ContrastiveRun` what contrastive training needs. A recipe is a function that returns one of them;
+`base.config` writes it into the run folder and applies `--set`.
 """
 
 from __future__ import annotations
@@ -74,43 +76,30 @@ class Fp8Config:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRun:
-    """One stage of training.
+class RunConfig:
+    """What the stages have in common: everything that the loop itself needs to know.
 
     Attributes:
         folder: everything the run writes: config.json, stamp.json, metrics.jsonl, checkpoints/, model/.
-        stage: a name for reports; pre-training and fine-tuning run the same code and differ in their data.
-        model: architecture of a new model, or
-        init_from: released-layout folder to start from. Exactly one of the two.
-        tokenizer: folder of the processor; None takes `init_from`.
+        stage: a name for reports.
         steps: optimizer steps; the schedule is defined over them.
         accumulation: micro-batches per step.
         max_seconds: training stops (with a checkpoint) when its own time exceeds this, resumed parts included.
         seed: initial weights and data order.
         dtype: of the network; bfloat16 keeps float32 master weights in the optimizer.
-        expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
-        freeze_router: gates are not trained (default in reinforcement learning).
-        straight_through: overrides the option of the router; None keeps what the model says.
-        activation_checkpointing: recompute each block in the backward pass.
-        compile: torch.compile each block (does not pay on CPU).
+        trainable: patterns of parameter names (`model.visual.merger.*`), all others are frozen; None trains everything.
         checkpoint_every, eval_every: in steps; 0 only at the end (evaluation also then only with validation data).
         keep_checkpoints: older ones are deleted.
-        router_every: steps between statistics of routers and of FP8 rounding, 0 never.
         peak_tflops: for the model FLOPs utilisation; None measures a matrix product at the start.
         tensorboard: None writes it if the package is there, true insists.
         progress: None shows a bar on a terminal.
-        export: write `model/` in the released layout at the end.
+        export: write `model/` at the end.
     """
 
     folder: Path
-    stage: Stage = "pretrain"
-    model: ModelConfig | None = None
-    init_from: Path | None = None
-    tokenizer: Path | None = None
-    data: DataConfig = field(default_factory=DataConfig)
+    stage: str
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
     guards: GuardConfig = field(default_factory=GuardConfig)
     steps: int = 1000
     accumulation: int = 1
@@ -118,33 +107,69 @@ class TrainRun:
     seed: int = 0
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
-    expert_precision: Literal["network", "fp8"] = "network"
-    fp8: Fp8Config = field(default_factory=Fp8Config)
-    freeze_router: bool = False
-    straight_through: bool | None = None
-    activation_checkpointing: bool = False
-    compile: bool = False
+    trainable: tuple[str, ...] | None = None
     checkpoint_every: int = 0
     keep_checkpoints: int = 2
     eval_every: int = 0
-    router_every: int = 10
     peak_tflops: float | None = None
     tensorboard: bool | None = None
     progress: bool | None = None
     export: bool = True
 
     def __post_init__(self) -> None:
-        if self.model is not None and self.init_from is not None:
-            raise ValueError("give model (a new network) or init_from (an existing folder), not both")
         for name in ("steps", "accumulation", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("checkpoint_every", "eval_every", "router_every"):
+        for name in ("checkpoint_every", "eval_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ValueError(f"max_seconds must be positive, got {self.max_seconds}")
-        if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
-            raise ValueError("fp8 settings have no effect without expert_precision=fp8")
         if self.schedule.follow_time and self.max_seconds is None:
             raise ValueError("schedule.follow_time needs max_seconds")
+        if self.trainable is not None and not self.trainable:
+            raise ValueError("trainable is an empty list, so nothing would be trained; none trains everything")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRun(RunConfig):
+    """One stage of language-model training, with or without media.
+
+    Attributes:
+        stage: pre-training and fine-tuning run the same code and differ in their data.
+        model: architecture of a new model, or
+        init_from: released-layout folder to start from. Exactly one of the two.
+        vision_from: folder whose vision tower replaces that of the model: the result of a contrastive stage, or a
+            released-layout folder.
+        tokenizer: folder of the processor; None takes `init_from`.
+        expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
+        freeze_router: gates are not trained (default in reinforcement learning), whatever `trainable` says.
+        straight_through: overrides the option of the router; None keeps what the model says.
+        activation_checkpointing: recompute each block in the backward pass.
+        compile: torch.compile each block (does not pay on CPU).
+        router_every: steps between statistics of routers and of FP8 rounding, 0 never.
+    """
+
+    stage: Stage = "pretrain"
+    model: ModelConfig | None = None
+    init_from: Path | None = None
+    vision_from: Path | None = None
+    tokenizer: Path | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    expert_precision: Literal["network", "fp8"] = "network"
+    fp8: Fp8Config = field(default_factory=Fp8Config)
+    freeze_router: bool = False
+    straight_through: bool | None = None
+    activation_checkpointing: bool = False
+    compile: bool = False
+    router_every: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model is not None and self.init_from is not None:
+            raise ValueError("give model (a new network) or init_from (an existing folder), not both")
+        if self.router_every < 0:
+            raise ValueError(f"router_every must not be negative, got {self.router_every}")
+        if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
+            raise ValueError("fp8 settings have no effect without expert_precision=fp8")

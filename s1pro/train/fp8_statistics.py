@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+
 from s1pro.kernels.fp8_statistics import RoundingStatistics
-from s1pro.model.network import Network
 from s1pro.model.precision import expert_layers
 
 
 @contextmanager
-def fp8_statistics(network: Network, wanted: bool) -> Iterator[dict[str, Any]]:
+def fp8_statistics(network: nn.Module, wanted: bool) -> Iterator[dict[str, Any]]:
     """Counts while the context is active; at its end the dictionary holds a report per layer that computes in FP8."""
     report: dict[str, Any] = {}
     engines = {n: e.fp8 for n, e in expert_layers(network).items() if e.fp8 is not None} if wanted else {}

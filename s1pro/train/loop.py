@@ -1,4 +1,5 @@
-"""*The* training loop: pre-training, continued pre-training and supervised fine-tuning are this code with other data.
+"""*The* training loop: pre-training, continued pre-training and supervised fine-tuning are this code with other data,
+contrastive training of the vision tower (`train.contrastive`) is this code with another model and loss.
 
     config.json, stamp.json                       what was run, with which commit and versions
     metrics.jsonl, tensorboard/                   numbers of every step
@@ -19,7 +20,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal
+
+import torch
 
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
@@ -28,11 +31,10 @@ from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
 from s1pro.model.network import Network
-from s1pro.train.config import TrainRun
-from s1pro.train.evaluation import validation_loss
+from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
-from s1pro.train.losses import LanguageModelLoss, LossFunction
+from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
 from s1pro.train.metrics import MetricsWriter
 from s1pro.train.optim import Optimizer
 from s1pro.train.progress import ProgressBar
@@ -48,14 +50,14 @@ from s1pro.train.setup import (
     validation_batches,
 )
 from s1pro.train.step import Stepper, StepReport
-from s1pro.train.throughput import measure_peak_flops, training_flops
+from s1pro.train.throughput import measure_peak_flops
 
-EvaluationHook = Callable[["Trainer"], Mapping[str, Any]]
+EvaluationHook = Callable[["Trainer[Any, Any]"], Mapping[str, Any]]
 """Called at every evaluation; what it returns is added to the validation record."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainResult:
+class TrainResult(Generic[Model]):
     """How a run ended.
 
     Attributes:
@@ -68,7 +70,7 @@ class TrainResult:
     """
 
     folder: Path
-    network: Network
+    network: Model
     steps: int
     reason: Literal["done", "time"]
     loss: float | None
@@ -79,36 +81,37 @@ class TrainResult:
     model_folder: Path | None = None
 
 
-class Trainer:
+class Trainer(Generic[Model, Batch]):
     """State of a run and its loop. Most callers use `train`.
 
     Args:
         network: prepared (device, dtype, frozen parts).
         loader: endless, with exact position.
+        loss: what is learned, and what the models and batches are.
         validation: batches for the validation loss.
-        loss: another loss function, default the language-model loss of the run.
     """
 
     def __init__(
         self,
-        run: TrainRun,
-        network: Network,
-        loader: Loader,
+        run: RunConfig,
+        network: Model,
+        loader: Loader[Batch],
         *,
-        validation: Sequence[PackedBatch] = (),
-        loss: LossFunction | None = None,
+        loss: LossFunction[Model, Batch],
+        validation: Sequence[Batch] = (),
         on_evaluate: EvaluationHook | None = None,
     ) -> None:
-        self.run, self.network, self.loader, self.validation = run, network, loader, validation
+        self.run, self.network, self.loader, self.loss, self.validation = run, network, loader, loss, validation
         self.optimizer = Optimizer(network, run.optimizer)
         self.guard = Guard(run.guards)
-        self.stepper = Stepper(network, self.optimizer, self.guard, loss or LanguageModelLoss(run.loss))
+        self.stepper = Stepper(network, self.optimizer, self.guard, loss)
         self.steps_done = 0
         self.tokens = 0
         self.seconds = 0.0
         self.last_loss: float | None = None
         self.last_validation: dict[str, Any] = {}
         self._on_evaluate = on_evaluate
+        self._router_every = run.router_every if isinstance(run, TrainRun) else 0
         self._peak_flops = 0.0
         self._saved_at = -1
 
@@ -137,7 +140,7 @@ class Trainer:
             started = time.perf_counter()
             batches = [next(self.loader) for _ in range(run.accumulation)]
             scale = lr_scale(run.schedule, self._progress())
-            report = self.stepper.step(batches, scale, statistics=self._due(run.router_every))
+            report = self.stepper.step(batches, scale, statistics=self._due(self._router_every))
             seconds = time.perf_counter() - started
             self.steps_done += 1
             self.tokens += report.rows
@@ -163,13 +166,29 @@ class Trainer:
         """Validation loss and what the hook adds. Empty without validation data and hook."""
         record: dict[str, Any] = {}
         if self.validation:
-            record |= validation_loss(self.network, self.validation, chunk=self.run.loss.chunk)
+            with torch.no_grad():
+                record |= self.loss.validate(self.network, self.validation)
         if self._on_evaluate is not None:
             record |= self._on_evaluate(self)
         if record and metrics is not None:
             metrics.write("validation", self.steps_done, record)
         self.last_validation = {"step": self.steps_done, **record}
         return record
+
+    def result(self, reason: Literal["done", "time"], model_folder: Path | None) -> TrainResult[Model]:
+        """The record of a run that is over."""
+        return TrainResult(
+            folder=self.run.folder,
+            network=self.network,
+            steps=self.steps_done,
+            reason=reason,
+            loss=self.last_loss,
+            seconds=self.seconds,
+            tokens=self.tokens,
+            skipped=self.guard.skipped,
+            validation={key: value for key, value in self.last_validation.items() if key != "step"},
+            model_folder=model_folder,
+        )
 
     def save(self) -> None:
         """Writes a checkpoint of the present state, unless this step has one."""
@@ -221,9 +240,9 @@ class Trainer:
         return bool(every) and (number % every == 0 or number in (1, self.run.steps))
 
     def _write_step(
-        self, metrics: MetricsWriter, report: StepReport, scale: float, seconds: float, batches: Sequence[PackedBatch]
+        self, metrics: MetricsWriter, report: StepReport, scale: float, seconds: float, batches: Sequence[Batch]
     ) -> None:
-        flops = sum(training_flops(self.network.config, batch) for batch in batches)
+        flops = sum(self.loss.flops(self.network, batch) for batch in batches)
         record = {
             **report.values,
             "lr": self.run.optimizer.lr * scale,
@@ -248,7 +267,7 @@ class Trainer:
         """Peak speed of the machine in FLOP/s, measured once if it is not given."""
         if not self._peak_flops:
             given = self.run.peak_tflops
-            weight = self.network.model.language_model.layers[0].self_attn.q_proj.weight
+            weight = next(self.network.parameters())
             self._peak_flops = given * 1e12 if given is not None else measure_peak_flops(weight.device, weight.dtype)
         return self._peak_flops
 
@@ -263,7 +282,7 @@ def train(
     weights: Mapping[str, float] | None = None,
     validation: Data | None = None,
     on_evaluate: EvaluationHook | None = None,
-) -> TrainResult:
+) -> TrainResult[Network]:
     """Runs one stage and exports its model.
 
     Args:
@@ -285,27 +304,17 @@ def train(
         encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
     train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
     held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
-    trainer = Trainer(
+    trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
         prepare_network(network if network is not None else build_network(run), run),
         build_loader(train_sources, shares, run.data, seed=run.seed),
+        loss=LanguageModelLoss(run.loss),
         validation=validation_batches(held_out, run.data),
         on_evaluate=on_evaluate,
     )
     reason = trainer.train()
     model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
-    return TrainResult(
-        folder=run.folder,
-        network=trainer.network,
-        steps=trainer.steps_done,
-        reason=reason,
-        loss=trainer.last_loss,
-        seconds=trainer.seconds,
-        tokens=trainer.tokens,
-        skipped=trainer.guard.skipped,
-        validation={key: value for key, value in trainer.last_validation.items() if key != "step"},
-        model_folder=model_folder,
-    )
+    return trainer.result(reason, model_folder)
 
 
 def _training_sources(

@@ -11,23 +11,44 @@ micro-batch by its own weight instead would favour short ones.
 The router terms are means over tokens inside one micro-batch (a product of two means in the case of balance); they
 enter with the share of real tokens that the micro-batch has in the step. Masked tails count nowhere.
 
-A loss is any function with the signature of `LossFunction`; reinforcement learning brings its own.
+A loss is an object with the methods of `LossFunction`: it alone knows what a batch and a model are, and the loop around
+it is the same for all. Reinforcement learning and contrastive training bring their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s1pro.data.batch import PackedBatch
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import linear_cross_entropy
 from s1pro.model.network import Network
 from s1pro.model.router import RouterOutput, balance_loss, released_balance_loss, z_loss
+from s1pro.train.router_statistics import RouterStatistics
+from s1pro.train.throughput import training_flops
+
+Model = TypeVar("Model", bound=nn.Module)
+ModelIn = TypeVar("ModelIn", bound=nn.Module, contravariant=True)
+"""What is trained."""
+
+
+class AnyBatch(Protocol):
+    """What the loop does with a batch itself."""
+
+    @property
+    def num_real_rows(self) -> int: ...
+
+    def to(self, device: torch.device | str) -> Any: ...
+
+
+Batch = TypeVar("Batch", bound=AnyBatch)
+BatchIn = TypeVar("BatchIn", bound=AnyBatch, contravariant=True)
+"""What it is trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,15 +75,23 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTotals:
-    """Over all micro-batches of a step (and all ranks): sum of loss weights, number of real rows."""
+    """Over all micro-batches of a step (and all ranks).
+
+    Attributes:
+        weight: sum of loss weights.
+        rows: that went through the network and belong to samples.
+        sources: sum of loss weights by source.
+    """
 
     weight: float
     rows: int
+    sources: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(batches: Sequence[PackedBatch]) -> StepTotals:
         weight = sum(float(batch.loss_weights_T.sum(dtype=torch.float64)) for batch in batches)
-        return StepTotals(weight=weight, rows=sum(batch.num_real_rows for batch in batches))
+        sources = dict(zip(batches[0].source_names, source_weights(batches).tolist(), strict=True)) if batches else {}
+        return StepTotals(weight=weight, rows=sum(batch.num_real_rows for batch in batches), sources=sources)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +101,7 @@ class LossOutput:
     Attributes:
         loss: its contribution to the step's loss; call `backward` on it.
         values: detached scalars, already weighted so that the sum over micro-batches is the value of the step.
-        source_nll: float64, sum of weighted nll per source.
+        source_nll: float64, sum of weighted nll per source, in the order of `StepTotals.sources`.
         routers: for statistics.
     """
 
@@ -82,10 +111,28 @@ class LossOutput:
     routers: tuple[RouterOutput, ...] = ()
 
 
-class LossFunction(Protocol):
-    """Loss of one micro-batch; `batch` is on the device of the network."""
+class LossFunction(Protocol[ModelIn, BatchIn]):
+    """What a stage learns, and how that is counted."""
 
-    def __call__(self, network: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput: ...
+    def totals(self, batches: Sequence[BatchIn]) -> StepTotals:
+        """What the micro-batches of a step hold, before the first of them is computed."""
+        ...
+
+    def __call__(self, model: ModelIn, batch: BatchIn, totals: StepTotals) -> LossOutput:
+        """Loss of one micro-batch, which is on the device of the model."""
+        ...
+
+    def validate(self, model: ModelIn, batches: Sequence[BatchIn]) -> dict[str, Any]:
+        """The validation record; called without gradients."""
+        ...
+
+    def flops(self, model: ModelIn, batch: BatchIn) -> float:
+        """Floating-point operations of forward and backward that the model needs for a batch."""
+        ...
+
+    def router_statistics(self, model: ModelIn) -> RouterStatistics | None:
+        """An empty collector; None for models without routers."""
+        ...
 
 
 class LanguageModelLoss:
@@ -94,8 +141,20 @@ class LanguageModelLoss:
     def __init__(self, config: LossConfig) -> None:
         self.config = config
 
-    def __call__(self, network: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput:
-        output = network(
+    def totals(self, batches: Sequence[PackedBatch]) -> StepTotals:
+        return StepTotals.of(batches)
+
+    def validate(self, model: Network, batches: Sequence[PackedBatch]) -> dict[str, Any]:
+        return validation_loss(model, batches, chunk=self.config.chunk)
+
+    def flops(self, model: Network, batch: PackedBatch) -> float:
+        return training_flops(model.config, batch)
+
+    def router_statistics(self, model: Network) -> RouterStatistics | None:
+        return RouterStatistics(model.config.text.router.num_groups)
+
+    def __call__(self, model: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput:
+        output = model(
             batch.input_ids_T,
             batch.position_ids_T,
             PackedContext(cu_seqlens=batch.cu_seqlens),
@@ -104,7 +163,7 @@ class LanguageModelLoss:
             compute_logits=False,
         )
         nll, logprobs_T = linear_cross_entropy(
-            output.hidden_TD, network.lm_head.weight, batch.targets_T, batch.loss_weights_T, chunk=self.config.chunk
+            output.hidden_TD, model.lm_head.weight, batch.targets_T, batch.loss_weights_T, chunk=self.config.chunk
         )
         loss = nll / (totals.weight or 1.0)
         values = {"loss": loss.detach()}
@@ -126,6 +185,32 @@ class LanguageModelLoss:
         if self.config.z:
             terms.append(("z_loss", self.config.z, z_loss(routers, valid_T)))
         return terms
+
+
+@torch.no_grad()
+def validation_loss(network: Network, batches: Sequence[PackedBatch], *, chunk: int = 1024) -> dict[str, Any]:
+    """`{"loss": mean, "source_loss": {name: mean}, "tokens": sum of weights}`, over all batches and per source.
+
+    Raises:
+        ValueError: no batches, or no token with a loss weight.
+    """
+    if not batches or StepTotals.of(batches).weight == 0:
+        raise ValueError("validation needs at least one token with a loss weight")
+    loss = LanguageModelLoss(LossConfig(balance=0.0, z=0.0, chunk=chunk))
+    totals = StepTotals.of(batches)
+    device = network.lm_head.weight.device
+    nll = torch.zeros(len(batches[0].source_names), dtype=torch.float64)
+    for batch in batches:
+        output = loss(network, batch.to(device), totals)
+        assert output.source_nll is not None
+        nll += output.source_nll.cpu()
+    weights = source_weights(batches)
+    rows = zip(batches[0].source_names, nll.tolist(), weights.tolist(), strict=True)
+    return {
+        "loss": float(nll.sum() / weights.sum()),
+        "source_loss": {name: nll / weight for name, nll, weight in rows if weight},
+        "tokens": float(weights.sum()),
+    }
 
 
 def source_weights(batches: Sequence[PackedBatch]) -> Tensor:

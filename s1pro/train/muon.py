@@ -1,11 +1,12 @@
-"""Muon for stacks of expert matrices.
+"""Muon for stacks of matrices: experts, and queries, keys and values that lie in one.
 
 Muon replaces the momentum of a weight matrix by the nearest (semi-)orthogonal matrix, found by five Newton-Schulz
 iterations, so that every direction of the update has the same size. It is defined for one matrix. Experts are
 stored stacked, `gate_up_proj` `[E, 2F, D]` even as two matrices per expert, and `torch.optim.Muon` refuses anything
 but two dimensions. Orthogonalising the stack as one matrix would couple the experts; here each of the E (or 2E)
-matrices is treated by itself, in batched products. The arithmetic is that of `torch.optim.Muon` (bfloat16 iterations,
-Nesterov momentum, decoupled weight decay), and a test compares the two matrix by matrix.
+matrices is treated by itself, in batched products. So are the three of a fused `qkv` `[3D, D]`. The arithmetic is that
+of `torch.optim.Muon` (bfloat16 iterations, Nesterov momentum, decoupled weight decay), and a test compares the two
+matrix by matrix.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MATRICES_AT_ONCE = 64
 
 
 class ExpertMuon(torch.optim.Optimizer):
-    """Muon over parameters `[E, n * out, in]`, each made of `matrices` stacked matrices per expert (group option)."""
+    """Muon over parameters `[E, n * out, in]` or `[n * out, in]`, n being the group option `matrices`."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class ExpertMuon(torch.optim.Optimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:
             for param in group["params"]:
-                if param.ndim != 3 or param.shape[1] % group["matrices"]:
+                if param.ndim not in (2, 3) or param.shape[-2] % group["matrices"]:
                     raise ValueError(f"expected [E, {group['matrices']} * out, in], got {tuple(param.shape)}")
 
     @torch.no_grad()
@@ -68,9 +69,8 @@ class ExpertMuon(torch.optim.Optimizer):
         buffer, momentum = state["momentum_buffer"], group["momentum"]
         buffer.lerp_(grad, 1 - momentum)
         update = grad.lerp(buffer, momentum) if group["nesterov"] else buffer
-        experts, rows, columns = param.shape
-        rows //= group["matrices"]
-        weights = param.view(experts * group["matrices"], rows, columns)
+        rows, columns = param.shape[-2] // group["matrices"], param.shape[-1]
+        weights = param.view(-1, rows, columns)
         updates = update.reshape(weights.shape)
         weights.mul_(1 - group["lr"] * group["weight_decay"])
         scale = group["lr"] * rms_matched_scale(rows, columns)

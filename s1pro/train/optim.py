@@ -4,12 +4,17 @@ Who gets what (a parameter is named by its path in the network):
 
 | parameter                                       | adamw         | muon                                 |
 |-------------------------------------------------|---------------|--------------------------------------|
-| attention and dense-MLP matrices                | AdamW, decay  | `torch.optim.Muon`                   |
-| expert stacks                                   | AdamW, decay  | `ExpertMuon`, every matrix by itself |
-| router gates, head                              | AdamW, decay  | AdamW, decay                         |
-| embedding, norms, biases, rotary coefficients   | AdamW         | AdamW                                |
+| matrices of attention, MLPs and projectors      | AdamW, decay  | `torch.optim.Muon`                   |
+| expert stacks; q, k and v in one matrix         | AdamW, decay  | `ExpertMuon`, every matrix by itself |
+| router gates, head, kernels of convolutions     | AdamW, decay  | AdamW, decay                         |
+| embeddings and position tables, norms, biases,  | AdamW         | AdamW                                |
+| scalars, rotary coefficients                    |               |                                      |
 
-Muon's update is scaled to the size of an AdamW update, so both use the same learning rate and decay.
+Muon's update is scaled to the size of an AdamW update, so both use the same learning rate and decay. The patch
+embedding of the vision tower is a convolution: its input are pixels, not hidden channels, and AdamW trains it.
+
+`lr_multipliers` gives parts of the network another rate, for example a tenth for a vision tower that is trained
+already; the first pattern that matches a parameter counts (`train.parts`).
 
 State is created at once, as zeros, and named by parameter path, so that a checkpoint can be read into it in place and
 does not depend on parameter order. A bfloat16 network gets float32 master weights: gradients of every micro-batch are
@@ -25,13 +30,18 @@ import torch
 from torch import Tensor, nn
 
 from s1pro.train.muon import ExpertMuon
+from s1pro.train.parts import check_patterns, matches
 
 Rule = Literal["adamw", "muon", "expert_muon"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """See the module docstring. `momentum` is Muon's, `betas` and `eps` are AdamW's."""
+    """See the module docstring. `momentum` is Muon's, `betas` and `eps` are AdamW's.
+
+    Attributes:
+        lr_multipliers: pairs of a pattern of parameter names and a factor on `lr`.
+    """
 
     kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 1e-3
@@ -39,6 +49,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     momentum: float = 0.95
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.lr > 0:
@@ -47,11 +58,21 @@ class OptimizerConfig:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):
             raise ValueError(f"betas and momentum must lie in [0, 1), got {self.betas}, {self.momentum}")
+        for pattern, factor in self.lr_multipliers:
+            if not factor > 0:
+                raise ValueError(
+                    f"lr_multipliers: {pattern!r} must have a positive factor, got {factor}; freeze parts "
+                    "with trainable"
+                )
+
+    def multiplier(self, name: str) -> float:
+        """The factor on the learning rate of one parameter."""
+        return next((factor for pattern, factor in self.lr_multipliers if matches(name, [pattern])), 1.0)
 
 
 @dataclass(frozen=True)
 class Placement:
-    """How one parameter is treated. `matrices` counts the stacked matrices per expert."""
+    """How one parameter is treated. `matrices` counts those that lie one below the other (per expert)."""
 
     rule: Rule
     decay: bool
@@ -60,14 +81,19 @@ class Placement:
 
 def placement(name: str, param: Tensor, kind: Literal["adamw", "muon"]) -> Placement:
     """The row of the table above for one parameter."""
-    undecayed = param.ndim == 1 or "embed" in name or "rotary_emb" in name or name.endswith("bias")
-    if undecayed:
+    module = name.split(".")[-2] if "." in name else ""
+    is_table = "embed" in module and param.ndim == 2
+    if param.ndim <= 1 or is_table or "rotary_emb" in name or name.endswith("bias"):
         return Placement("adamw", decay=False)
     is_head_or_gate = name.startswith("lm_head") or name.endswith("mlp.gate.weight")
-    if kind == "adamw" or is_head_or_gate or param.ndim > 3 or "visual.patch" in name:
+    is_expert_stack = param.ndim == 3 and name.endswith(("gate_up_proj", "down_proj"))
+    is_convolution = param.ndim > 2 and not is_expert_stack
+    if kind == "adamw" or is_head_or_gate or is_convolution:
         return Placement("adamw", decay=True)
-    if param.ndim == 3:
+    if is_expert_stack:
         return Placement("expert_muon", decay=True, matrices=2 if name.endswith("gate_up_proj") else 1)
+    if name.endswith(("attn.qkv.weight", "in_proj_weight")):
+        return Placement("expert_muon", decay=True, matrices=3)
     return Placement("muon", decay=True)
 
 
@@ -82,6 +108,8 @@ class Optimizer:
         self._network_params = {name: p for name, p in network.named_parameters() if p.requires_grad}
         if not self._network_params:
             raise ValueError("nothing to train: every parameter is frozen")
+        every_name = [name for name, _ in network.named_parameters()]
+        check_patterns(every_name, [pattern for pattern, _ in config.lr_multipliers], "optimizer.lr_multipliers")
         self._has_master = any(
             p.dtype != torch.float32 and p.dtype != torch.float64 for p in self._network_params.values()
         )
@@ -113,7 +141,7 @@ class Optimizer:
         """Updates the weights."""
         for part in self._parts:
             for group in part.param_groups:
-                group["lr"] = self.config.lr * scale
+                group["lr"] = self.config.lr * scale * group["multiplier"]
             part.step()
         if self._has_master:
             pairs = [(p, self._params[n]) for n, p in self._network_params.items() if self._params[n] is not p]
@@ -156,12 +184,14 @@ class Optimizer:
         }
 
     def _build(self) -> list[torch.optim.Optimizer]:
-        groups: dict[Placement, list[Tensor]] = {}
+        groups: dict[tuple[Placement, float], list[Tensor]] = {}
         for name, param in self._params.items():
-            groups.setdefault(placement(name, param, self.config.kind), []).append(param)
+            key = placement(name, param, self.config.kind), self.config.multiplier(name)
+            groups.setdefault(key, []).append(param)
         by_rule: dict[Rule, list[dict[str, Any]]] = {}
-        for place, params in groups.items():
+        for (place, multiplier), params in groups.items():
             group: dict[str, Any] = {"params": params, "weight_decay": self.config.weight_decay if place.decay else 0.0}
+            group["multiplier"] = multiplier
             if place.rule == "expert_muon":
                 group["matrices"] = place.matrices
             by_rule.setdefault(place.rule, []).append(group)

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.checkpoint.training_state import latest_state, load_state, save_state
-from s1pro.model.network import Network
-from s1pro.train.config import TrainRun
+from s1pro.train.config import RunConfig
 from s1pro.train.optim import Optimizer
 
 FREE_TO_CHANGE = (
@@ -44,14 +44,14 @@ def saved_state(folder: Path) -> Path | None:
     return latest_state(folder / "checkpoints")
 
 
-def store(run: TrainRun, network: Network, optimizer: Optimizer, counters: Mapping[str, Any], step: int) -> Path:
+def store(run: RunConfig, network: nn.Module, optimizer: Optimizer, counters: Mapping[str, Any], step: int) -> Path:
     """Saves a checkpoint for `step` and removes old ones."""
     return save_state(
         run.folder / "checkpoints", step, _tensors(network, optimizer), counters, keep=run.keep_checkpoints
     )
 
 
-def restore(checkpoint: Path, network: Network, optimizer: Optimizer) -> dict[str, Any]:
+def restore(checkpoint: Path, network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     """Reads tensors in place and returns the counters."""
     tensors = _tensors(network, optimizer)
     counters = load_state(checkpoint, tensors)
@@ -59,7 +59,7 @@ def restore(checkpoint: Path, network: Network, optimizer: Optimizer) -> dict[st
     return counters
 
 
-def check_same_run(run: TrainRun) -> None:
+def check_same_run(run: RunConfig) -> None:
     """Compares `run` with the configuration in its folder.
 
     Raises:
@@ -79,7 +79,7 @@ def check_same_run(run: TrainRun) -> None:
         )
 
 
-def _tensors(network: Network, optimizer: Optimizer) -> dict[str, Any]:
+def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     return {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),

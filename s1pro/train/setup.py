@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from s1pro.base.errors import InputError
@@ -23,14 +24,24 @@ from s1pro.data.sources import Source, TokenStore, fingerprint_of
 from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.model.router import Router
-from s1pro.train.config import DataConfig, SourceConfig, TrainRun
+from s1pro.train.config import DataConfig, RunConfig, SourceConfig, TrainRun
+from s1pro.train.losses import Model
+from s1pro.train.parts import freeze_all_but
+
+PLACEHOLDERS = {
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+}
+"""Fields of `ModelConfig` and the tokens that they are the ids of."""
 
 Data = Mapping[str, "Iterable[Sample] | Source"]
 """Sources by name: samples in memory, or already tokenised."""
 
 
 def build_network(run: TrainRun) -> Network:
-    """A new network, or the one stored in `init_from`, with the options of the run applied."""
+    """A new network, or the one stored in `init_from`, with the vision tower of `vision_from` if that is given."""
     if run.init_from is not None:
         from s1pro.checkpoint.released import load_network
 
@@ -39,14 +50,38 @@ def build_network(run: TrainRun) -> Network:
         network = Network(run.model, seed=run.seed)
     else:
         raise InputError("give model (a new network) or init_from (a folder to start from)")
+    if run.vision_from is not None:
+        _join_vision(network, run.vision_from, run.tokenizer or run.init_from)
     return network
 
 
+def _join_vision(network: Network, folder: Path, tokenizer_folder: Path | None) -> None:
+    """Puts a trained tower into the network. A network without one gets it, and the placeholders of its tokenizer."""
+    from s1pro.checkpoint.contrastive import add_tower, load_vision_tower
+
+    if network.config.vision is None:
+        if tokenizer_folder is None:
+            raise InputError(
+                "vision_from gives the network a vision tower: set tokenizer, which knows the placeholders"
+            )
+        add_tower(network, folder, _placeholders(tokenizer_folder))
+    load_vision_tower(network.model.visual, folder)
+
+
+def _placeholders(folder: Path) -> dict[str, int]:
+    from s1pro.inputs.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_pretrained(folder)
+    ids = {field: tokenizer.token_to_id(token) for field, token in PLACEHOLDERS.items()}
+    missing = [PLACEHOLDERS[field] for field, index in ids.items() if index is None]
+    if missing:
+        raise InputError(f"{folder}: the tokenizer has no {', '.join(missing)}, so it cannot say where pictures stand")
+    return {field: index for field, index in ids.items() if index is not None}
+
+
 def prepare_network(network: Network, run: TrainRun) -> Network:
-    """Device, dtype, FP8, options of routers, activation checkpointing, compilation (in this order)."""
-    network = network.to(device=choose_device(run.device))
-    if run.dtype == "bfloat16":
-        to_bfloat16(network)
+    """Device, dtype, frozen parts, FP8, routers, activation checkpointing, compilation (in this order)."""
+    network = place(network, run)
     if run.expert_precision == "fp8":
         try:
             use_fp8_experts(network, scale_format=run.fp8.scale_format, keep_layers=run.fp8.keep_layers)
@@ -54,7 +89,8 @@ def prepare_network(network: Network, run: TrainRun) -> Network:
             raise InputError(f"fp8.keep_layers: {error}") from error
     for module in network.modules():
         if isinstance(module, Router):
-            module.weight.requires_grad_(not run.freeze_router)
+            if run.freeze_router or run.trainable is None:
+                module.weight.requires_grad_(not run.freeze_router)
             if run.straight_through is not None:
                 module.config = replace(module.config, straight_through=run.straight_through)
     for block in network.model.language_model.layers:
@@ -65,10 +101,22 @@ def prepare_network(network: Network, run: TrainRun) -> Network:
     return network.train()
 
 
-def to_bfloat16(network: Network) -> None:
-    """Casts the parameters. Gates, head and rotary coefficients stay float32 (precision policy)."""
+def place(network: Model, run: RunConfig) -> Model:
+    """Device, dtype and frozen parts: what every kind of model needs."""
+    network = network.to(device=choose_device(run.device))
+    if run.dtype == "bfloat16":
+        to_bfloat16(network)
+    if run.trainable is not None:
+        freeze_all_but(network, run.trainable)
+    return network
+
+
+def to_bfloat16(network: nn.Module) -> None:
+    """Casts the parameters. Gates, head, rotary coefficients and scalars stay float32 (precision policy)."""
     for name, param in network.named_parameters():
-        keeps = name.startswith("lm_head") or name.endswith("mlp.gate.weight") or "rotary_emb" in name
+        keeps = (
+            name.startswith("lm_head") or name.endswith("mlp.gate.weight") or "rotary_emb" in name or param.ndim == 0
+        )
         if not keeps:
             param.data = param.data.bfloat16()
 
@@ -108,7 +156,7 @@ def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
     return [_source(name, value, encoder) for name, value in data.items()]
 
 
-def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader:
+def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader[PackedBatch]:
     """The endless training loader.
 
     Raises:

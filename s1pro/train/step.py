@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
-from s1pro.data.batch import PackedBatch
-from s1pro.model.network import Network
 from s1pro.train.fp8_statistics import fp8_statistics
 from s1pro.train.guards import Guard
-from s1pro.train.losses import LossFunction, LossOutput, StepTotals, source_weights
+from s1pro.train.losses import Batch, LossFunction, LossOutput, Model, StepTotals
 from s1pro.train.optim import Optimizer, gradient_norm, scale_gradients
 from s1pro.train.router_statistics import RouterStatistics
 
@@ -49,13 +47,13 @@ class StepReport:
         return self.values["loss"]
 
 
-class Stepper:
+class Stepper(Generic[Model, Batch]):
     """Network, optimizer, guard and loss, ready to take steps."""
 
-    def __init__(self, network: Network, optimizer: Optimizer, guard: Guard, loss: LossFunction) -> None:
+    def __init__(self, network: Model, optimizer: Optimizer, guard: Guard, loss: LossFunction[Model, Batch]) -> None:
         self.network, self.optimizer, self.guard, self.loss = network, optimizer, guard, loss
 
-    def step(self, batches: Sequence[PackedBatch], lr_scale: float, *, statistics: bool = False) -> StepReport:
+    def step(self, batches: Sequence[Batch], lr_scale: float, *, statistics: bool = False) -> StepReport:
         """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
 
         Args:
@@ -64,8 +62,8 @@ class Stepper:
         Raises:
             TrainingStoppedError: too many skipped steps in a row.
         """
-        totals = StepTotals.of(batches)
-        routers = RouterStatistics(self.network.config.text.router.num_groups) if statistics else None
+        totals = self.loss.totals(batches)
+        routers = self.loss.router_statistics(self.network) if statistics else None
         with fp8_statistics(self.network, statistics) as fp8:
             outputs = [self._backward(batch, totals, routers) for batch in batches]
         gradients = self.optimizer.gradients
@@ -76,7 +74,7 @@ class Stepper:
                 self.optimizer.step(lr_scale)
         finally:
             self.optimizer.zero_grad()
-        weights = dict(zip(batches[0].source_names, source_weights(batches).tolist(), strict=True))
+        weights = totals.sources
         return StepReport(
             values=values,
             grad_norm=grad_norm,
@@ -88,8 +86,8 @@ class Stepper:
             fp8=fp8,
         )
 
-    def _backward(self, batch: PackedBatch, totals: StepTotals, statistics: RouterStatistics | None) -> LossOutput:
-        device = self.network.lm_head.weight.device
+    def _backward(self, batch: Batch, totals: StepTotals, statistics: RouterStatistics | None) -> LossOutput:
+        device = next(self.network.parameters()).device
         output = self.loss(self.network, batch.to(device), totals)
         output.loss.backward()
         self.optimizer.collect_gradients()
@@ -100,7 +98,7 @@ class Stepper:
     def _decide(self, loss: float, grad_norm: float, gradients: list[Tensor], totals: StepTotals) -> str | None:
         """Skips, or clips."""
         if totals.weight == 0:
-            return "no token of this step has a loss weight"
+            return "nothing in this step has a loss weight"
         reason = self.guard.check(loss, grad_norm)
         limit = self.guard.config.max_grad_norm
         if reason is None and limit is not None and grad_norm > limit:

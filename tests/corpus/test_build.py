@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s1pro.base.errors import InputError
-from s1pro.corpus import build
+from s1pro.corpus import manifest
 from s1pro.corpus.build import ChemistryCorpus, build_chemistry
 from s1pro.corpus.write import read_molecules
 from s1pro.data.samples import read_samples
@@ -48,7 +48,7 @@ def test_an_interrupted_build_goes_on(
 ) -> None:
     build_chemistry(tmp_path / "whole", SETTINGS, compounds=compounds)
     monkeypatch.setattr("s1pro.science.molecules.read_compounds", lambda: iter(compounds))
-    real, calls = build.write_samples, []
+    real, calls = manifest.write_samples, []
 
     def breaks(samples: object, path: Path) -> object:
         calls.append(path.name)
@@ -56,7 +56,7 @@ def test_an_interrupted_build_goes_on(
             raise KeyboardInterrupt
         return real(samples, path)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(build, "write_samples", breaks)
+    monkeypatch.setattr(manifest, "write_samples", breaks)
     with pytest.raises(KeyboardInterrupt):
         build_chemistry(tmp_path / "cut", SETTINGS)
     report = build_chemistry(tmp_path / "cut", SETTINGS)

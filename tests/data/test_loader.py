@@ -35,6 +35,9 @@ class NumberedSource:
     def is_conversation(self, index: int) -> bool:
         return False
 
+    def has_media(self, index: int) -> bool:
+        return False
+
     def sequence(self, index: int) -> TokenSequence:
         if index == self._fail_at:
             raise InputError(f"sample {index} cannot be read")

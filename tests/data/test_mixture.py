@@ -31,6 +31,9 @@ class FakeSource:
     def is_conversation(self, index: int) -> bool:
         return self._conversation
 
+    def has_media(self, index: int) -> bool:
+        return False
+
     def sequence(self, index: int) -> TokenSequence:
         n = self._rows[index] + 1
         ids = np.arange(n, dtype=np.int32) + 1000 * index

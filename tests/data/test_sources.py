@@ -1,4 +1,4 @@
-"""Token stores in memory and on disk, lazy sources, and the encoder behind them."""
+"""Token stores in memory and on disk, and the encoder behind them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from s1pro.base.errors import InputError
 from s1pro.base.records import Message, Sample
 from s1pro.data.samples import read_samples
 from s1pro.data.sequence import ProcessorEncoder, TokenSequence, fingerprint_of_processor
-from s1pro.data.sources import LazySource, TokenStore, fingerprint_of
+from s1pro.data.sources import TokenStore, fingerprint_of
+from s1pro.inputs.processor import Encoded
 
 
 class LetterEncoder:
@@ -60,13 +61,12 @@ def write_jsonl(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-def test_store_in_memory_on_disk_and_lazy_agree(tmp_path: Path) -> None:
+def test_store_in_memory_and_on_disk_agree(tmp_path: Path) -> None:
     samples = list(read_samples(write_jsonl(tmp_path / "x.jsonl", ROWS)))
     encoder = LetterEncoder()
     sources = [
         TokenStore.build("s", samples, encoder),
         TokenStore.build("s", samples, encoder, folder=tmp_path / "store", fingerprint="1"),
-        LazySource("s", samples, encoder),
     ]
     for source in sources:
         assert len(source) == 3
@@ -80,8 +80,6 @@ def test_store_in_memory_on_disk_and_lazy_agree(tmp_path: Path) -> None:
 def test_an_empty_source_is_an_error() -> None:
     with pytest.raises(InputError, match="'empty' has no samples"):
         TokenStore.build("empty", [], LetterEncoder())
-    with pytest.raises(InputError, match="'empty' has no samples"):
-        LazySource("empty", [], LetterEncoder())
 
 
 def test_store_folder_is_reused_until_something_changes(tmp_path: Path) -> None:
@@ -113,8 +111,9 @@ def test_processor_encoder_appends_the_end_token_and_learns_from_the_assistant_o
     class FakeProcessor:
         tokenizer = FakeTokenizer()
 
-        def encode_training_chat(self, messages: Sequence[Message]) -> tuple[list[int], list[bool]]:
-            return [1, 2, 3], [m.role == "assistant" for m in messages] + [True]
+        def encode_training(self, messages: Sequence[Message]) -> Encoded:
+            learned = [m.role == "assistant" for m in messages] + [True]
+            return Encoded(token_ids=[1, 2, 3], learned=learned, media=None, media_parts=())
 
     chat = Sample(
         source="c",

@@ -275,7 +275,7 @@ def test_the_default_keeps_its_promises() -> None:
     assert count_parameters(settings.model).total <= 3_500_000
     assert (router.num_experts, router.top_k, router.num_groups) == (8, 2, 1)
     assert sum(settings.budgets.values()) <= 180
-    assert settings.tasks == registry.names()
+    assert settings.tasks == registry.names("text")
     assert settings.required == 4
     assert settings.items >= 100
     assert settings.model.text.vocab_size >= settings.text_tokens + 51 + settings.smiles_pieces

@@ -9,6 +9,7 @@ import torch
 
 from s1pro.base.client import ModelClient
 from s1pro.base.records import Message, Sampling
+from s1pro.inputs.processor import Encoded
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.serve.client import LocalClient
@@ -18,13 +19,8 @@ NETWORK = Network(tiny(vocab_size=96)).eval()
 GREEDY = Sampling(max_new_tokens=12)
 
 
-class Letters:
-    """A tokenizer and chat template of printable characters."""
-
-    tokenizer: Any
-
-    def __init__(self) -> None:
-        self.tokenizer = self
+class LetterTokenizer:
+    """One token per printable character."""
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) - 32 for letter in text]
@@ -32,23 +28,28 @@ class Letters:
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(chr(32 + i) for i in ids)
 
-    def encode_chat(
+
+class Letters:
+    """A processor of printable characters."""
+
+    tokenizer = LetterTokenizer()
+
+    def encode(
         self,
         messages: Sequence[Message],
         *,
         add_generation_prompt: bool,
         enable_thinking: bool,
         allow_control_tokens: bool,
-    ) -> list[int]:
+    ) -> Encoded:
         assert add_generation_prompt and not allow_control_tokens
-        return self.encode(
-            "".join(f"{m.role}:{m.content};" for m in messages) + ("think" if enable_thinking else "say")
-        )
+        text = "".join(f"{m.role}:{m.content};" for m in messages) + ("think" if enable_thinking else "say")
+        return Encoded(token_ids=self.tokenizer.encode(text), learned=[], media=None, media_parts=())
 
 
 def client(**settings: Any) -> LocalClient:
     processor = Letters()
-    return LocalClient(Engine(NETWORK, decode=processor.decode, **settings), processor)  # type: ignore[arg-type]
+    return LocalClient(Engine(NETWORK, decode=processor.tokenizer.decode, **settings), processor)  # type: ignore[arg-type]
 
 
 def test_it_is_a_model_client_and_its_three_calls_agree() -> None:

@@ -33,6 +33,9 @@ class CopySource:
     def is_conversation(self, index: int) -> bool:
         return False
 
+    def has_media(self, index: int) -> bool:
+        return False
+
     def sequence(self, index: int) -> TokenSequence:
         digits = np.random.default_rng([self._seed, index]).integers(FIRST_DIGIT, FIRST_DIGIT + 10, DIGITS)
         ids = np.concatenate([digits, [SEPARATOR], digits]).astype(np.int32)

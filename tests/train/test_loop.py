@@ -17,13 +17,14 @@ import torch
 
 from s1pro.base.config import config_from_json
 from s1pro.base.errors import InputError
+from s1pro.data.batch import PackedBatch
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.train.config import DataConfig, TrainRun
 from s1pro.train.guards import GuardConfig, TrainingStoppedError
 from s1pro.train.loop import Trainer, train
-from s1pro.train.losses import LossConfig, LossOutput, StepTotals
+from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
@@ -43,13 +44,14 @@ def same_weights(a: Network, b: Network) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def build(run: TrainRun, source: Any, **options: Any) -> Trainer:
+def build(run: TrainRun, source: Any, **options: Any) -> Trainer[Network, PackedBatch]:
     assert run.model is not None
     network = prepare_network(Network(run.model, seed=run.seed), run)
-    return Trainer(run, network, build_loader([source], [1.0], run.data, seed=run.seed), **options)
+    loader = build_loader([source], [1.0], run.data, seed=run.seed)
+    return Trainer(run, network, loader, **{"loss": LanguageModelLoss(run.loss), **options})
 
 
-def stop_after(trainer: Trainer, steps: int) -> None:
+def stop_after(trainer: Trainer[Any, Any], steps: int) -> None:
     """Behaves like a kill right after `steps` steps: no checkpoint, nothing cleaned up."""
 
     class Killed(Exception):
@@ -183,7 +185,7 @@ def test_interrupt_finishes_the_step_saves_and_raises(
     whole = build(replace(run, folder=tmp_path / "whole"), copy_source())
     whole.train()
 
-    def interrupt_at_two(trainer: Trainer) -> Mapping[str, Any]:
+    def interrupt_at_two(trainer: Trainer[Any, Any]) -> Mapping[str, Any]:
         if trainer.steps_done == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return {}
@@ -198,7 +200,7 @@ def test_interrupt_finishes_the_step_saves_and_raises(
 
 
 def test_second_interrupt_stops_at_once(tiny_run: MakeRun, copy_source: MakeSource) -> None:
-    def twice(trainer: Trainer) -> Mapping[str, Any]:
+    def twice(trainer: Trainer[Any, Any]) -> Mapping[str, Any]:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
         raise AssertionError("not reached")
@@ -229,11 +231,12 @@ def test_time_budget_ends_the_run_with_a_checkpoint(
 def test_non_finite_steps_are_skipped_reported_and_stop_the_run(tiny_run: MakeRun, copy_source: MakeSource) -> None:
     run = tiny_run(guards=GuardConfig(max_skips_in_a_row=3))
 
-    def broken_loss(network: Network, batch: Any, totals: StepTotals) -> LossOutput:
-        loss = network.lm_head.weight.sum() * float("nan")
-        return LossOutput(loss=loss, values={"loss": loss.detach()})
+    class BrokenLoss(LanguageModelLoss):
+        def __call__(self, model: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput:
+            loss = model.lm_head.weight.sum() * float("nan")
+            return LossOutput(loss=loss, values={"loss": loss.detach()})
 
-    trainer = build(run, copy_source(), loss=broken_loss)
+    trainer = build(run, copy_source(), loss=BrokenLoss(run.loss))
     before = {n: p.clone() for n, p in trainer.network.named_parameters()}
     with pytest.raises(TrainingStoppedError, match="3 steps in a row"):
         trainer.train()

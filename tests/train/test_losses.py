@@ -15,8 +15,7 @@ from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.model.router import balance_loss
-from s1pro.train.evaluation import validation_loss
-from s1pro.train.losses import LanguageModelLoss, LossConfig, StepTotals, source_weights
+from s1pro.train.losses import LanguageModelLoss, LossConfig, StepTotals, source_weights, validation_loss
 
 NAMES = ("a", "b")
 

@@ -1,0 +1,50 @@
+"""The files of a model folder that say how media are prepared.
+
+| file | what | in the release |
+|---|---|---|
+| `preprocessor_config.json` | images | yes |
+| `video_preprocessor_config.json` | videos | yes |
+| `signal_preprocessor_config.json` | signals | no; written only where the settings differ from the default |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from s1pro.inputs.files import dump_json, parse_json
+from s1pro.inputs.images import ImageSettings
+from s1pro.inputs.media_parts import MediaSettings
+from s1pro.inputs.signals import SignalSettings
+from s1pro.inputs.videos import VideoSettings
+
+IMAGES, VIDEOS, SIGNALS = (
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    "signal_preprocessor_config.json",
+)
+MEDIA_FILES = (IMAGES, VIDEOS, SIGNALS)
+
+
+def read_media_settings(files: Mapping[str, bytes]) -> MediaSettings:
+    """Settings from the files that a folder has; released ones for the rest.
+
+    Raises:
+        InputError: an unknown key or an impossible value, with file and key.
+    """
+    settings = {}
+    for name, field, kind in (
+        (IMAGES, "images", ImageSettings),
+        (VIDEOS, "videos", VideoSettings),
+        (SIGNALS, "signals", SignalSettings),
+    ):
+        if name in files:
+            settings[field] = kind.from_json(parse_json(files[name], name), name)
+    return MediaSettings(**settings)
+
+
+def media_files(settings: MediaSettings) -> dict[str, bytes]:
+    """The files that `read_media_settings` reads."""
+    files = {IMAGES: dump_json(settings.images.as_json()), VIDEOS: dump_json(settings.videos.as_json())}
+    if settings.signals != SignalSettings():
+        files[SIGNALS] = dump_json(settings.signals.as_json())
+    return files

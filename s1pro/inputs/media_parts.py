@@ -1,0 +1,172 @@
+"""The media of a conversation: which parts hold them, and what becomes of each one.
+
+    part of a message                       ->  MediaItem: arrays, text of its placeholder, number of tokens
+
+    {"type": "image", "image": SOURCE}           patches, one run of tokens
+    {"type": "video", "video": SOURCE, "fps": 2} patches, one run of tokens per temporal patch, each with its time
+    {"type": "time_series", "time_series": SOURCE, "sampling_rate": 100, "unit": "mV", "channels": ["I", "II"]}
+                                                 standardised values, one run of tokens, described before it
+
+A SOURCE is a path, a `data:` URL, bytes, an array, a picture of Pillow, or, for videos, a list of frames. The order of
+the parts is the order of the placeholders, because the template writes them in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from s1pro.base.errors import InputError
+from s1pro.base.media import Media, Patches, Signals, join_media
+from s1pro.inputs.images import ImageSettings, image_patches, load_image
+from s1pro.inputs.signals import SignalSettings, load_signal, prepare_signal, signal_text
+from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, VIDEO_MARK
+from s1pro.inputs.videos import VideoSettings, load_video, video_patches
+
+Kind = Literal["image", "video", "time_series"]
+Values = npt.NDArray[np.float32]
+_KEYS: Mapping[str, tuple[Kind, str]] = {
+    "image": ("image", "image"),
+    "image_url": ("image", "image_url"),
+    "video": ("video", "video"),
+    "video_url": ("video", "video_url"),
+    "time_series": ("time_series", "time_series"),
+}
+_OPTIONS: Mapping[Kind, tuple[str, ...]] = {
+    "image": (),
+    "video": ("fps",),
+    "time_series": ("sampling_rate", "unit", "channels"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaSettings:
+    """How images, videos and signals are prepared."""
+
+    images: ImageSettings = field(default_factory=ImageSettings)
+    videos: VideoSettings = field(default_factory=VideoSettings)
+    signals: SignalSettings = field(default_factory=SignalSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaItem:
+    """One prepared image, video or signal.
+
+    Attributes:
+        text: what stands in the prompt for it; each placeholder token in it begins a run.
+        runs: lengths of its runs of placeholder tokens.
+    """
+
+    kind: Kind
+    media: Media[Values]
+    text: str
+    runs: tuple[int, ...]
+
+
+def media_parts(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The parts that hold media, in order, each with the place where it was found under "where".
+
+    Raises:
+        InputError: a part without its source.
+    """
+    found = []
+    for number, message in enumerate(messages):
+        if isinstance(message["content"], str):
+            continue
+        for place, part in enumerate(message["content"]):
+            kind = kind_of(part)
+            if kind is not None:
+                found.append(_normal_form(part, kind, f"messages[{number}].content[{place}]"))
+    return tuple(found)
+
+
+def kind_of(part: Mapping[str, Any]) -> Kind | None:
+    """What medium a part holds; None for text."""
+    if part.get("type") in _KEYS:
+        return _KEYS[part["type"]][0]
+    return next((kind for key, (kind, _) in _KEYS.items() if key in part), None)
+
+
+def without_sources(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message as the template needs it: media parts are reduced to their type."""
+    if isinstance(message["content"], str):
+        return dict(message)
+    kinds = [(kind_of(part), part) for part in message["content"]]
+    return {**message, "content": [part if kind is None else {"type": kind} for kind, part in kinds]}
+
+
+def prepare_part(part: Mapping[str, Any], settings: MediaSettings, *, folder: Path | None = None) -> MediaItem:
+    """Reads and prepares what one part of `media_parts` holds.
+
+    Args:
+        folder: where relative paths begin; default the working folder.
+
+    Raises:
+        InputError: the medium cannot be read or has impossible values; the message names the part.
+    """
+    try:
+        return _PREPARE[part["type"]](part, settings, folder)
+    except InputError as error:
+        where = part.get("where")
+        if where is None:
+            raise
+        raise InputError(f"{where}: {error}") from error
+
+
+def join_items(items: Sequence[MediaItem]) -> Media[Values] | None:
+    """The arrays of all items in one record; None without items."""
+    return join_media([item.media for item in items], np.concatenate)
+
+
+def _normal_form(part: Mapping[str, Any], kind: Kind, where: str) -> dict[str, Any]:
+    key = next((key for key, (found, _) in _KEYS.items() if found == kind and key in part), kind)
+    source = part.get(key)
+    if isinstance(source, Mapping) and key.endswith("_url"):
+        source = source.get("url")
+    if source is None or (isinstance(source, str) and not source):
+        raise InputError(f"{where}: a part of type {kind!r} needs its source under {kind!r}: a path, data URL or array")
+    options = {name: part[name] for name in _OPTIONS[kind] if part.get(name) is not None}
+    return {"type": kind, kind: source, **options, "where": where}
+
+
+def _image(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
+    pixels, grid = image_patches(load_image(part["image"], folder=folder), settings.images)
+    patches = Patches(pixel_values_PX=pixels, grids=(grid,))
+    tokens = grid[0] * grid[1] * grid[2] // settings.images.merge_size**2
+    return MediaItem(kind="image", media=Media(images=patches), text=IMAGE_PAD, runs=(tokens,))
+
+
+def _video(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
+    frames, fps = load_video(part["video"], fps=part.get("fps"), folder=folder)
+    pixels, grid, seconds = video_patches(frames, fps, settings.videos)
+    patches = Patches(pixel_values_PX=pixels, grids=(grid,))
+    tokens = grid[1] * grid[2] // settings.videos.merge_size**2
+    text = "".join(f"<{second:.1f} seconds>{VIDEO_MARK}" for second in seconds)
+    return MediaItem(kind="video", media=Media(videos=patches), text=text, runs=(tokens,) * len(seconds))
+
+
+def _time_series(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
+    signal = load_signal(
+        part["time_series"],
+        sampling_rate=part.get("sampling_rate"),
+        unit=part.get("unit"),
+        channels=part.get("channels"),
+        folder=folder,
+    )
+    prepared = prepare_signal(signal, settings.signals)
+    signals = Signals(
+        values_X=prepared.values.ravel(),
+        shapes=(prepared.values.shape,),
+        sampling_rates=(prepared.sampling_rate,),
+    )
+    description = signal_text(signal, prepared)
+    text = f"{description} {SIGNAL_MARK}" if description else SIGNAL_MARK
+    return MediaItem(kind="time_series", media=Media(signals=signals), text=text, runs=(prepared.tokens,))
+
+
+_PREPARE = {"image": _image, "video": _video, "time_series": _time_series}

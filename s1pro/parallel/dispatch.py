@@ -1,0 +1,152 @@
+"""Expert parallelism: `ExpertDispatch` for experts that are spread over P ranks.
+
+Rank p of an expert-parallel group holds the experts p E/P … (p + 1) E/P - 1 and nothing of the others. Every rank has
+T tokens of its own. There are three ways to bring tokens to experts and results back:
+
+| dispatch | needs | rows moved per rank, forward | sizes known before the step |
+|---|---|---|---|
+| `AllGatherDispatch` | router groups divisible by P | 2 T (P - 1) | yes |
+| `AllToAllDispatch` | the same | 2 T K (P - 1) / P | yes |
+| `CountedDispatch` | nothing | 2 T K (P - 1) / P on average, uneven | no: counts are exchanged, the host waits |
+
+Why the first two can be static (paper: grouped routing). A token takes K / G experts of each of G groups, and every
+rank holds G / P whole groups, so each rank receives exactly T K / P rows from every rank, whatever the router says.
+Every token is needed on every rank, so sending it once (all-gather) and adding up its rows before they travel back
+(reduce-scatter) moves least; for K = P both move the same. `AllToAllDispatch` sends rows back unsummed and adds them
+in the order of a single process: its output is that of one process bit for bit. `CountedDispatch` is for ordinary
+top-k, whose ranks get unequal work.
+
+Routing weights travel with the rows and are applied where the expert is, as in a single process; their gradient comes
+back through the same exchange, so the language-model loss reaches the router. The exchanges are in
+`kernels.collectives`, the arithmetic in `kernels.experts`; the moves on one rank in `parallel.rows`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from s1pro.base.errors import InputError
+from s1pro.kernels.collectives import all_gather, all_to_all, reduce_scatter
+from s1pro.kernels.experts import experts_forward
+from s1pro.model.config import RouterConfig
+from s1pro.model.dispatch import ExpertDispatch
+from s1pro.parallel.rows import combine_rows, spread_rows
+
+if TYPE_CHECKING:
+    from s1pro.model.moe import Experts
+
+DispatchName = Literal["auto", "all_gather", "all_to_all", "counted"]
+
+
+def build_dispatch(name: DispatchName, router: RouterConfig, group: dist.ProcessGroup) -> ExpertDispatch:
+    """The dispatch called `name`; "auto" moves least: all-gather where the router groups allow it, else counted.
+
+    Raises:
+        InputError: the experts or the router groups cannot be divided among the ranks of `group`.
+    """
+    ranks = group.size()
+    if router.num_experts % ranks:
+        raise InputError(f"parallel.ep={ranks}: {router.num_experts} experts cannot be divided among {ranks} ranks")
+    is_static = router.num_groups % ranks == 0
+    if name == "auto":
+        name = "all_gather" if is_static else "counted"
+    if name == "counted":
+        return CountedDispatch(group)
+    if not is_static:
+        raise InputError(
+            f"parallel.dispatch={name!r} needs whole router groups on every rank, but {router.num_groups} groups "
+            f"cannot be divided among parallel.ep={ranks} ranks; use dispatch=counted, or an ep that divides them"
+        )
+    return AllGatherDispatch(group) if name == "all_gather" else AllToAllDispatch(group)
+
+
+class AllGatherDispatch:
+    """Every rank gets every token once, and sends back one sum per token."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+
+    def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
+        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        ids_RX, weights_RX = _send_slots(ids_TK, weights_TK, experts, self.group)
+        y_RD = experts_forward(
+            all_gather(x_TD, self.group), ids_RX, weights_RX, experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
+        )
+        return reduce_scatter(y_RD, self.group)
+
+
+class AllToAllDispatch:
+    """Equal splits: T K / P rows from every rank to every rank."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+
+    def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
+        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        ids_RX, weights_RX = _send_slots(ids_TK, weights_TK, experts, self.group)
+        places_TK = _static_places(ids_TK, self.group.size())
+        x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group)
+        y_RD = experts_forward(
+            x_RD, ids_RX.reshape(-1, 1), weights_RX.reshape(-1, 1), experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
+        )
+        return combine_rows(all_to_all(y_RD, self.group), places_TK)
+
+
+class CountedDispatch:
+    """Uneven splits for any routing: rows sorted by expert, after an exchange of counts."""
+
+    def __init__(self, group: dist.ProcessGroup) -> None:
+        self.group = group
+
+    def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
+        ranks, num_local = self.group.size(), experts.gate_up_proj.shape[0]
+        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        sorted_ids_R, order_R = ids_TK.reshape(-1).sort(stable=True)
+        places_TK = torch.empty_like(order_R)
+        places_TK[order_R] = torch.arange(order_R.numel(), device=order_R.device)
+        places_TK = places_TK.view(ids_TK.shape)
+        counts_E = torch.bincount(sorted_ids_R, minlength=ranks * num_local)
+        counts_PE = all_to_all(counts_E, self.group).view(ranks, num_local)  # from every rank, for my experts
+        send, receive = torch.stack((counts_E.view(ranks, -1).sum(1), counts_PE.sum(1))).tolist()  # the host waits
+        local_E = torch.arange(num_local, device=order_R.device)
+        ids_R = torch.repeat_interleave(local_E.repeat(ranks), counts_PE.reshape(-1), output_size=sum(receive))
+        weights_R = all_to_all(weights_TK.reshape(-1).index_select(0, order_R), self.group, send, receive)
+        x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group, send, receive)
+        y_RD = experts_forward(x_RD, ids_R[:, None], weights_R[:, None], experts.gate_up_proj, experts.down_proj, fp8=experts.fp8)
+        return combine_rows(all_to_all(y_RD, self.group, receive, send), places_TK)
+
+
+def _by_expert(ids_TK: Tensor, weights_TK: Tensor) -> tuple[Tensor, Tensor]:
+    """The slots of every token in the order of expert ids, and so of ranks; replayed ids come in any order."""
+    ids_TK, order_TK = ids_TK.sort(dim=1)
+    return ids_TK, weights_TK.gather(1, order_TK)
+
+
+def _send_slots(
+    ids_TK: Tensor, weights_TK: Tensor, experts: Experts, group: dist.ProcessGroup
+) -> tuple[Tensor, Tensor]:
+    """The slots that are mine, of the tokens of all ranks: local ids and weights, both `[P * T, K / P]`.
+
+    Both travel in one message, ids as numbers of the weights' dtype: those below 2^24 are exact in float32.
+    """
+    tokens, top_k = ids_TK.shape
+    ranks, num_local = group.size(), experts.gate_up_proj.shape[0]
+    dtype = torch.promote_types(weights_TK.dtype, torch.float32)
+    slots_TK2 = torch.stack(((ids_TK % num_local).to(dtype), weights_TK.to(dtype)), dim=-1)
+    slots_R2 = slots_TK2.view(tokens, ranks, -1, 2).transpose(0, 1).reshape(-1, 2)
+    ids_R, weights_R = all_to_all(slots_R2, group).unbind(1)
+    shape = (ranks * tokens, top_k // ranks)
+    return ids_R.detach().long().view(shape), weights_R.to(weights_TK.dtype).view(shape)
+
+
+def _static_places(ids_TK: Tensor, ranks: int) -> Tensor:
+    """Slot k of token t lies in the share of rank k // (K / P), tokens in order: `[T, K]`."""
+    tokens, top_k = ids_TK.shape
+    share = top_k // ranks
+    slots_K = torch.arange(top_k, device=ids_TK.device)
+    starts_K = slots_K // share * (tokens * share) + slots_K % share
+    return torch.arange(tokens, device=ids_TK.device)[:, None] * share + starts_K

@@ -1,0 +1,65 @@
+"""All families of questions about media, by name.
+
+Making a family costs nothing: files and molecules are read when the first example is drawn. `MediaSettings` are the
+sizes of the media; a model is asked in the sizes it was trained with.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s1pro.base.errors import InputError
+from s1pro.science.digits import digit_family
+from s1pro.science.media import MediaFamily
+from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
+from s1pro.science.signals.chirps import chirp_family
+from s1pro.science.videos import video_families
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaSettings:
+    """Sizes in pixels.
+
+    Attributes:
+        digit_side: of a scan, a multiple of 8.
+        video_side, video_frames: of a video.
+    """
+
+    digit_side: int = 64
+    video_side: int = 64
+    video_frames: int = 8
+
+
+def media_families(
+    settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
+) -> dict[str, MediaFamily]:
+    """Name to family.
+
+    Args:
+        molecules: what depictions show; all small ones that are installed by default, read when they are needed.
+    """
+    settings = settings or MediaSettings()
+    families = (
+        digit_family(settings.digit_side),
+        *video_families(side=settings.video_side, frames=settings.video_frames),
+        chirp_family(),
+    )
+    return {family.name: family for family in families}
+
+
+def media_family(
+    name: str, settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
+) -> MediaFamily:
+    """One of `media_families`. Raises `InputError` for an unknown name."""
+    families = media_families(settings, molecules)
+    if name not in families:
+        raise InputError(f"no questions about media are called {name!r}; known: {', '.join(families)}")
+    return families[name]
+
+
+@functools.cache
+def installed_molecules() -> tuple[Molecule, ...]:
+    """All small molecules of the installed compound collection."""
+    return load_molecules(SMALL_MOLECULES).molecules
