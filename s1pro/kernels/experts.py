@@ -15,7 +15,8 @@ gradient of h before scaling, `dw_R = sum_F g * h`, so y_RD is not kept. Kept fo
 There are three engines with the same steps. On a CPU a loop over the experts in use, in batches of rows that stay in
 the cache: no `[R, D]` tensor exists, and every product writes into memory that is used again. For decoding steps on a
 CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped products with offsets that stay on the
-device, and no wait for it. On the meta device, and for fake tensors, only shapes are computed. With `fp8` a fourth one
+device, and no wait for it. Fake tensors take the way of a GPU where they can, so that its memory can be planned;
+otherwise, and on the meta device, only shapes are computed. With `fp8` a fourth one
 takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`).
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
@@ -65,10 +66,11 @@ def experts_forward(
             f"ids {tuple(topk_ids_TK.shape)} and weights {tuple(topk_weights_TK.shape)} must both be [T, K] "
             f"for T = {x_TD.shape[0]}"
         )
-    if _shape_only(x_TD):
+    if _shape_only(x_TD, down_EDF):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
     tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
-    if fp8 is None and not _needs_grad(tensors) and experts_few.is_supported(x_TD, topk_ids_TK):
+    few = fp8 is None and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
+    if few and not _needs_grad(tensors):
         return experts_few.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
@@ -86,7 +88,7 @@ def grouped_mlp(
     _check(x_RD, gate_up_EFD, down_EDF)
     if counts_E.shape != gate_up_EFD.shape[:1]:
         raise ValueError(f"counts have shape {tuple(counts_E.shape)} for {gate_up_EFD.shape[0]} experts")
-    if _shape_only(x_RD):
+    if _shape_only(x_RD, down_EDF):
         return _ShapeOnly.apply(x_RD, None, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_counts(counts_E, num_rows=x_RD.shape[0])
     return _run(x_RD, None, gate_up_EFD, down_EDF, rows, fp8)
@@ -119,8 +121,8 @@ def _check(x: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> None:
         )
 
 
-def _shape_only(x: Tensor) -> bool:
-    return x.is_meta or isinstance(x, FakeTensor)
+def _shape_only(x: Tensor, down_EDF: Tensor) -> bool:
+    return x.is_meta or (isinstance(x, FakeTensor) and not experts_grouped.is_supported(x, down_EDF))
 
 
 def _run(
@@ -132,7 +134,7 @@ def _run(
     fp8: Fp8Experts | None,
 ) -> Tensor:
     inputs = (x, weights_R, gate_up_EFD, down_EDF)
-    engine = _engine(x, down_EDF) if fp8 is None else fp8
+    engine = _engine(x, down_EDF) if fp8 is None or isinstance(x, FakeTensor) else fp8
     if _needs_grad(inputs):
         return _Experts.apply(*inputs, rows, engine)
     return engine.forward(*inputs, rows, keep=False)[0]

@@ -91,7 +91,12 @@ class AllToAllDispatch:
         places_TK = _static_places(ids_TK, self.group.size())
         x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group)
         y_RD = experts_forward(
-            x_RD, ids_RX.reshape(-1, 1), weights_RX.reshape(-1, 1), experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
+            x_RD,
+            ids_RX.reshape(-1, 1),
+            weights_RX.reshape(-1, 1),
+            experts.gate_up_proj,
+            experts.down_proj,
+            fp8=experts.fp8,
         )
         return combine_rows(all_to_all(y_RD, self.group), places_TK)
 
@@ -116,7 +121,9 @@ class CountedDispatch:
         ids_R = torch.repeat_interleave(local_E.repeat(ranks), counts_PE.reshape(-1), output_size=sum(receive))
         weights_R = all_to_all(weights_TK.reshape(-1).index_select(0, order_R), self.group, send, receive)
         x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group, send, receive)
-        y_RD = experts_forward(x_RD, ids_R[:, None], weights_R[:, None], experts.gate_up_proj, experts.down_proj, fp8=experts.fp8)
+        y_RD = experts_forward(
+            x_RD, ids_R[:, None], weights_R[:, None], experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
+        )
         return combine_rows(all_to_all(y_RD, self.group, receive, send), places_TK)
 
 
