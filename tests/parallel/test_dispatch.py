@@ -160,9 +160,9 @@ def rows_received(rank: int, name: str, router: RouterConfig) -> list[int]:
     counts: list[int] = []
     compute = dispatch_module.experts_forward
 
-    def counting(x_RD: Tensor, ids: Tensor, *rest: Tensor) -> Tensor:
+    def counting(x_RD: Tensor, ids: Tensor, *rest: Tensor, **options: object) -> Tensor:
         counts.append(ids.numel())
-        return compute(x_RD, ids, *rest)
+        return compute(x_RD, ids, *rest, **options)
 
     dispatch_module.experts_forward = counting
     moe = moe_of(router, torch.float32)
