@@ -21,7 +21,7 @@ class Region:
         if not len(self.shape) == len(self.start) == len(self.size):
             raise ValueError(f"shape {self.shape}, start {self.start} and size {self.size} differ in length")
         for whole, start, size in zip(self.shape, self.start, self.size, strict=True):
-            if not (0 <= start and 0 <= size and start + size <= whole):
+            if not (start >= 0 and size >= 0 and start + size <= whole):
                 raise ValueError(f"the box {self.start} + {self.size} does not lie in {self.shape}")
 
     @staticmethod
@@ -56,7 +56,7 @@ class Region:
 
 
 def chunk_bounds(size: int, parts: int, index: int) -> tuple[int, int]:
-    """Start and length of part `index` when `size` is cut as `torch.chunk` does: the last parts may be short or empty."""
+    """Start and length of part `index` when `size` is cut as `torch.chunk` does: the last may be short or empty."""
     step = -(-size // parts)
     start = min(index * step, size)
     return start, min(step, size - start)

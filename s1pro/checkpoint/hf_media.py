@@ -1,7 +1,7 @@
 """Media arguments of the transformers class: padded tensors in, `Media` records out.
 
-`generate` of transformers calls the model once with all media and then, a token at a time, with the grids and lengths but
-without pixels and values: a description without content is no medium.
+`generate` of transformers calls the model once with all media and then, a token at a time, with the grids and lengths
+but without pixels and values: a description without content is no medium.
 """
 
 from __future__ import annotations
@@ -64,9 +64,7 @@ def as_tensors(arguments: Mapping[str, Any], device: torch.device) -> dict[str, 
     return {name: convert(value) for name, value in arguments.items()}
 
 
-def repeat_media(
-    arguments: Mapping[str, Any], input_ids_BS: Tensor, times: int, config: ModelConfig
-) -> dict[str, Any]:
+def repeat_media(arguments: Mapping[str, Any], input_ids_BS: Tensor, times: int, config: ModelConfig) -> dict[str, Any]:
     """Media arguments for a batch in which every row stands `times` times in a row.
 
     Raises:
@@ -110,7 +108,9 @@ def _order(input_ids_BS: Tensor, token: int, sizes: Sequence[int], times: int) -
             count -= sizes[last]
             last += 1
         if count != 0:
-            raise ValueError(f"the media of sizes {list(sizes)} do not fill the placeholders (token {token}) of each row")
+            raise ValueError(
+                f"the media of sizes {list(sizes)} do not fill the placeholders (token {token}) of each row"
+            )
         order += list(range(first, last)) * times
         first = last
     return order
@@ -131,8 +131,8 @@ def _signals(
         return None
     one_by_one = [torch.as_tensor(value) for value in values]
     if any(value.dim() != 2 for value in one_by_one):
-        shapes = [list(value.shape) for value in one_by_one]
-        raise ValueError(f"ts_values must hold signals of shape [length, channels], got {shapes}")
+        found = [list(value.shape) for value in one_by_one]
+        raise ValueError(f"ts_values must hold signals of shape [length, channels], got {found}")
     if lengths is not None:
         one_by_one = [value[:length] for value, length in _paired("ts_lens", one_by_one, lengths)]
         short = [n for value, n in _paired("ts_lens", one_by_one, lengths) if not 0 < n <= value.shape[0]]
@@ -146,8 +146,7 @@ def _signals(
         values_X=torch.cat([value.reshape(-1) for value in one_by_one]),
         shapes=shapes,
         sampling_rates=tuple(
-            rate if rate > 0 else assumed_sampling_rate(length)
-            for rate, (length, _) in zip(hertz, shapes, strict=True)
+            rate if rate > 0 else assumed_sampling_rate(length) for rate, (length, _) in zip(hertz, shapes, strict=True)
         ),
     )
 

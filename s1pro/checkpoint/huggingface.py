@@ -201,8 +201,8 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             pixel_values, image_grid_thw: patches `[P, X]` of all images and their grids `[N, 3]`.
             pixel_values_videos, video_grid_thw: the same for videos.
             ts_values: standardised signals `[N, longest, channels]`, or a list of N `[length, channels]`.
-            ts_lens: points of each signal `[N]`; needed with a padded tensor. ts_sr: sampling rates `[N]` in Hz; by default
-                the released rule, a quarter of the length and at least 1.
+            ts_lens: points of each signal `[N]`; needed with a padded tensor.
+            ts_sr: sampling rates `[N]` in Hz; default the released rule, a quarter of the length and at least 1.
             labels: int64 `[B, S]`, -100 is ignored; shifted by one inside.
             routed_experts: `[L, B, S, K]`, experts to use instead of the router's choice; padding is not read.
             output_routing, output_router_logits, output_hidden_states: see `S1ProOutput`.

@@ -1,8 +1,8 @@
 """`s1pro chat FOLDER`: talk to a model in the terminal.
 
 Lines that start with a slash are commands: /system TEXT sets the system prompt and starts over, /image, /video and
-/signal put a file beside the next question, /reset forgets the conversation, /help lists them, /exit leaves (so does the
-end of input). Ctrl-C stops an answer; at the prompt it leaves.
+/signal put a file beside the next question, /reset forgets the conversation, /help lists them, /exit leaves (so does
+the end of input). Ctrl-C stops an answer; at the prompt it leaves.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from s1pro.serve.client import LocalClient
 
 HELP = (
-    "/system TEXT  set the system prompt and start over    /image FILE, /video FILE, /signal FILE [HZ [UNIT]]  ask about "
-    "a file    /reset  forget the conversation    /exit  leave"
+    "/system TEXT  set the system prompt and start over    /image FILE, /video FILE, /signal FILE [HZ [UNIT]]  ask "
+    "about a file    /reset  forget the conversation    /exit  leave"
 )
 
 

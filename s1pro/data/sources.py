@@ -203,7 +203,9 @@ def _json_of(parts: Parts) -> bytes:
     try:
         return json.dumps(parts).encode("utf-8")
     except TypeError as error:
-        raise InputError(f"data.cache needs media that are named by paths or URLs; this one is held in memory: {error}") from error
+        raise InputError(
+            f"data.cache needs media that are named by paths or URLs; this one is held in memory: {error}"
+        ) from error
 
 
 def _raw_to_npy(raw: Path, target: Path, dtype: Any) -> None:

@@ -194,11 +194,27 @@ class _Asking:
     def _check_same_questions(self, file: AnswerFile) -> None:
         for item in self.items:
             answer = file.answers.get(item.id)
-            if answer is not None and answer.prompt != [m.as_dict() for m in self.task.prompt(item).messages]:
+            if answer is None:
+                continue
+            asked = [message.as_dict() for message in self.task.prompt(item).messages]
+            if _wherever(answer.prompt) != _wherever(asked):
                 raise InputError(
                     f"{file.path}: item {item.id!r} was asked with another prompt; "
                     "the task has changed since: choose another folder, or overwrite"
                 )
+
+
+def _wherever(prompt: Any) -> Any:
+    """A prompt whose media are named without their folders: an evaluation may have been moved, media and all."""
+    if isinstance(prompt, list | tuple):
+        return [_wherever(item) for item in prompt]
+    if not isinstance(prompt, Mapping):
+        return prompt
+    source = prompt.get("type")
+    return {
+        key: Path(value).name if key == source and isinstance(value, str) else _wherever(value)
+        for key, value in prompt.items()
+    }
 
 
 async def _all(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -3,8 +3,8 @@
 1. In the text every sign of the template is replaced by what its medium says of itself (`MediaItem.text`): an image by
    the same sign, a video by one sign per temporal patch with the time before it, a signal by its description and sign.
    Signs that somebody typed and that were disarmed (`literal_spans`) are left alone.
-2. After encoding, every placeholder token begins a run; it is repeated to the length of the run. Repeating ids instead of
-   text spares the tokenizer the work on sixteen thousand equal signs.
+2. After encoding, every placeholder token begins a run; it is repeated to the length of the run. Repeating ids
+   instead of text spares the tokenizer the work on sixteen thousand equal signs.
 """
 
 from __future__ import annotations

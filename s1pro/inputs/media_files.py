@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from s1pro.inputs.files import dump_json, parse_json
 from s1pro.inputs.images import ImageSettings
-from s1pro.inputs.media_parts import MediaSettings
+from s1pro.inputs.media_parts import Preparation
 from s1pro.inputs.signals import SignalSettings
 from s1pro.inputs.videos import VideoSettings
 
@@ -25,25 +25,22 @@ IMAGES, VIDEOS, SIGNALS = (
 MEDIA_FILES = (IMAGES, VIDEOS, SIGNALS)
 
 
-def read_media_settings(files: Mapping[str, bytes]) -> MediaSettings:
+def read_preparation(files: Mapping[str, bytes]) -> Preparation:
     """Settings from the files that a folder has; released ones for the rest.
 
     Raises:
         InputError: an unknown key or an impossible value, with file and key.
     """
-    settings = {}
-    for name, field, kind in (
-        (IMAGES, "images", ImageSettings),
-        (VIDEOS, "videos", VideoSettings),
-        (SIGNALS, "signals", SignalSettings),
-    ):
-        if name in files:
-            settings[field] = kind.from_json(parse_json(files[name], name), name)
-    return MediaSettings(**settings)
+    data = {name: parse_json(files[name], name) for name in MEDIA_FILES if name in files}
+    return Preparation(
+        images=ImageSettings.from_json(data[IMAGES], IMAGES) if IMAGES in data else ImageSettings(),
+        videos=VideoSettings.from_json(data[VIDEOS], VIDEOS) if VIDEOS in data else VideoSettings(),
+        signals=SignalSettings.from_json(data[SIGNALS], SIGNALS) if SIGNALS in data else SignalSettings(),
+    )
 
 
-def media_files(settings: MediaSettings) -> dict[str, bytes]:
-    """The files that `read_media_settings` reads."""
+def media_files(settings: Preparation) -> dict[str, bytes]:
+    """The files that `read_preparation` reads."""
     files = {IMAGES: dump_json(settings.images.as_json()), VIDEOS: dump_json(settings.videos.as_json())}
     if settings.signals != SignalSettings():
         files[SIGNALS] = dump_json(settings.signals.as_json())

@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from s1pro.base.errors import InputError
 from s1pro.base.media import Media, Patches, Signals, join_media
-from s1pro.inputs.images import ImageSettings, image_patches, load_image
+from s1pro.inputs.images import ImageSettings, image_patches, load_image, num_image_tokens
 from s1pro.inputs.signals import SignalSettings, load_signal, prepare_signal, signal_text
 from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, VIDEO_MARK
-from s1pro.inputs.videos import VideoSettings, load_video, video_patches
+from s1pro.inputs.videos import VideoSettings, prepare_video
 
 Kind = Literal["image", "video", "time_series"]
 Values = npt.NDArray[np.float32]
@@ -45,7 +45,7 @@ _OPTIONS: Mapping[Kind, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class MediaSettings:
+class Preparation:
     """How images, videos and signals are prepared."""
 
     images: ImageSettings = field(default_factory=ImageSettings)
@@ -100,17 +100,17 @@ def without_sources(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": [part if kind is None else {"type": kind} for kind, part in kinds]}
 
 
-def prepare_part(part: Mapping[str, Any], settings: MediaSettings, *, folder: Path | None = None) -> MediaItem:
+def prepare_part(part: Mapping[str, Any], settings: Preparation, *, base: Path | None = None) -> MediaItem:
     """Reads and prepares what one part of `media_parts` holds.
 
     Args:
-        folder: where relative paths begin; default the working folder.
+        base: where relative paths begin; default the working folder.
 
     Raises:
         InputError: the medium cannot be read or has impossible values; the message names the part.
     """
     try:
-        return _PREPARE[part["type"]](part, settings, folder)
+        return _PREPARE[part["type"]](part, settings, base)
     except InputError as error:
         where = part.get("where")
         if where is None:
@@ -134,29 +134,28 @@ def _normal_form(part: Mapping[str, Any], kind: Kind, where: str) -> dict[str, A
     return {"type": kind, kind: source, **options, "where": where}
 
 
-def _image(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
-    pixels, grid = image_patches(load_image(part["image"], folder=folder), settings.images)
+def _image(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
+    pixels, grid = image_patches(load_image(part["image"], base=base), settings.images)
     patches = Patches(pixel_values_PX=pixels, grids=(grid,))
-    tokens = grid[0] * grid[1] * grid[2] // settings.images.merge_size**2
+    tokens = num_image_tokens(grid, settings.images)
     return MediaItem(kind="image", media=Media(images=patches), text=IMAGE_PAD, runs=(tokens,))
 
 
-def _video(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
-    frames, fps = load_video(part["video"], fps=part.get("fps"), folder=folder)
-    pixels, grid, seconds = video_patches(frames, fps, settings.videos)
+def _video(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
+    pixels, grid, seconds = prepare_video(part["video"], settings.videos, fps=part.get("fps"), base=base)
     patches = Patches(pixel_values_PX=pixels, grids=(grid,))
-    tokens = grid[1] * grid[2] // settings.videos.merge_size**2
+    tokens = num_image_tokens(grid, settings.videos) // len(seconds)
     text = "".join(f"<{second:.1f} seconds>{VIDEO_MARK}" for second in seconds)
     return MediaItem(kind="video", media=Media(videos=patches), text=text, runs=(tokens,) * len(seconds))
 
 
-def _time_series(part: Mapping[str, Any], settings: MediaSettings, folder: Path | None) -> MediaItem:
+def _time_series(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
     signal = load_signal(
         part["time_series"],
         sampling_rate=part.get("sampling_rate"),
         unit=part.get("unit"),
         channels=part.get("channels"),
-        folder=folder,
+        base=base,
     )
     prepared = prepare_signal(signal, settings.signals)
     signals = Signals(

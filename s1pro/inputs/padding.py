@@ -7,8 +7,8 @@
 | `pixel_values_videos`, `video_grid_thw` | the same for videos |
 | `ts_values`, `ts_lens`, `ts_sr` | float32 `[signals, longest, channels]`, int64 `[signals]`, float64 Hz `[signals]` |
 
-Signals with different numbers of channels are a list of arrays `[length, channels]` instead. Numpy throughout: the model
-class takes arrays as well as tensors, so preparation needs no torch.
+Signals with different numbers of channels are a list of arrays `[length, channels]` instead. Numpy throughout: the
+model class takes arrays as well as tensors, so preparation needs no torch.
 """
 
 from __future__ import annotations

@@ -37,10 +37,10 @@ from s1pro.inputs.chat import (
 from s1pro.inputs.detect import Detector
 from s1pro.inputs.expansion import PLACEHOLDERS, expand_ids, expand_text
 from s1pro.inputs.files import parse_text, read_file, write_files
-from s1pro.inputs.media_files import MEDIA_FILES, media_files, read_media_settings
+from s1pro.inputs.media_files import MEDIA_FILES, media_files, read_preparation
 from s1pro.inputs.media_parts import (
     MediaItem,
-    MediaSettings,
+    Preparation,
     Values,
     join_items,
     media_parts,
@@ -77,16 +77,16 @@ class Processor:
     Args:
         tokenizer: of the model.
         template: chat template; default the released one.
-        media: how images, videos and signals are prepared; default as released.
+        preparation: of images, videos and signals; default as released.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, template: ChatTemplate | None = None, media: MediaSettings | None = None
+        self, tokenizer: Tokenizer, *, template: ChatTemplate | None = None, preparation: Preparation | None = None
     ) -> None:
         self.tokenizer = tokenizer
         self.template = template or default_template()
-        self.media = media or MediaSettings()
-        self._media_files = media_files(self.media)
+        self.preparation = preparation or Preparation()
+        self._media_files = media_files(self.preparation)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, detector: Detector = "rules") -> Processor:
@@ -104,7 +104,7 @@ class Processor:
             template = ChatTemplate(parse_text(data, TEMPLATE_FILE))
         kept = {name: read_file(folder, name) for name in MEDIA_FILES if (folder / name).exists()}
         tokenizer = Tokenizer.from_pretrained(folder, detector=detector)
-        processor = cls(tokenizer, template=template, media=read_media_settings(kept))
+        processor = cls(tokenizer, template=template, preparation=read_preparation(kept))
         processor._media_files |= kept
         return processor
 
@@ -145,7 +145,7 @@ class Processor:
         add_generation_prompt: bool = False,
         enable_thinking: bool | None = None,
         allow_control_tokens: bool = True,
-        folder: Path | None = None,
+        base: Path | None = None,
     ) -> Encoded:
         """Ids and media of a conversation.
 
@@ -153,12 +153,12 @@ class Processor:
             messages, tools, add_generation_prompt, enable_thinking: as in `render`.
             allow_control_tokens: True is the behaviour of the release, in which a `<|im_end|>` in a message ends the
                 turn. Servers pass False: only the template writes control tokens.
-            folder: where relative paths of media begin.
+            base: where relative paths of media begin.
 
         Raises:
             InputError: a malformed message, or a medium that cannot be read; named by its position.
         """
-        plain, parts, items = self._read(messages, folder)
+        plain, parts, items = self._read(messages, base)
         rendered = self.template.render(
             plain,
             tools=tools,
@@ -174,14 +174,14 @@ class Processor:
         *,
         tools: Tools = None,
         allow_control_tokens: bool = True,
-        folder: Path | None = None,
+        base: Path | None = None,
     ) -> Encoded:
         """Ids and media of a finished conversation, and which ids the assistant wrote.
 
         Raises:
             InputError: as in `encode`, or a template without generation tags.
         """
-        plain, parts, items = self._read(messages, folder)
+        plain, parts, items = self._read(messages, base)
         rendered = expand_text(self._finished(plain, tools, allow_control_tokens), items)
         ids, learned = self._ids_and_learned(rendered)
         index = self._index(ids, items)
@@ -216,7 +216,7 @@ class Processor:
 
     def read_media(self, parts: Sequence[Mapping[str, Any]]) -> Media[Values] | None:
         """Reads the media of `Encoded.media_parts` (again)."""
-        return join_items([prepare_part(part, self.media) for part in parts])
+        return join_items([prepare_part(part, self.preparation) for part in parts])
 
     def __call__(
         self,
@@ -289,7 +289,7 @@ class Processor:
         return ids, learned
 
     def _item(self, part: Mapping[str, Any]) -> MediaItem:
-        return prepare_part({key: value for key, value in part.items() if value is not None}, self.media)
+        return prepare_part({key: value for key, value in part.items() if value is not None}, self.preparation)
 
     def _encode_texts(self, texts: Sequence[str], items: Sequence[MediaItem]) -> list[Encoded]:
         """Each text takes as many media of a kind as it has signs."""
@@ -308,12 +308,12 @@ class Processor:
         return encoded
 
     def _read(
-        self, messages: Messages, folder: Path | None
+        self, messages: Messages, base: Path | None
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], ...], list[MediaItem]]:
         """Messages for the template, media parts, and what they hold."""
         plain = checked_messages(messages)
         parts = media_parts(plain)
-        items = [prepare_part(part, self.media, folder=folder) for part in parts]
+        items = [prepare_part(part, self.preparation, base=base) for part in parts]
         return [without_sources(message) for message in plain], parts, items
 
     def _encoded(self, rendered: Rendered, items: Sequence[MediaItem], parts: tuple[dict[str, Any], ...]) -> Encoded:

@@ -11,6 +11,8 @@ until `report`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,15 +46,29 @@ class RoundingStatistics:
         )
         self._sums[operand] = self._sums[operand] + sums if operand in self._sums else sums
 
+    def sums(self, operands: Sequence[str]) -> list[float]:
+        """Six numbers per operand, in this order; 0 for an operand that was never added. Ranks can add them up."""
+        return [number for name in operands for number in self._sums_of(name)]
+
     def report(self) -> dict[str, dict[str, float]]:
         """The three numbers of every operand, in the order in which operands came."""
-        return {operand: _shares(sums.tolist()) for operand, sums in self._sums.items()}
+        return shares(tuple(self._sums), self.sums(tuple(self._sums)))
+
+    def _sums_of(self, operand: str) -> list[float]:
+        found = self._sums.get(operand)
+        return [0.0] * 6 if found is None else [float(number) for number in found.tolist()]
 
 
-def _shares(sums: list[float]) -> dict[str, float]:
+def shares(operands: Sequence[str], sums: Sequence[float]) -> dict[str, dict[str, float]]:
+    """`clipped`, `underflow` and `error` of the operands that were seen, from `RoundingStatistics.sums`."""
+    parts = [sums[at : at + 6] for at in range(0, len(sums), 6)]
+    return {name: _shares(part) for name, part in zip(operands, parts, strict=True) if part[0]}
+
+
+def _shares(sums: Sequence[float]) -> dict[str, float]:
     count, clipped, nonzero, vanished, error, total = sums
     return {
-        "clipped": clipped / max(count, 1.0),
+        "clipped": clipped / count,
         "underflow": vanished / max(nonzero, 1.0),
         "error": (error / total) ** 0.5 if total else 0.0,
     }

@@ -4,6 +4,7 @@
 |---|---|
 | `tiny` | unit tests: at most 0.3 M parameters, 8 experts, top-2, seconds |
 | `demo` | the demo: at most 3.5 M parameters, 8 experts, top-2; later expanded to 32 experts in 8 groups |
+| `demo-media` | the same with small towers for pictures, videos and signals |
 | `bench` | measurements against transformers: hidden 256, 6 layers, 64 experts in 8 groups, top-8 |
 | `30b-a3b`, `235b-a22b` | geometry of the public Qwen3-MoE models |
 | `intern-s1-pro` | the released trillion-parameter model: 916.6 B text parameters, 21.7 B active |
@@ -125,36 +126,27 @@ def small_time_series(hidden_size: int) -> TimeSeriesConfig:
     )
 
 
-def with_media(
-    config: ModelConfig,
-    *,
-    image_token_id: int,
-    video_token_id: int,
-    vision_start_token_id: int,
-    vision_end_token_id: int,
-    ts_token_id: int,
-    ts_start_token_id: int,
-    ts_end_token_id: int,
-) -> ModelConfig:
-    """`config` with both small towers, and the ids that its tokenizer gave the placeholders."""
+def with_media(config: ModelConfig, **token_ids: int) -> ModelConfig:
+    """`config` with both small towers.
+
+    Args:
+        token_ids: placeholders by their field (`image_token_id` …). Without them training takes those of its tokenizer.
+    """
     hidden = config.text.hidden_size
-    return replace(
-        config,
-        vision=small_vision(hidden),
-        time_series=small_time_series(hidden),
-        image_token_id=image_token_id,
-        video_token_id=video_token_id,
-        vision_start_token_id=vision_start_token_id,
-        vision_end_token_id=vision_end_token_id,
-        ts_token_id=ts_token_id,
-        ts_start_token_id=ts_start_token_id,
-        ts_end_token_id=ts_end_token_id,
-    )
+    return replace(config, vision=small_vision(hidden), time_series=small_time_series(hidden), **token_ids)
+
+
+def demo_media(vocab_size: int = 2048) -> ModelConfig:
+    """`demo` with both towers. Patches are 8 pixels wide, so that a picture of 64 x 64 pixels is 16 tokens."""
+    config = with_media(demo(vocab_size))
+    assert config.vision is not None
+    return replace(config, vision=replace(config.vision, patch_size=8, num_position_embeddings=256))
 
 
 PRESETS: dict[str, Callable[[], ModelConfig]] = {
     "tiny": tiny,
     "demo": demo,
+    "demo-media": demo_media,
     "bench": bench,
     "30b-a3b": qwen3_moe_30b_a3b,
     "235b-a22b": qwen3_moe_235b_a22b,
@@ -165,7 +157,14 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
 def _own(text: TextConfig) -> ModelConfig:
     """Own small models have small vocabularies: their placeholder ids come from their tokenizer, none by default."""
     return ModelConfig(
-        text=text, image_token_id=-1, video_token_id=-1, vision_start_token_id=-1, vision_end_token_id=-1
+        text=text,
+        image_token_id=-1,
+        video_token_id=-1,
+        vision_start_token_id=-1,
+        vision_end_token_id=-1,
+        ts_token_id=-1,
+        ts_start_token_id=-1,
+        ts_end_token_id=-1,
     )
 
 

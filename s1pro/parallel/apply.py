@@ -7,7 +7,7 @@
 
 The order matters: sharding must see the local experts, and gather *outside* of what is recomputed or compiled.
 
-Units of FSDP2 are chosen such that every rank runs the same collectives in the same order, and that no unit mixes dtypes:
+Units of FSDP2 are chosen such that every rank runs the same collectives in the same order, and no unit mixes dtypes:
 
 | unit | over | gathered |
 |---|---|---|
@@ -104,6 +104,7 @@ def _shard(network: Network, ranks: Ranks) -> None:
             shard(block.mlp, mesh=experts)  # the gate is a unit of its own: what is left are the experts
         shard(block)
     shard(decoder.embed_tokens)
+    decoder.embed_tokens.set_unshard_in_backward(False)  # not needed there, and who has pictures would gather it later
     if any(True for _ in decoder.rotary_emb.parameters()):
         shard(decoder.rotary_emb, reshard_after_forward=False)
     shard(decoder)

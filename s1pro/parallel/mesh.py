@@ -68,6 +68,12 @@ class Ranks:
         assert self.expert_mesh is not None
         return self.expert_mesh.get_group("ep")
 
+    @property
+    def shard_group(self) -> dist.ProcessGroup:
+        """The ranks that share one copy of everything but experts with this one."""
+        assert self.dense_mesh is not None
+        return self.dense_mesh.get_group("dp_shard")
+
     def coordinates(self, rank: int, *, experts: bool) -> tuple[int, int, int]:
         """(replicate, shard, ep) of any rank in the mesh of experts, or (replicate, shard, 0) in the other."""
         if not experts:

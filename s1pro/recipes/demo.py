@@ -1,11 +1,12 @@
-"""The demo: from installed compounds to a small model that answers questions about molecules it never saw.
+"""The demo: from installed data to a small model that answers questions about molecules, pictures, videos and signals
+that it never saw.
 
-    data        compounds -> labelled molecules -> descriptions and questions   (corpus)
-    tokenizer   texts and SMILES -> a tokenizer of the released structure       (inputs)
-    pretrain    descriptions -> a mixture of experts                            (train)
-    sft         questions and answers -> model/                                 (train)
-    eval        model/ and an untrained twin answer the test molecules          (serve, eval, tasks)
-    report      everything above -> report.html                                 (report)
+    data        compounds -> labelled molecules -> descriptions and questions; pictures, videos, signals   (corpus)
+    tokenizer   texts and SMILES -> a tokenizer of the released structure                                  (inputs)
+    pretrain    descriptions -> a mixture of experts                                                       (train)
+    joint       questions about molecules, pictures, videos and signals -> model/                          (train)
+    eval        model/ and an untrained twin answer held-out questions                                     (serve, eval)
+    report      everything above -> report.html                                                            (report)
 
 Every stage has a budget in seconds and leaves its real time in `demo.json`. The same command given again skips what is
 finished and goes on with the rest; a training stage goes on at its newest checkpoint, the evaluation at the first
@@ -24,7 +25,7 @@ from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.records import Sample, Sampling
 from s1pro.recipes.demo_report import write_report
-from s1pro.recipes.demo_training import DemoSettings, pretrain_recipe, sft_recipe
+from s1pro.recipes.demo_training import DemoSettings, joint_recipe, pretrain_recipe
 from s1pro.recipes.stages import Say, Stage, StageFile, StageRecord, run_stages
 from s1pro.train.config import TrainRun
 
@@ -64,7 +65,7 @@ def stages(folder: Path, settings: DemoSettings, file: StageFile) -> list[Stage]
         "data": lambda: _data(folder, settings),
         "tokenizer": lambda: _tokenizer(folder, settings),
         "pretrain": lambda: _train(pretrain_recipe(folder, settings)),
-        "sft": lambda: _sft(folder, settings),
+        "joint": lambda: _joint(folder, settings),
         "eval": lambda: _evaluate(folder, settings),
         "report": lambda: write_report(folder, settings, file),
     }
@@ -73,6 +74,8 @@ def stages(folder: Path, settings: DemoSettings, file: StageFile) -> list[Stage]
 
 def _data(folder: Path, settings: DemoSettings) -> str:
     from s1pro.corpus.build import ChemistryCorpus, build_chemistry
+    from s1pro.corpus.multimodal import MultimodalCorpus, build_multimodal
+    from s1pro.corpus.write import read_molecules
 
     corpus = ChemistryCorpus(
         limit=settings.molecules,
@@ -83,8 +86,19 @@ def _data(folder: Path, settings: DemoSettings) -> str:
         general_documents=0,
     )
     report = build_chemistry(folder / "data", corpus)
+    media = MultimodalCorpus(
+        counts={family: source.count for family, source in settings.media.items()},
+        seed=settings.seed,
+        media=settings.sizes,
+    )
+    molecules = read_molecules(folder / "data" / "molecules.parquet")
+    shown = build_multimodal(folder / "media", media, molecules) if media.counts else None
     parts = report.split.molecules
-    return f"{parts['train']:,} molecules to learn from, {parts['test']:,} held out"
+    pictures = 0 if shown is None else sum(written.samples for written in shown.files.values())
+    return (
+        f"{parts['train']:,} molecules to learn from, {parts['test']:,} held out; "
+        f"{pictures:,} questions about pictures, videos and signals"
+    )
 
 
 def _tokenizer(folder: Path, settings: DemoSettings) -> str:
@@ -95,7 +109,7 @@ def _tokenizer(folder: Path, settings: DemoSettings) -> str:
 
     molecules = select(read_molecules(folder / "data" / "molecules.parquet"), "train")
     tokenizer = train_tokenizer(
-        _texts(folder / "data"),
+        _texts(folder, settings),
         smiles=[molecule.smiles for molecule in molecules],
         vocab_size=settings.text_tokens,
         science_sizes={"SMILES": settings.smiles_pieces},
@@ -106,11 +120,11 @@ def _tokenizer(folder: Path, settings: DemoSettings) -> str:
             f"settings.model.text.vocab_size={space} has no room for {tokenizer.vocab_size} tokens; "
             f"make it larger, or text_tokens={settings.text_tokens} smaller"
         )
-    Processor(tokenizer).save_pretrained(folder / "tokenizer")
+    Processor(tokenizer, preparation=settings.preparation()).save_pretrained(folder / "tokenizer")
     return f"{tokenizer.vocab_size:,} tokens"
 
 
-def _texts(data: Path) -> Iterator[str]:
+def _texts(folder: Path, settings: DemoSettings) -> Iterator[str]:
     """Documents, and conversations as the chat template writes them."""
     from itertools import islice
 
@@ -118,8 +132,9 @@ def _texts(data: Path) -> Iterator[str]:
     from s1pro.inputs.chat import default_template
 
     template = default_template()
-    for kind in ("descriptions", "questions"):
-        samples: Iterator[Sample] = iter(read_samples(data / kind / "train.parquet"))
+    kinds = [folder / "data" / kind for kind in ("descriptions", "questions")]
+    for kind in (*kinds, *(folder / "media" / family for family in settings.media)):
+        samples: Iterator[Sample] = iter(read_samples(kind / "train.parquet"))
         for sample in islice(samples, _TOKENIZER_SAMPLES):
             yield sample.text if sample.text is not None else template.render(sample.messages or ()).text
 
@@ -133,8 +148,8 @@ def _train(stage: TrainRun) -> str:
     return f"{result.steps:,} of {stage.steps:,} steps, {result.tokens:,} tokens at {speed:,.0f}/s{loss}"
 
 
-def _sft(folder: Path, settings: DemoSettings) -> str:
-    stage = sft_recipe(folder, settings)
+def _joint(folder: Path, settings: DemoSettings) -> str:
+    stage = joint_recipe(folder, settings)
     note = _train(stage)
     shutil.rmtree(folder / "model", ignore_errors=True)
     (stage.folder / "model").rename(folder / "model")
@@ -142,6 +157,7 @@ def _sft(folder: Path, settings: DemoSettings) -> str:
 
 
 def _evaluate(folder: Path, settings: DemoSettings) -> str:
+    from s1pro.checkpoint.config_file import read_config
     from s1pro.corpus.write import read_molecules
     from s1pro.eval import runner
     from s1pro.eval.progress import ProgressBar
@@ -151,9 +167,14 @@ def _evaluate(folder: Path, settings: DemoSettings) -> str:
     from s1pro.tasks import registry
 
     molecules = read_molecules(folder / "data" / "molecules.parquet")
-    tasks = [registry.get(n, molecules=molecules, num_items=settings.items) for n in settings.tasks]
+    tasks = [
+        registry.get(
+            name, molecules=molecules, num_items=settings.items, folder=folder / "eval" / "media", media=settings.sizes
+        )
+        for name in settings.tasks
+    ]
     processor = Processor.from_pretrained(folder / "model")
-    untrained = Network(settings.model, seed=settings.seed + 1).eval()
+    untrained = Network(read_config(folder / "model"), seed=settings.seed + 1).eval()
     engine: dict[str, Any] = {"record_routing": False, "max_batch": _CONCURRENCY}
     with ProgressBar() as progress:
         results = runner.run(

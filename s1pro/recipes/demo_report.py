@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,13 @@ import numpy as np
 from s1pro import __version__
 from s1pro.base.config import config_from_json
 from s1pro.base.stamp import stamp
-from s1pro.corpus.write import read_molecules
-from s1pro.eval.answers import AnswerFile
 from s1pro.eval.runner import TaskResult
 from s1pro.model.sizes import count_parameters
+from s1pro.recipes.demo_cards import QUESTIONS_PER_TASK, answer_cards
 from s1pro.recipes.demo_training import DemoSettings
 from s1pro.recipes.stages import StageFile
 from s1pro.report import html, plots
 from s1pro.report.blocks import (
-    Answer,
     Answers,
     Cell,
     Commands,
@@ -50,8 +48,7 @@ from s1pro.science.system_prompts import SYSTEM_PROMPTS
 from s1pro.tasks import registry
 from s1pro.train.metrics import read_metrics
 
-QUESTIONS_PER_TASK = 2
-_TITLES = {"pretrain": "pre-training", "sft": "fine-tuning"}
+_TITLES = {"pretrain": "pre-training", "joint": "joint run"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +96,9 @@ def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
     assert isinstance(times, Timings)
     html.write(
         Report(
-            title="A small chemist",
+            title="A small scientist",
             subtitle="A mixture of experts, trained in minutes by one command on molecules with known structures, "
-            "and asked about molecules that it has never seen.",
+            "pictures, videos and signals, and asked about others that it has never seen.",
             tiles=_tiles(runs, scores, settings, times),
             sections=sections,
             footer=f"Made by s1pro {__version__}: s1pro demo.",
@@ -124,15 +121,16 @@ def _read_scores(folder: Path) -> list[TaskScore]:
 
 def _tiles(runs: Sequence[_Run], scores: Sequence[TaskScore], settings: DemoSettings, times: Timings) -> list[Tile]:
     sizes, total = count_parameters(settings.model), times.total
-    won = sum(score.beats_baselines for score in scores)
+    won = _won(scores)
+    passed = _passed(scores, settings)
     return [
         Tile(label="parameters", value=f"{sizes.total / 1e6:.1f} M", note=f"{sizes.active / 1e6:.1f} M used per token"),
         Tile(label="tokens seen", value=f"{sum(run.tokens for run in runs) / 1e6:.1f} M"),
         Tile(
             label="tasks above baselines",
             value=f"{won} of {len(scores)}",
-            note=f"asked: {settings.required}",
-            tone="good" if won >= settings.required else "bad",
+            note=", ".join(f"{name} {_won(some)} of {len(some)}" for name, some in by_modality(scores).items()),
+            tone="good" if passed else "bad",
         ),
         Tile(
             label="time",
@@ -143,49 +141,59 @@ def _tiles(runs: Sequence[_Run], scores: Sequence[TaskScore], settings: DemoSett
     ]
 
 
+def by_modality(scores: Sequence[TaskScore]) -> dict[str, list[TaskScore]]:
+    """Scores of the tasks about text, images, videos and signals, as far as there are any."""
+    modality = {entry.name: entry.modality for entry in registry.table()}
+    groups: dict[str, list[TaskScore]] = {}
+    for score in scores:
+        groups.setdefault(modality[score.task], []).append(score)
+    return groups
+
+
+def _won(scores: Sequence[TaskScore]) -> int:
+    return sum(score.beats_baselines for score in scores)
+
+
+def _passed(scores: Sequence[TaskScore], settings: DemoSettings) -> bool:
+    groups = by_modality(scores)
+    return all(_won(some) >= (settings.required if name == "text" else 1) for name, some in groups.items())
+
+
 def _scores_section(scores: Sequence[TaskScore], settings: DemoSettings) -> Section:
+    entries = {entry.name: entry for entry in registry.table()}
+    facts = {
+        "domain": {name: entry.domain for name, entry in entries.items()},
+        "modality": {name: entry.modality for name, entry in entries.items()},
+    }
     return Section(
         title="Scores",
-        intro="Molecules of the test split: neither they nor others of their scaffold occur in any training text.",
+        intro="Nothing of the test split occurs in training: no molecule, nor any other of its scaffold; no scan, video "
+        "or signal, nor the random numbers that made it.",
         blocks=(
-            score_verdict(scores, required=settings.required),
+            *(
+                score_verdict(some, required=settings.required if name == "text" else 1, about=f"({name})")
+                for name, some in by_modality(scores).items()
+            ),
             Figure(
                 svg=plots.score_bars(scores, name="scores"),
                 alt="Score of the model on every task, with its confidence interval, beside its baselines.",
             ),
-            score_table(scores),
+            score_table(scores, facts=facts),
             Paragraph(
                 text="Baselines. Untrained: the same shape with random weights. Constant: the best single answer. "
                 "Constant by kind: the best answer for each group or each thing that is counted. Copy: the best piece "
-                "of the question. They are chosen on training molecules."
+                "of the question. They are chosen on training examples."
             ),
         ),
     )
 
 
 def _answers_section(folder: Path, settings: DemoSettings) -> Section:
-    cards = [card for name in settings.tasks for card in _cards(folder, settings, name)]
     return Section(
         title="Questions and answers",
         intro=f"The first {QUESTIONS_PER_TASK} questions of every task, right and wrong as they come.",
-        blocks=(Answers(cards=cards),),
+        blocks=(Answers(cards=answer_cards(folder, settings)),),
     )
-
-
-def _cards(folder: Path, settings: DemoSettings, name: str) -> Iterator[Answer]:
-    molecules = read_molecules(folder / "data" / "molecules.parquet")
-    task = registry.get(name, molecules=molecules, num_items=settings.items)
-    answers = AnswerFile(folder / "eval" / "answers" / f"{name}.jsonl").answers
-    for item in task.items()[:QUESTIONS_PER_TASK]:
-        found, expected = answers[item.id], task.expected(item)
-        yield Answer(
-            task=name,
-            question=str(found.prompt[-1]["content"]),
-            answer=found.response,
-            expected=f"for example {expected}" if name == "smiles_with_group" else expected,
-            correct=found.score == 1,
-            note="within 5 % counts" if name == "mass_from_smiles" else "",
-        )
 
 
 def _training_section(runs: Sequence[_Run]) -> Section:
@@ -202,7 +210,8 @@ def _training_section(runs: Sequence[_Run]) -> Section:
     ]
     return Section(
         title="Training",
-        intro="Pre-training reads descriptions of molecules. Fine-tuning learns the answers to questions.",
+        intro="Pre-training reads descriptions of molecules. The joint run learns the answers to questions about "
+        "molecules, pictures, videos and signals; every batch holds all of them.",
         blocks=(
             Figure(
                 svg=plots.curves([_panel(run) for run in runs], name="losses"),
@@ -212,9 +221,26 @@ def _training_section(runs: Sequence[_Run]) -> Section:
                 columns=("stage", "steps", "tokens", "tokens per second", "last training loss", "last validation loss"),
                 rows=rows,
                 digits=2,
-                note="Losses are per predicted token, in nats. Validation: molecules of other scaffolds.",
+                note="Losses are per predicted token, in nats. Validation: molecules of other scaffolds, media of other "
+                "origin.",
             ),
+            _source_table(runs[-1]),
         ),
+    )
+
+
+def _source_table(run: _Run) -> Table:
+    """What the joint run read, source by source."""
+    tokens: dict[str, float] = {}
+    for record in run.train:
+        for name, weight in record["source_tokens"].items():
+            tokens[name] = tokens.get(name, 0.0) + weight
+    losses = run.validation[-1]["source_loss"] if run.validation else {}
+    return Table(
+        columns=("source", "learned tokens", "last validation loss"),
+        rows=[[name, round(count), losses.get(name)] for name, count in tokens.items()],
+        caption=f"Sources of the {run.title}",
+        digits=2,
     )
 
 
@@ -307,7 +333,8 @@ def _environment_section(settings: DemoSettings) -> Section:
 def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[TaskScore]) -> Section:
     worst = min(scores, key=lambda score: score.model.value).task
     model, stage, longer = (
-        shlex.quote(str(path)) for path in (folder / "model", folder / "sft" / "config.json", folder.parent / "longer")
+        shlex.quote(str(path))
+        for path in (folder / "model", folder / "joint" / "config.json", folder.parent / "longer")
     )
     chat = f"s1pro chat {model} --system {shlex.quote(SYSTEM_PROMPTS['science'])}"
     lines = (
@@ -316,7 +343,7 @@ def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[Tas
         f"{chat} --message 'What is the formula of butan-1-ol?'",
         "# ask about all molecules of the test split instead of a sample of them",
         f"s1pro eval {model} --tasks {worst} --max-new-tokens {settings.max_new_tokens}",
-        "# fine-tune longer than the demo does",
+        "# train longer than the demo does",
         f"s1pro train --recipe {stage} --folder {longer} --set steps=5000 --set max_seconds=1800",
         "# every setting of a stage, for --set",
         "s1pro train --recipe demo-pretrain --show",

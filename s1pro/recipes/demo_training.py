@@ -1,9 +1,10 @@
 """The settings of the demo, and the two training stages that they give.
 
 Pre-training reads descriptions: every token is a target, and the sentences stand in all orders, so the model learns to
-go from a name to a formula and from a SMILES to what is in it. Fine-tuning reads conversations: only the answers are
-targets. Both use Muon for matrices and AdamW for the rest, one micro-batch of about a thousand tokens per step and the
-warm-up-stable-decay schedule; many small steps learn more in a minute than few large ones.
+go from a name to a formula and from a SMILES to what is in it. The joint run reads conversations about molecules,
+pictures, videos and signals, mixed in every batch: only the answers are targets, and both towers learn with the
+language model. Both use Muon for matrices and AdamW for the rest, one micro-batch of about a thousand tokens per step
+and the warm-up-stable-decay schedule; many small steps learn more in a minute than few large ones.
 
 Steps are what is meant, seconds are a fence: `max_seconds` ends a stage on a slow machine, and the schedule follows
 the clock there, so that the learning rate has come down by then.
@@ -11,9 +12,10 @@ the clock there, so that the learning rate has come down by then.
 Layout of the folder, which the stages share:
 
     data/        corpus: descriptions, questions, molecules.parquet
+    media/       corpus: pictures, videos and signals with questions
     tokenizer/   processor
-    pretrain/    run folder; model/ is where fine-tuning starts
-    sft/         run folder
+    pretrain/    run folder; model/ is where the joint run starts
+    joint/       run folder
     eval/        answers and scores
     model/       the result
     demo.json    which stages are finished
@@ -25,10 +27,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+from s1pro.inputs.images import ImageSettings
+from s1pro.inputs.media_parts import Preparation
+from s1pro.inputs.videos import VideoSettings
 from s1pro.model import presets
 from s1pro.model.config import ModelConfig
-from s1pro.train.config import DataConfig, SourceConfig, Stage, TrainRun
+from s1pro.science.media_families import MediaSettings
+from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 from s1pro.train.losses import LossConfig
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
@@ -58,18 +65,42 @@ class StageSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MediaSource:
+    """One family of `science.media_families`.
+
+    Attributes:
+        count: conversations to learn from.
+        weight: of its tokens in the joint run.
+    """
+
+    count: int
+    weight: float = 1.0
+
+
+MEDIA: Mapping[str, MediaSource] = {
+    "digit_in_scan": MediaSource(count=1400),
+    "motion_in_video": MediaSource(count=600),
+    "chirp_in_signal": MediaSource(count=1000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """What the demo does. The default takes about three minutes on two cores.
+    """What the demo does. The default takes about five minutes on two cores.
 
     Attributes:
         molecules: how many, before the split.
         passes: descriptions per molecule.
         questions: conversations to learn from.
         shares: how often each family is asked; writing a molecule is the hardest.
+        media: families of questions about pictures, videos and signals.
+        questions_weight: tokens of questions about molecules in the joint run, relative to the weights in `media`.
         text_tokens, smiles_pieces: sizes of the tokenizer's vocabularies.
-        model: architecture; its vocabulary has to hold both, and the added tokens.
+        model: architecture; its vocabulary has to hold both, and the added tokens. Placeholders get their ids from the
+            tokenizer.
         tokens_per_batch: of one step.
-        tasks: names of the tasks that are asked; required: on how many the baselines have to be beaten.
+        text_tasks: tasks about text; required: on how many of them the baselines have to be beaten. Of the tasks about
+            each kind of medium at least one has to be.
         items: questions per task; max_new_tokens: longest answer.
         budgets: seconds of every stage on two cores.
         threads: of torch. At this size two are half as fast again as one while the machine is idle, but a hundred times
@@ -82,17 +113,21 @@ class DemoSettings:
     shares: Mapping[str, int] = field(
         default_factory=lambda: {"formula": 5, "count": 5, "smiles": 10, "mass": 5, "group": 5}
     )
+    media: Mapping[str, MediaSource] = field(default_factory=lambda: dict(MEDIA))
+    questions_weight: float = 5.0
     text_tokens: int = 1000
     smiles_pieces: int = 48
-    model: ModelConfig = field(default_factory=lambda: presets.demo(1152))
+    model: ModelConfig = field(default_factory=lambda: presets.demo_media(1152))
     tokens_per_batch: int = 1024
     pretrain: StageSettings = field(
         default_factory=lambda: StageSettings(steps=600, lr=4e-3, warmup=0.04, decay=0.3, balance=0.01, eval_every=100)
     )
-    sft: StageSettings = field(
-        default_factory=lambda: StageSettings(steps=880, lr=4e-3, warmup=0.04, decay=0.7, balance=0.001, eval_every=100)
+    joint: StageSettings = field(
+        default_factory=lambda: StageSettings(
+            steps=1300, lr=4e-3, warmup=0.04, decay=0.7, balance=0.001, eval_every=200
+        )
     )
-    tasks: tuple[str, ...] = (
+    text_tasks: tuple[str, ...] = (
         "formula_from_name",
         "count_in_smiles",
         "smiles_with_group",
@@ -104,16 +139,35 @@ class DemoSettings:
     max_new_tokens: int = 48
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "data": 12.0,
-            "tokenizer": 4.0,
+            "data": 26.0,
+            "tokenizer": 6.0,
             "pretrain": 62.0,
-            "sft": 82.0,
-            "eval": 16.0,
-            "report": 4.0,
+            "joint": 170.0,
+            "eval": 30.0,
+            "report": 5.0,
         }
     )
     threads: int = 1
     seed: int = 0
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All tasks that are asked: those about text, then one per family of media."""
+        return (*self.text_tasks, *self.media)
+
+    @property
+    def sizes(self) -> MediaSettings:
+        """Of the pictures and videos that are made."""
+        return MediaSettings()
+
+    def preparation(self) -> Preparation:
+        """How media become patches and values, for the patches of this model."""
+        vision = self.model.vision
+        size = {} if vision is None else {"patch_size": vision.patch_size, "merge_size": vision.spatial_merge_size}
+        return Preparation(
+            images=ImageSettings(min_pixels=32 * 32, max_pixels=128 * 128, **size),
+            videos=VideoSettings(min_pixels=4 * 32 * 32, max_pixels=8 * 128 * 128, **size),
+        )
 
 
 def pretrain_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None) -> TrainRun:
@@ -122,35 +176,31 @@ def pretrain_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None)
     return _run(folder, settings, "pretrain", settings.pretrain, model=settings.model, tokenizer=folder / "tokenizer")
 
 
-def sft_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None) -> TrainRun:
-    """Questions and answers, from the pre-trained model."""
+def joint_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None) -> TrainRun:
+    """Questions and answers about molecules, pictures, videos and signals, from the pre-trained model."""
     settings = settings or DemoSettings()
-    return _run(folder, settings, "sft", settings.sft, init_from=folder / "pretrain" / "model")
+    return _run(folder, settings, "joint", settings.joint, init_from=folder / "pretrain" / "model")
 
 
 def _run(
     folder: Path,
     settings: DemoSettings,
-    stage: Stage,
+    name: Literal["pretrain", "joint"],
     chosen: StageSettings,
     *,
     model: ModelConfig | None = None,
     init_from: Path | None = None,
     tokenizer: Path | None = None,
 ) -> TrainRun:
-    kind = "descriptions" if stage == "pretrain" else "questions"
-    files = [
-        SourceConfig(name=kind, path=folder / "data" / kind / f"{part}.parquet") for part in ("train", "validation")
-    ]
     return TrainRun(
-        folder=folder / stage,
-        stage=stage,
+        folder=folder / name,
+        stage="pretrain" if name == "pretrain" else "sft",
         model=model,
         init_from=init_from,
         tokenizer=tokenizer,
         data=DataConfig(
-            sources=(files[0],),
-            validation=(files[1],),
+            sources=_sources(folder, settings, name, "train"),
+            validation=_sources(folder, settings, name, "validation"),
             tokens_per_batch=settings.tokens_per_batch,
             max_length=min(256, settings.tokens_per_batch),
             validation_batches=8,
@@ -159,11 +209,25 @@ def _run(
         loss=LossConfig(balance=chosen.balance),
         schedule=ScheduleConfig(kind="wsd", warmup=chosen.warmup, decay=chosen.decay, follow_time=True),
         steps=chosen.steps,
-        max_seconds=_STEPS_SHARE * settings.budgets[stage],
+        max_seconds=_STEPS_SHARE * settings.budgets[name],
         seed=settings.seed,
         device="cpu",
         eval_every=chosen.eval_every,
         checkpoint_every=chosen.eval_every,
         keep_checkpoints=1,
         tensorboard=False,
+    )
+
+
+def _sources(folder: Path, settings: DemoSettings, name: str, part: str) -> tuple[SourceConfig, ...]:
+    """Files of a stage: descriptions, or questions and all families of media."""
+    if name == "pretrain":
+        return (SourceConfig(name="descriptions", path=folder / "data" / "descriptions" / f"{part}.parquet"),)
+    questions = folder / "data" / "questions" / f"{part}.parquet"
+    return (
+        SourceConfig(name="questions", path=questions, weight=settings.questions_weight),
+        *(
+            SourceConfig(name=family, path=folder / "media" / family / f"{part}.parquet", weight=source.weight)
+            for family, source in settings.media.items()
+        ),
     )

@@ -4,8 +4,8 @@
     film(frames)                 up to six frames side by side
     signal(values, rate, unit)   one curve per channel over seconds, with the range of the values
 
-Each is one SVG for `Answer.picture_svg`. Pixels are embedded as PNG; curves are polylines whose extremes are kept when a
-signal has more points than the drawing has columns.
+Each is one SVG for `Answer.picture_svg`. Pixels are embedded as PNG; curves are polylines whose extremes are kept when
+a signal has more points than the drawing has columns.
 """
 
 from __future__ import annotations

@@ -66,15 +66,27 @@ def baseline_names(scores: Sequence[TaskScore]) -> list[str]:
     return list(dict.fromkeys(name for score in scores for name in score.baselines))
 
 
-def score_table(scores: Sequence[TaskScore], *, model_name: str = "this model", caption: str = "") -> Table:
-    """One row per task: the model and every baseline with interval, and whether all baselines are beaten."""
+def score_table(
+    scores: Sequence[TaskScore],
+    *,
+    model_name: str = "this model",
+    caption: str = "",
+    facts: Mapping[str, Mapping[str, str]] | None = None,
+) -> Table:
+    """One row per task: the model and every baseline with interval, and whether all baselines are beaten.
+
+    Args:
+        facts: further columns, each with its value by task ("domain", "modality").
+    """
+    facts = facts or {}
     names = baseline_names(scores)
     rows: list[list[Cell]] = []
     for score in scores:
         baselines = [str(score.baselines[name]) if name in score.baselines else None for name in names]
-        rows.append([score.task, score.model.num_items, str(score.model), *baselines, score.beats_baselines])
+        known = [column.get(score.task) for column in facts.values()]
+        rows.append([score.task, *known, score.model.num_items, str(score.model), *baselines, score.beats_baselines])
     return Table(
-        columns=("task", "questions", model_name, *names, "above all baselines"),
+        columns=("task", *facts, "questions", model_name, *names, "above all baselines"),
         rows=rows,
         caption=caption,
         note="In brackets: 95 % confidence interval. Above all baselines: the lower end of the model's interval "
@@ -82,11 +94,16 @@ def score_table(scores: Sequence[TaskScore], *, model_name: str = "this model", 
     )
 
 
-def score_verdict(scores: Sequence[TaskScore], *, required: int) -> Verdict:
-    """Says on how many tasks the baselines are beaten, and whether that is at least `required`."""
+def score_verdict(scores: Sequence[TaskScore], *, required: int, about: str = "") -> Verdict:
+    """Says on how many tasks the baselines are beaten, and whether that is at least `required`.
+
+    Args:
+        about: what the tasks have in common, for the sentence ("about videos").
+    """
     won = [score.task for score in scores if score.beats_baselines]
     lost = [score.task for score in scores if not score.beats_baselines]
-    text = f"The lower 95 % bound lies above every baseline on {len(won)} of {len(scores)} tasks (asked: {required})."
+    tasks = " ".join(filter(None, ("task" if len(scores) == 1 else "tasks", about)))
+    text = f"The lower 95 % bound lies above every baseline on {len(won)} of {len(scores)} {tasks} (asked: {required})."
     if lost:
         text += f" Not on: {', '.join(lost)}."
     return Verdict(text=text, passed=len(won) >= required)

@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s1pro.base.errors import InputError
+from s1pro.science.depiction import depiction_families
 from s1pro.science.digits import digit_family
 from s1pro.science.media import MediaFamily
 from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
+from s1pro.science.signals.birds import bird_family
 from s1pro.science.signals.chirps import chirp_family
+from s1pro.science.signals.diffraction import diffraction_family
+from s1pro.science.signals.ecg import ecg_family
+from s1pro.science.signals.recordings import recording_families
+from s1pro.science.signals.seismograms import seismogram_families
+from s1pro.science.signals.transits import transit_family
 from s1pro.science.videos import video_families
 
 
@@ -23,10 +30,12 @@ class MediaSettings:
     """Sizes in pixels.
 
     Attributes:
+        depiction_side: of a structural formula.
         digit_side: of a scan, a multiple of 8.
         video_side, video_frames: of a video.
     """
 
+    depiction_side: int = 96
     digit_side: int = 64
     video_side: int = 64
     video_frames: int = 8
@@ -42,9 +51,18 @@ def media_families(
     """
     settings = settings or MediaSettings()
     families = (
+        *depiction_families(
+            lambda: installed_molecules() if molecules is None else molecules, side=settings.depiction_side
+        ),
         digit_family(settings.digit_side),
         *video_families(side=settings.video_side, frames=settings.video_frames),
         chirp_family(),
+        transit_family(),
+        diffraction_family(),
+        ecg_family(),
+        bird_family(),
+        *seismogram_families(),
+        *recording_families(),
     )
     return {family.name: family for family in families}
 

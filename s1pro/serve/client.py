@@ -97,9 +97,7 @@ class LocalClient:
         finally:
             run.cancel()
 
-    def _prepare_chat(
-        self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None
-    ) -> Request:
+    def _prepare_chat(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Request:
         """A conversation that waits for the assistant, with its media. Control tokens in messages are plain text."""
         encoded = self.processor.encode(
             messages,

@@ -14,6 +14,7 @@ from typing import Literal
 from s1pro.data.mixture import LengthPolicy, TooLong
 from s1pro.kernels.fp8 import ScaleFormat
 from s1pro.model.config import ModelConfig
+from s1pro.parallel.config import ParallelConfig
 from s1pro.train.guards import GuardConfig
 from s1pro.train.losses import LossConfig
 from s1pro.train.optim import OptimizerConfig
@@ -83,7 +84,7 @@ class RunConfig:
         folder: everything the run writes: config.json, stamp.json, metrics.jsonl, checkpoints/, model/.
         stage: a name for reports.
         steps: optimizer steps; the schedule is defined over them.
-        accumulation: micro-batches per step.
+        accumulation: micro-batches per step, over all ranks: what a step is does not depend on how many there are.
         max_seconds: training stops (with a checkpoint) when its own time exceeds this, resumed parts included.
         seed: initial weights and data order.
         dtype: of the network; bfloat16 keeps float32 master weights in the optimizer.
@@ -147,6 +148,7 @@ class TrainRun(RunConfig):
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
         compile: torch.compile each block (does not pay on CPU).
+        parallel: how the run is spread over the ranks that a launcher started.
         router_every: steps between statistics of routers and of FP8 rounding, 0 never.
     """
 
@@ -163,6 +165,7 @@ class TrainRun(RunConfig):
     straight_through: bool | None = None
     activation_checkpointing: bool = False
     compile: bool = False
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
     router_every: int = 10
 
     def __post_init__(self) -> None:

@@ -12,21 +12,28 @@ from typing import Any
 
 from torch import nn
 
-from s1pro.kernels.fp8_statistics import RoundingStatistics
+from s1pro.kernels.fp8_statistics import RoundingStatistics, shares
 from s1pro.model.precision import expert_layers
+from s1pro.parallel.mesh import Ranks
+
+OPERANDS = ("gate_up", "down", "x", "h", "dy", "da", "rows")
 
 
 @contextmanager
-def fp8_statistics(network: nn.Module, wanted: bool) -> Iterator[dict[str, Any]]:
-    """Counts while the context is active; at its end the dictionary holds a report per layer that computes in FP8."""
+def fp8_statistics(network: nn.Module, wanted: bool, ranks: Ranks) -> Iterator[dict[str, Any]]:
+    """Counts while the context is active; then the dictionary holds a report per layer in FP8, over all ranks.
+
+    Sums of an operand that a rank did not see are 0, so that all ranks add up the same list.
+    """
     report: dict[str, Any] = {}
     engines = {n: e.fp8 for n, e in expert_layers(network).items() if e.fp8 is not None} if wanted else {}
     for engine in engines.values():
         engine.statistics = RoundingStatistics()
     try:
         yield report
-    finally:
         for number, engine in engines.items():
             assert engine.statistics is not None
-            report[str(number)] = engine.statistics.report()
+            report[str(number)] = shares(OPERANDS, ranks.add(engine.statistics.sums(OPERANDS)))
+    finally:
+        for engine in engines.values():
             engine.statistics = None

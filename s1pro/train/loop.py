@@ -11,7 +11,11 @@ evaluate and save when it is time. Everything that influences the numbers is in 
 killed and resumed has the losses and weights of an uninterrupted one, bit for bit, on the same machine and number of
 threads.
 
-Ctrl-C finishes the step, saves, and raises `KeyboardInterrupt`; a second Ctrl-C stops at once.
+Ctrl-C or SIGTERM finishes the step, saves, and raises `KeyboardInterrupt`; a second one stops at once.
+
+On several ranks (`parallel/`) all of them run this loop and agree once per step: the clock is that of rank 0, and a
+signal that reached any of them stops all of them behind the same step. Rank 0 alone writes metrics and shows progress;
+a checkpoint is written by all.
 """
 
 from __future__ import annotations
@@ -31,11 +35,13 @@ from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_processor
 from s1pro.model.network import Network
+from s1pro.parallel.apply import release_gathered
+from s1pro.parallel.mesh import Ranks, join
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
 from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
-from s1pro.train.metrics import MetricsWriter
+from s1pro.train.metrics import Metrics, MetricsWriter, NoMetrics
 from s1pro.train.optim import Optimizer
 from s1pro.train.progress import ProgressBar
 from s1pro.train.resume import check_same_run, restore, saved_state, store
@@ -44,6 +50,7 @@ from s1pro.train.setup import (
     Data,
     build_loader,
     build_network,
+    choose_device,
     prepare_network,
     sources_of_data,
     sources_of_files,
@@ -89,6 +96,7 @@ class Trainer(Generic[Model, Batch]):
         loader: endless, with exact position.
         loss: what is learned, and what the models and batches are.
         validation: batches for the validation loss.
+        ranks: over which network and loader are spread; None in a single process.
     """
 
     def __init__(
@@ -100,11 +108,14 @@ class Trainer(Generic[Model, Batch]):
         loss: LossFunction[Model, Batch],
         validation: Sequence[Batch] = (),
         on_evaluate: EvaluationHook | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.run, self.network, self.loader, self.loss, self.validation = run, network, loader, loss, validation
-        self.optimizer = Optimizer(network, run.optimizer)
+        self.ranks = ranks or Ranks()
+        self._accumulation = local_accumulation(run, self.ranks)
+        self.optimizer = Optimizer(network, run.optimizer, self.ranks)
         self.guard = Guard(run.guards)
-        self.stepper = Stepper(network, self.optimizer, self.guard, loss)
+        self.stepper = Stepper(network, self.optimizer, self.guard, loss, self.ranks)
         self.steps_done = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -124,8 +135,10 @@ class Trainer(Generic[Model, Batch]):
             InputError: the folder holds a run with another configuration.
         """
         self._open_folder()
-        metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard)
-        bar = ProgressBar(self.run.stage, self.run.steps, start=self.steps_done, shown=self.run.progress)
+        first = self.ranks.is_first
+        metrics: Metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard) if first else NoMetrics()
+        shown = self.run.progress if first else False
+        bar = ProgressBar(self.run.stage, self.run.steps, start=self.steps_done, shown=shown)
         try:
             metrics.forget_after(self.steps_done)
             with GracefulInterrupt() as interrupt, bar:
@@ -134,14 +147,14 @@ class Trainer(Generic[Model, Batch]):
             metrics.close()
             self.loader.close()
 
-    def _loop(self, metrics: MetricsWriter, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
+    def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
         while self.steps_done < run.steps and not self._out_of_time():
             started = time.perf_counter()
-            batches = [next(self.loader) for _ in range(run.accumulation)]
+            batches = [next(self.loader) for _ in range(self._accumulation)]
             scale = lr_scale(run.schedule, self._progress())
             report = self.stepper.step(batches, scale, statistics=self._due(self._router_every))
-            seconds = time.perf_counter() - started
+            seconds, stop = self._agree(time.perf_counter() - started, interrupt.requested)
             self.steps_done += 1
             self.tokens += report.rows
             self.seconds += seconds
@@ -150,7 +163,7 @@ class Trainer(Generic[Model, Batch]):
             bar.update(self.steps_done, loss=report.loss, tokens_per_second=report.rows / seconds)
             if run.eval_every and self.steps_done % run.eval_every == 0 and self.steps_done < run.steps:
                 self.evaluate(metrics)
-            if interrupt.requested:
+            if stop:
                 self.save()
                 raise KeyboardInterrupt
             if run.checkpoint_every and self.steps_done % run.checkpoint_every == 0 and self.steps_done < run.steps:
@@ -162,18 +175,24 @@ class Trainer(Generic[Model, Batch]):
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
 
-    def evaluate(self, metrics: MetricsWriter | None = None) -> dict[str, Any]:
+    def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         """Validation loss and what the hook adds. Empty without validation data and hook."""
         record: dict[str, Any] = {}
         if self.validation:
             with torch.no_grad():
                 record |= self.loss.validate(self.network, self.validation)
+            release_gathered(self.network)
         if self._on_evaluate is not None:
             record |= self._on_evaluate(self)
         if record and metrics is not None:
             metrics.write("validation", self.steps_done, record)
         self.last_validation = {"step": self.steps_done, **record}
         return record
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        """The clock of rank 0, and whether any rank was interrupted."""
+        seconds, interruptions = self.ranks.add([seconds if self.ranks.is_first else 0.0, float(interrupted)])
+        return seconds, interruptions > 0
 
     def result(self, reason: Literal["done", "time"], model_folder: Path | None) -> TrainResult[Model]:
         """The record of a run that is over."""
@@ -240,7 +259,12 @@ class Trainer(Generic[Model, Batch]):
         return bool(every) and (number % every == 0 or number in (1, self.run.steps))
 
     def _write_step(
-        self, metrics: MetricsWriter, report: StepReport, scale: float, seconds: float, batches: Sequence[Batch]
+        self,
+        metrics: Metrics,
+        report: StepReport,
+        scale: float,
+        seconds: float,
+        batches: Sequence[Batch],
     ) -> None:
         flops = sum(self.loss.flops(self.network, batch) for batch in batches)
         record = {
@@ -304,17 +328,34 @@ def train(
         encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
     train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
     held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    ranks = join(run.parallel, choose_device(run.device).type)
+    local_accumulation(run, ranks)  # before anything slow
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run), run),
-        build_loader(train_sources, shares, run.data, seed=run.seed),
-        loss=LanguageModelLoss(run.loss),
+        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run, ranks),
+        build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
+        loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
         on_evaluate=on_evaluate,
+        ranks=ranks,
     )
     reason = trainer.train()
     model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
     return trainer.result(reason, model_folder)
+
+
+def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
+    """Micro-batches per step of one rank.
+
+    Raises:
+        InputError: the micro-batches of a step cannot be divided among the ranks.
+    """
+    if run.accumulation % ranks.size:
+        raise InputError(
+            f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "
+            f"set accumulation to a multiple of {ranks.size} (it counts the micro-batches of all ranks)"
+        )
+    return run.accumulation // ranks.size
 
 
 def _training_sources(
@@ -339,6 +380,10 @@ def _read_processor(folder: Path) -> Any:
     from s1pro.inputs.processor import Processor
 
     return Processor.from_pretrained(folder)
+
+
+def _tokenizer_of(processor: Any) -> Any:
+    return None if processor is None else processor.tokenizer
 
 
 def _export(network: Network, processor: Any, folder: Path) -> Path:

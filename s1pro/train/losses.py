@@ -29,6 +29,7 @@ from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import linear_cross_entropy
 from s1pro.model.network import Network
 from s1pro.model.router import RouterOutput, balance_loss, released_balance_loss, z_loss
+from s1pro.parallel.mesh import Ranks
 from s1pro.train.router_statistics import RouterStatistics
 from s1pro.train.throughput import training_flops
 
@@ -138,14 +139,14 @@ class LossFunction(Protocol[ModelIn, BatchIn]):
 class LanguageModelLoss:
     """Next-token cross-entropy with the router terms of `LossConfig`."""
 
-    def __init__(self, config: LossConfig) -> None:
-        self.config = config
+    def __init__(self, config: LossConfig, ranks: Ranks | None = None) -> None:
+        self.config, self.ranks = config, ranks or Ranks()
 
     def totals(self, batches: Sequence[PackedBatch]) -> StepTotals:
         return StepTotals.of(batches)
 
     def validate(self, model: Network, batches: Sequence[PackedBatch]) -> dict[str, Any]:
-        return validation_loss(model, batches, chunk=self.config.chunk)
+        return validation_loss(model, batches, chunk=self.config.chunk, ranks=self.ranks)
 
     def flops(self, model: Network, batch: PackedBatch) -> float:
         return training_flops(model.config, batch)
@@ -175,7 +176,7 @@ class LanguageModelLoss:
 
     def _router_terms(self, routers: tuple[RouterOutput, ...], batch: PackedBatch) -> list[tuple[str, float, Tensor]]:
         """Name, coefficient and value of the terms that are switched on."""
-        if not routers or batch.num_real_rows == 0:
+        if not routers:
             return []
         valid_T = None if batch.num_real_rows == batch.num_rows else batch.valid_T()
         terms = []
@@ -188,8 +189,13 @@ class LanguageModelLoss:
 
 
 @torch.no_grad()
-def validation_loss(network: Network, batches: Sequence[PackedBatch], *, chunk: int = 1024) -> dict[str, Any]:
+def validation_loss(
+    network: Network, batches: Sequence[PackedBatch], *, chunk: int = 1024, ranks: Ranks | None = None
+) -> dict[str, Any]:
     """`{"loss": mean, "source_loss": {name: mean}, "tokens": sum of weights}`, over all batches and per source.
+
+    Every rank has all batches and computes its share. When the shares are unequal, ranks without a batch in the last
+    round compute one that does not count: all must take part in every exchange.
 
     Raises:
         ValueError: no batches, or no token with a loss weight.
@@ -200,10 +206,14 @@ def validation_loss(network: Network, batches: Sequence[PackedBatch], *, chunk: 
     totals = StepTotals.of(batches)
     device = network.lm_head.weight.device
     nll = torch.zeros(len(batches[0].source_names), dtype=torch.float64)
-    for batch in batches:
-        output = loss(network, batch.to(device), totals)
+    ranks = ranks or Ranks()
+    for start in range(0, len(batches), ranks.size):
+        index = start + ranks.rank
+        output = loss(network, batches[min(index, len(batches) - 1)].to(device), totals)
         assert output.source_nll is not None
-        nll += output.source_nll.cpu()
+        if index < len(batches):
+            nll += output.source_nll.cpu()
+    nll = torch.tensor(ranks.add(nll.tolist()), dtype=torch.float64)
     weights = source_weights(batches)
     rows = zip(batches[0].source_names, nll.tolist(), weights.tolist(), strict=True)
     return {

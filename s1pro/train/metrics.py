@@ -59,6 +59,22 @@ class MetricsWriter:
             self._board.close()
 
 
+class NoMetrics:
+    """Stands in for a `MetricsWriter` on ranks that write nothing."""
+
+    def write(self, kind: str, step: int, record: Mapping[str, Any]) -> None:
+        """Does nothing."""
+
+    def forget_after(self, step: int) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+
+Metrics = MetricsWriter | NoMetrics
+
+
 def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Records of a run folder or of its file, of one kind or all. A last line without end is ignored."""
     file = path / FILE_NAME if path.is_dir() else path

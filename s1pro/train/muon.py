@@ -12,11 +12,15 @@ matrix by matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+
+from s1pro.base.region import chunk_bounds
+from s1pro.kernels.collectives import all_gather
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Quintic iteration tuned for slope at zero; singular values end in about 0.7 .. 1.2, which is good enough."""
@@ -39,7 +43,7 @@ class ExpertMuon(torch.optim.Optimizer):
         ns_steps: int = 5,
         matrices: int = 1,
     ) -> None:
-        defaults = {
+        defaults: dict[str, Any] = {
             "lr": lr,
             "weight_decay": weight_decay,
             "momentum": momentum,
@@ -50,7 +54,7 @@ class ExpertMuon(torch.optim.Optimizer):
         super().__init__(params, defaults)
         for group in self.param_groups:
             for param in group["params"]:
-                if param.ndim not in (2, 3) or param.shape[-2] % group["matrices"]:
+                if param.ndim not in (2, 3) or self._rows(param) % group["matrices"]:
                     raise ValueError(f"expected [E, {group['matrices']} * out, in], got {tuple(param.shape)}")
 
     @torch.no_grad()
@@ -69,13 +73,52 @@ class ExpertMuon(torch.optim.Optimizer):
         buffer, momentum = state["momentum_buffer"], group["momentum"]
         buffer.lerp_(grad, 1 - momentum)
         update = grad.lerp(buffer, momentum) if group["nesterov"] else buffer
-        rows, columns = param.shape[-2] // group["matrices"], param.shape[-1]
-        weights = param.view(-1, rows, columns)
+        param.mul_(1 - group["lr"] * group["weight_decay"])
+        rows, columns = self._rows(param) // group["matrices"], param.shape[-1]
+        self._apply_update(param, update, rows, group["ns_steps"], -group["lr"] * rms_matched_scale(rows, columns))
+
+    def _rows(self, param: Tensor) -> int:
+        """Rows of all matrices that lie one below the other."""
+        return param.shape[-2]
+
+    def _apply_update(self, param: Tensor, update: Tensor, rows: int, steps: int, scale: float) -> None:
+        weights = param.view(-1, rows, param.shape[-1])
         updates = update.reshape(weights.shape)
-        weights.mul_(1 - group["lr"] * group["weight_decay"])
-        scale = group["lr"] * rms_matched_scale(rows, columns)
         for some, weight in zip(updates.split(MATRICES_AT_ONCE), weights.split(MATRICES_AT_ONCE), strict=True):
-            weight.add_(orthogonalise(some, group["ns_steps"]), alpha=-scale)
+            weight.add_(orthogonalise(some, steps), alpha=scale)
+
+
+class GatheredMuon(ExpertMuon):
+    """Muon over parameters of which this rank holds some rows.
+
+    Momentum and weights stay cut. The update of a matrix is gathered, made orthogonal on every rank of `group`
+    (the same arithmetic on the same numbers), and each rank applies its own rows.
+
+    Args:
+        group: the ranks that hold the parts, cut as `torch.chunk` does.
+        rows: for every parameter that is cut, the rows of the whole; others are whole on this rank.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], *, group: dist.ProcessGroup, rows: Mapping[Tensor, int], **options: Any
+    ) -> None:
+        self._group, self._whole_rows = group, rows
+        super().__init__(params, **options)
+
+    def _rows(self, param: Tensor) -> int:
+        return self._whole_rows.get(param, param.shape[-2])
+
+    def _apply_update(self, param: Tensor, update: Tensor, rows: int, steps: int, scale: float) -> None:
+        if param not in self._whole_rows:
+            super()._apply_update(param, update, rows, steps, scale)
+            return
+        whole, ranks = self._whole_rows[param], self._group.size()
+        padded = update.new_zeros(-(-whole // ranks), update.shape[1])
+        padded[: update.shape[0]] = update
+        matrices = all_gather(padded, self._group)[:whole].view(-1, rows, update.shape[1])
+        parts = [orthogonalise(some, steps) for some in matrices.split(MATRICES_AT_ONCE)]
+        start, length = chunk_bounds(whole, ranks, self._group.rank())
+        param.add_(torch.cat(parts).flatten(0, 1)[start : start + length], alpha=scale)
 
 
 def rms_matched_scale(rows: int, columns: int) -> float:

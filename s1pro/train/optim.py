@@ -19,6 +19,10 @@ already; the first pattern that matches a parameter counts (`train.parts`).
 State is created at once, as zeros, and named by parameter path, so that a checkpoint can be read into it in place and
 does not depend on parameter order. A bfloat16 network gets float32 master weights: gradients of every micro-batch are
 added up in float32, the update happens there, and the network receives the rounded result.
+
+On several ranks the optimizers see plain tensors: the part of each parameter that this rank holds. AdamW works number
+by number and needs no more. Experts lie whole on one rank, so `ExpertMuon` needs no more either. Other matrices are cut
+by rows; `GatheredMuon` puts the update together before it is made orthogonal.
 """
 
 from __future__ import annotations
@@ -29,7 +33,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from s1pro.train.muon import ExpertMuon
+from s1pro.parallel.mesh import Ranks
+from s1pro.parallel.regions import Place, local_part, places
+from s1pro.train.muon import ExpertMuon, GatheredMuon
 from s1pro.train.parts import check_patterns, matches
 
 Rule = Literal["adamw", "muon", "expert_muon"]
@@ -103,49 +109,61 @@ class Optimizer:
     Call `collect_gradients()` after every backward pass; `step(scale)` uses `scale` times the configured rate.
     """
 
-    def __init__(self, network: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, network: nn.Module, config: OptimizerConfig, ranks: Ranks | None = None) -> None:
         self.config = config
+        self._ranks = ranks or Ranks()
         self._network_params = {name: p for name, p in network.named_parameters() if p.requires_grad}
         if not self._network_params:
             raise ValueError("nothing to train: every parameter is frozen")
         every_name = [name for name, _ in network.named_parameters()]
         check_patterns(every_name, [pattern for pattern, _ in config.lr_multipliers], "optimizer.lr_multipliers")
-        self._has_master = any(
-            p.dtype != torch.float32 and p.dtype != torch.float64 for p in self._network_params.values()
-        )
-        self._params = self._masters() if self._has_master else self._network_params
+        self._params = {name: _owned(p) for name, p in self._network_params.items()}
+        self._places = places(network, self._ranks)
         self._parts = self._build()
         self._create_state()
 
     @property
     def gradients(self) -> list[Tensor]:
-        """Gradients of the step so far (float32 ones of the master weights, if there are any)."""
+        """Gradients of the step so far (float32 ones of the master weights, if there are any), of this rank's part."""
         return [p.grad for p in self._params.values() if p.grad is not None]
+
+    @property
+    def primary_gradients(self) -> list[Tensor]:
+        """Those that this rank answers for: over all ranks, every number of the network once."""
+        ranks = self._ranks
+        primary = (p for name, p in self._params.items() if self._places[name].is_primary(ranks, ranks.rank))
+        return [p.grad for p in primary if p.grad is not None]
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """How the tensors of the network are spread."""
+        return self._places
 
     @torch.no_grad()
     def collect_gradients(self) -> None:
-        """Adds the gradients of a low-precision network to those of the master weights; otherwise nothing to do."""
-        if not self._has_master:
-            return
+        """Adds the gradients of a low-precision or sharded network to those of what is updated; else nothing to do."""
         for name, param in self._network_params.items():
-            if param.grad is None or (master := self._params[name]) is param:
+            if param.grad is None or (owned := self._params[name]) is param:
                 continue
-            if master.grad is None:
-                master.grad = param.grad.float()
+            grad = local_part(param.grad)
+            if owned.grad is None:
+                owned.grad = grad.to(owned.dtype)
             else:
-                master.grad.add_(param.grad)
+                owned.grad.add_(grad)
             param.grad = None
 
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Updates the weights."""
+        self._follow_moved_memory()
         for part in self._parts:
             for group in part.param_groups:
                 group["lr"] = self.config.lr * scale * group["multiplier"]
             part.step()
-        if self._has_master:
-            pairs = [(p, self._params[n]) for n, p in self._network_params.items() if self._params[n] is not p]
-            torch._foreach_copy_([p for p, _ in pairs], [master for _, master in pairs])
+        masters = [name for name in self._params if self._is_master(name)]
+        if masters:
+            targets = [local_part(self._network_params[name]) for name in masters]
+            torch._foreach_copy_(targets, [self._params[name] for name in masters])
 
     def zero_grad(self) -> None:
         for param in (*self._params.values(), *self._network_params.values()):
@@ -157,7 +175,7 @@ class Optimizer:
         for name, param in self._params.items():
             part = next(part for part in self._parts if param in part.state)
             state[name] = dict(part.state[param])
-            if param is not self._network_params[name]:
+            if self._is_master(name):
                 state[name]["master"] = param.detach()
         return state
 
@@ -177,11 +195,15 @@ class Optimizer:
             for key, tensor in tensors.items():
                 tensor.copy_(state[name][key])
 
-    def _masters(self) -> dict[str, Tensor]:
-        return {
-            name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
-            for name, p in self._network_params.items()
-        }
+    def _is_master(self, name: str) -> bool:
+        """Whether what is updated is a wider copy of the weights of the network, not these themselves."""
+        return self._params[name].dtype != self._network_params[name].dtype
+
+    def _follow_moved_memory(self) -> None:
+        """FSDP may move a shard to padded memory when it first runs."""
+        for name, param in self._network_params.items():
+            if (owned := self._params[name]) is not param and not self._is_master(name):
+                owned.data = local_part(param)
 
     def _build(self) -> list[torch.optim.Optimizer]:
         groups: dict[tuple[Placement, float], list[Tensor]] = {}
@@ -201,6 +223,10 @@ class Optimizer:
         config = self.config
         if rule == "adamw":
             return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+        if self._ranks.is_distributed and self._ranks.sizes.dp_shard > 1:
+            rows = {p: self._places[n].shape[0] for n, p in self._params.items() if self._places[n].kind == "sharded"}
+            group = self._ranks.shard_group
+            return GatheredMuon(groups, lr=config.lr, momentum=config.momentum, group=group, rows=rows)
         if rule == "muon":
             return torch.optim.Muon(groups, lr=config.lr, momentum=config.momentum, adjust_lr_fn="match_rms_adamw")
         return ExpertMuon(groups, lr=config.lr, momentum=config.momentum)
@@ -214,6 +240,14 @@ class Optimizer:
                     part.state[param] = {name: torch.zeros_like(param) for name in names}
                     if isinstance(part, torch.optim.AdamW):
                         part.state[param]["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
+
+
+def _owned(param: Tensor) -> Tensor:
+    """What is updated for a parameter: itself, its part on this rank (the same memory), or a float32 copy of either."""
+    local = local_part(param)
+    if param.dtype not in (torch.float32, torch.float64):
+        return nn.Parameter(local.float())
+    return param if type(param.data) is Tensor else nn.Parameter(local)
 
 
 def gradient_norm(gradients: list[Tensor]) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from s1pro.model.router import RouterOutput
+from s1pro.parallel.mesh import Ranks
 
 
 class RouterStatistics:
@@ -31,7 +32,7 @@ class RouterStatistics:
     @torch.no_grad()
     def add(self, routers: Sequence[RouterOutput], num_real_rows: int) -> None:
         """`num_real_rows` leading rows count; the rest is the masked tail."""
-        if not routers or num_real_rows == 0:
+        if not routers:
             return
         counts_LE = torch.stack([_counts(router, num_real_rows) for router in routers])
         confidence_L = torch.stack([_confidence(router, num_real_rows) for router in routers])
@@ -39,12 +40,17 @@ class RouterStatistics:
         self._confidence_L = confidence_L if self._confidence_L is None else self._confidence_L + confidence_L
         self._rows += num_real_rows
 
-    def report(self) -> dict[str, dict[str, Any]]:
-        """Statistics per MoE layer, keyed by its number; empty when nothing was added."""
+    def report(self, ranks: Ranks | None = None) -> dict[str, dict[str, Any]]:
+        """Statistics per MoE layer over all ranks, keyed by its number; empty when nothing was added."""
         if self._counts_LE is None or self._confidence_L is None:
             return {}
-        counts_LE = self._counts_LE.double().cpu()
-        confidence_L = (self._confidence_L.double() / self._rows).cpu()
+        numbers = [*self._counts_LE.flatten().tolist(), *self._confidence_L.double().tolist(), self._rows]
+        *sums, rows = (ranks or Ranks()).add(numbers)
+        if not rows:
+            return {}
+        table = torch.tensor(sums, dtype=torch.float64)
+        size = self._counts_LE.numel()
+        counts_LE, confidence_L = table[:size].view(self._counts_LE.shape), table[size:] / rows
         return {str(i): self._layer(counts_LE[i], float(confidence_L[i])) for i in range(len(counts_LE))}
 
     def _layer(self, counts_E: Tensor, confidence: float) -> dict[str, Any]:

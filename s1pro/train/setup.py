@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Sample
@@ -21,67 +19,89 @@ from s1pro.data.packing import Packer
 from s1pro.data.samples import read_samples
 from s1pro.data.sequence import Encoder
 from s1pro.data.sources import Source, TokenStore, fingerprint_of
+from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.model.router import Router
+from s1pro.parallel.apply import parallelize
+from s1pro.parallel.mesh import Ranks
 from s1pro.train.config import DataConfig, RunConfig, SourceConfig, TrainRun
 from s1pro.train.losses import Model
 from s1pro.train.parts import freeze_all_but
 
-PLACEHOLDERS = {
+VISION_TOKENS = {
     "image_token_id": "<|image_pad|>",
     "video_token_id": "<|video_pad|>",
     "vision_start_token_id": "<|vision_start|>",
     "vision_end_token_id": "<|vision_end|>",
 }
+SIGNAL_TOKENS = {"ts_token_id": "<TS_CONTEXT>", "ts_start_token_id": "<|ts|>", "ts_end_token_id": "<|/ts|>"}
 """Fields of `ModelConfig` and the tokens that they are the ids of."""
 
 Data = Mapping[str, "Iterable[Sample] | Source"]
 """Sources by name: samples in memory, or already tokenised."""
 
 
-def build_network(run: TrainRun) -> Network:
-    """A new network, or the one stored in `init_from`, with the vision tower of `vision_from` if that is given."""
+def build_network(run: TrainRun, tokenizer: Any = None) -> Network:
+    """A new network, or the one stored in `init_from`, with the vision tower of `vision_from` if that is given.
+
+    Args:
+        tokenizer: knows the placeholders of media; read from the folder of the run by default.
+    """
     if run.init_from is not None:
         from s1pro.checkpoint.released import load_network
 
         network = load_network(run.init_from, dtype=torch.float32)
     elif run.model is not None:
-        network = Network(run.model, seed=run.seed)
+        network = Network(_with_placeholders(run.model, run, tokenizer), seed=run.seed)
     else:
         raise InputError("give model (a new network) or init_from (a folder to start from)")
     if run.vision_from is not None:
-        _join_vision(network, run.vision_from, run.tokenizer or run.init_from)
+        _join_vision(network, run, tokenizer)
     return network
 
 
-def _join_vision(network: Network, folder: Path, tokenizer_folder: Path | None) -> None:
+def _join_vision(network: Network, run: TrainRun, tokenizer: Any) -> None:
     """Puts a trained tower into the network. A network without one gets it, and the placeholders of its tokenizer."""
     from s1pro.checkpoint.contrastive import add_tower, load_vision_tower
 
+    assert run.vision_from is not None
     if network.config.vision is None:
-        if tokenizer_folder is None:
-            raise InputError(
-                "vision_from gives the network a vision tower: set tokenizer, which knows the placeholders"
-            )
-        add_tower(network, folder, _placeholders(tokenizer_folder))
-    load_vision_tower(network.model.visual, folder)
+        add_tower(network, run.vision_from, _token_ids(VISION_TOKENS, run, tokenizer))
+    load_vision_tower(network.model.visual, run.vision_from)
 
 
-def _placeholders(folder: Path) -> dict[str, int]:
-    from s1pro.inputs.tokenizer import Tokenizer
+def _with_placeholders(config: ModelConfig, run: TrainRun, tokenizer: Any) -> ModelConfig:
+    """The architecture with the placeholder ids of its tokenizer, where it has towers but leaves the ids open."""
+    tokens: dict[str, str] = {}
+    if config.vision is not None and config.image_token_id < 0:
+        tokens |= VISION_TOKENS
+    if config.time_series is not None and config.ts_token_id < 0:
+        tokens |= SIGNAL_TOKENS
+    return replace(config, **_token_ids(tokens, run, tokenizer)) if tokens else config  # type: ignore[arg-type]
 
-    tokenizer = Tokenizer.from_pretrained(folder)
-    ids = {field: tokenizer.token_to_id(token) for field, token in PLACEHOLDERS.items()}
-    missing = [PLACEHOLDERS[field] for field, index in ids.items() if index is None]
+
+def _token_ids(tokens: Mapping[str, str], run: TrainRun, tokenizer: Any) -> dict[str, int]:
+    folder = run.tokenizer or run.init_from
+    if tokenizer is None and folder is not None:
+        from s1pro.inputs.tokenizer import Tokenizer
+
+        tokenizer = Tokenizer.from_pretrained(folder)
+    if tokenizer is None:
+        raise InputError("the network takes media: set tokenizer, which knows the placeholders")
+    ids = {field: tokenizer.token_to_id(token) for field, token in tokens.items()}
+    missing = [tokens[field] for field, index in ids.items() if index is None]
     if missing:
-        raise InputError(f"{folder}: the tokenizer has no {', '.join(missing)}, so it cannot say where pictures stand")
-    return {field: index for field, index in ids.items() if index is not None}
+        raise InputError(
+            f"{folder or 'this tokenizer'}: there is no {', '.join(missing)}, so nothing says where media stand"
+        )
+    return ids
 
 
-def prepare_network(network: Network, run: TrainRun) -> Network:
-    """Device, dtype, frozen parts, FP8, routers, activation checkpointing, compilation (in this order)."""
-    network = place(network, run)
+def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None) -> Network:
+    """Device, dtype, frozen parts, FP8, routers; then experts, recomputation, compilation, shards."""
+    ranks = ranks or Ranks()
+    network = place(network, run, ranks)
     if run.expert_precision == "fp8":
         try:
             use_fp8_experts(network, scale_format=run.fp8.scale_format, keep_layers=run.fp8.keep_layers)
@@ -93,17 +113,20 @@ def prepare_network(network: Network, run: TrainRun) -> Network:
                 module.weight.requires_grad_(not run.freeze_router)
             if run.straight_through is not None:
                 module.config = replace(module.config, straight_through=run.straight_through)
-    for block in network.model.language_model.layers:
-        if run.activation_checkpointing:
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
-        if run.compile:
-            block.compile()
+    network = parallelize(
+        network,
+        ranks,
+        run.parallel,
+        activation_checkpointing=run.activation_checkpointing,
+        compile_blocks=run.compile,
+    )
     return network.train()
 
 
-def place(network: Model, run: RunConfig) -> Model:
-    """Device, dtype and frozen parts: what every kind of model needs."""
-    network = network.to(device=choose_device(run.device))
+def place(network: Model, run: RunConfig, ranks: Ranks | None = None) -> Model:
+    """Device, dtype and frozen parts: what every kind of model needs. Sharding moves a network unit by unit itself."""
+    if ranks is None or not ranks.is_distributed:
+        network = network.to(device=choose_device(run.device))
     if run.dtype == "bfloat16":
         to_bfloat16(network)
     if run.trainable is not None:
@@ -156,8 +179,10 @@ def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
     return [_source(name, value, encoder) for name, value in data.items()]
 
 
-def build_loader(sources: list[Source], weights: list[float], data: DataConfig, *, seed: int) -> Loader[PackedBatch]:
-    """The endless training loader.
+def build_loader(
+    sources: list[Source], weights: list[float], data: DataConfig, *, seed: int, ranks: Ranks | None = None
+) -> Loader[PackedBatch]:
+    """The endless training loader, of one rank.
 
     Raises:
         InputError: there is nothing to train on.
@@ -165,7 +190,9 @@ def build_loader(sources: list[Source], weights: list[float], data: DataConfig, 
     if not sources:
         raise InputError("data.sources is empty: name at least one file, or hand in samples")
     mixture = Mixture(sources, weights, policy=data.policy(), seed=seed)
-    return Loader(Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead), prefetch=data.prefetch)
+    packer = Packer(mixture, num_rows=data.tokens_per_batch, lookahead=data.lookahead)
+    ranks = ranks or Ranks()
+    return Loader(packer, rank=ranks.rank, num_ranks=ranks.size, prefetch=data.prefetch)
 
 
 def validation_batches(sources: list[Source], data: DataConfig) -> list[PackedBatch]:

@@ -4,6 +4,8 @@
 2. Forward and backward of each micro-batch; gradients add up.
 3. Gradient norm. Everything that the host must know is read from the device in one transfer.
 4. The guard decides: skip, or clip and update.
+
+On several ranks the sums of 1 and 3 run over all of them, so every rank sees the same numbers and decides alike.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any, Generic
 import torch
 from torch import Tensor
 
+from s1pro.parallel.mesh import Ranks
 from s1pro.train.fp8_statistics import fp8_statistics
 from s1pro.train.guards import Guard
 from s1pro.train.losses import Batch, LossFunction, LossOutput, Model, StepTotals
@@ -50,8 +53,16 @@ class StepReport:
 class Stepper(Generic[Model, Batch]):
     """Network, optimizer, guard and loss, ready to take steps."""
 
-    def __init__(self, network: Model, optimizer: Optimizer, guard: Guard, loss: LossFunction[Model, Batch]) -> None:
+    def __init__(
+        self,
+        network: Model,
+        optimizer: Optimizer,
+        guard: Guard,
+        loss: LossFunction[Model, Batch],
+        ranks: Ranks | None = None,
+    ) -> None:
         self.network, self.optimizer, self.guard, self.loss = network, optimizer, guard, loss
+        self.ranks = ranks or Ranks()
 
     def step(self, batches: Sequence[Batch], lr_scale: float, *, statistics: bool = False) -> StepReport:
         """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
@@ -62,12 +73,12 @@ class Stepper(Generic[Model, Batch]):
         Raises:
             TrainingStoppedError: too many skipped steps in a row.
         """
-        totals = self.loss.totals(batches)
+        totals = self._totals(batches)
         routers = self.loss.router_statistics(self.network) if statistics else None
-        with fp8_statistics(self.network, statistics) as fp8:
+        with fp8_statistics(self.network, statistics, self.ranks) as fp8:
             outputs = [self._backward(batch, totals, routers) for batch in batches]
+        values, grad_norm, source_nll = self._read(outputs)
         gradients = self.optimizer.gradients
-        values, grad_norm, source_nll = self._read(outputs, gradients)
         try:
             skipped = self._decide(values["loss"], grad_norm, gradients, totals)
             if skipped is None:
@@ -82,9 +93,14 @@ class Stepper(Generic[Model, Batch]):
             source_loss={n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]},
             source_weight={name: weight for name, weight in weights.items() if weight},
             skipped=skipped,
-            routers=routers.report() if routers else {},
+            routers=routers.report(self.ranks) if routers else {},
             fp8=fp8,
         )
+
+    def _totals(self, batches: Sequence[Batch]) -> StepTotals:
+        own = self.loss.totals(batches)
+        weight, rows, *weights = self.ranks.add([own.weight, own.rows, *own.sources.values()])
+        return StepTotals(weight=weight, rows=round(rows), sources=dict(zip(own.sources, weights, strict=True)))
 
     def _backward(self, batch: Batch, totals: StepTotals, statistics: RouterStatistics | None) -> LossOutput:
         device = next(self.network.parameters()).device
@@ -105,14 +121,16 @@ class Stepper(Generic[Model, Batch]):
             scale_gradients(gradients, limit / grad_norm)
         return reason
 
-    def _read(
-        self, outputs: Sequence[LossOutput], gradients: list[Tensor]
-    ) -> tuple[dict[str, float], float, list[float]]:
-        """Sums over micro-batches and the gradient norm, in one transfer from the device."""
+    def _read(self, outputs: Sequence[LossOutput]) -> tuple[dict[str, float], float, list[float]]:
+        """Sums over micro-batches (and ranks) and the gradient norm, in one transfer from the device."""
         names = list(dict.fromkeys(name for output in outputs for name in output.values))
         sums = [torch.stack([o.values[n].double() for o in outputs if n in o.values]).sum() for n in names]
         per_source = [output.source_nll for output in outputs if output.source_nll is not None]
         sources = torch.stack(per_source).sum(dim=0) if per_source else torch.zeros(0, device=sums[0].device)
-        norm = gradient_norm(gradients).double()
+        norm = gradient_norm(self.optimizer.primary_gradients).double()
         numbers = torch.cat([torch.stack([*sums, norm]), sources.double()]).tolist()
+        if self.ranks.is_distributed:
+            numbers[len(names)] **= 2
+            numbers = self.ranks.add(numbers)
+            numbers[len(names)] **= 0.5
         return dict(zip(names, numbers, strict=False)), numbers[len(names)], numbers[len(names) + 1 :]

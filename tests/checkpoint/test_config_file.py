@@ -21,12 +21,12 @@ from s1pro.checkpoint.config_file import (
     resolved,
     with_foreign_keys,
 )
-from s1pro.checkpoint.config_keys import FOREIGN
+from s1pro.checkpoint.config_keys import FOREIGN, TS_EXTRAS, TS_FIELDS, TS_FOREIGN, TS_TYPES
 from s1pro.checkpoint.names import modules_not_converted
 from s1pro.checkpoint.quantization import declared_format, quantization_config
 from s1pro.checkpoint.released import load_network, released_pieces
-from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, VisionConfig
-from s1pro.model.presets import PRESETS, intern_s1_pro, tiny
+from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TimeSeriesConfig, VisionConfig
+from s1pro.model.presets import PRESETS, intern_s1_pro, small_time_series, tiny, with_media
 
 
 def written(config: ModelConfig) -> dict[str, Any]:
@@ -36,9 +36,9 @@ def written(config: ModelConfig) -> dict[str, Any]:
 
 @pytest.fixture
 def base() -> dict[str, Any]:
-    """A valid file with a vision tower."""
+    """A valid file with a vision tower and a time-series module."""
     vision = VisionConfig(depth=1, hidden_size=32, num_heads=2, intermediate_size=48, out_hidden_size=64)
-    return written(replace(tiny(), vision=vision))
+    return written(replace(tiny(), vision=vision, time_series=small_time_series(64)))
 
 
 def test_the_released_file_is_our_preset(released_dir: Path) -> None:
@@ -128,6 +128,58 @@ def test_other_text_settings_come_back() -> None:
     assert parse_config(written(config)) == resolved(config)
 
 
+MEDIA_IDS = {
+    "image_token_id": 1,
+    "video_token_id": 2,
+    "vision_start_token_id": 3,
+    "vision_end_token_id": 4,
+    "ts_token_id": 5,
+    "ts_start_token_id": 6,
+    "ts_end_token_id": 7,
+}
+
+
+def test_both_towers_and_their_tokens_come_back() -> None:
+    config = with_media(tiny(), **MEDIA_IDS)
+    data = written(config)
+    assert parse_config(data) == resolved(config)
+    assert {name: data[name] for name in MEDIA_IDS} == MEDIA_IDS
+    assert data["ts_config"]["model_type"] == "interns1_pro_time_series"
+
+
+def test_a_file_without_the_module_does_not_mention_signals() -> None:
+    assert not any(key.startswith("ts_") for key in written(tiny()))
+
+
+def test_every_time_series_setting_comes_back_and_ours_are_written_where_they_differ() -> None:
+    assert {field.name for field in fields(TimeSeriesConfig)} == {*TS_FIELDS, *TS_EXTRAS}
+    series = TimeSeriesConfig(out_hidden_size=64)
+    assert not written(replace(tiny(), time_series=series))["ts_config"].keys() & TS_EXTRAS.keys()
+    changes = {
+        "subsampling_attention_heads": 4,
+        "subsampling_ffn_dim": 7,
+        "separate_channels": True,
+        "initializer_range": 0.5,
+        "max_source_positions": 9,
+    }
+    config = replace(tiny(), time_series=replace(series, **changes))
+    data = written(config)
+    assert {name: data["ts_config"][name] for name in changes} == changes
+    assert parse_config(data) == resolved(config)
+
+
+@pytest.mark.parametrize("name", TS_TYPES)
+def test_names_of_the_time_series_module_and_keys_of_its_ancestors(base: dict[str, Any], name: str | None) -> None:
+    expected = parse_config(base)
+    base["ts_config"].update(dict.fromkeys(TS_FOREIGN, 1), model_type=name)
+    if name is None:
+        del base["ts_config"]["model_type"], base["ts_config"]["out_hidden_size"]
+    assert parse_config(base) == expected
+    kept = foreign_keys(base)
+    assert kept["ts_config"] == dict.fromkeys(TS_FOREIGN, 1)
+    assert parse_config(with_foreign_keys(written(expected), kept)) == expected
+
+
 def test_the_number_of_kept_frequencies_is_stored() -> None:
     """It must not change when somebody enlarges `max_position_embeddings` of a trained model."""
     data = written(tiny())
@@ -181,7 +233,18 @@ def test_keys_of_other_tools_are_ignored_and_kept(base: dict[str, Any]) -> None:
         ("vision_config", "hidden_act", "relu", "vision hidden_act='relu'"),
         ("vision_config", "deepstack_visual_indexes", [1], "vision_config: deepstack_visual_indexes"),
         ("vision_config", "out_hidden_size", 65, "vision out_hidden_size=65 differs from text hidden_size=64"),
-        ("", "ts_config", {"depth": 3}, "ts_config is set"),
+        ("", "ts_config", {"depth": 3}, "ts_config: unknown key 'depth'"),
+        ("", "ts_config", 7, "ts_config must be an object, got 7"),
+        ("", "vision_config", [1], "vision_config must be an object, got [1]"),
+        ("ts_config", "model_type", "clip", "ts_config: model_type is 'clip', expected 'interns1_pro_time_series' or"),
+        ("ts_config", "activation_function", "relu", "time-series activation_function='relu': only gelu exists"),
+        ("ts_config", "scale_embedding", True, "time-series scale_embedding must be false"),
+        ("ts_config", "ts_hidden_dim", 65, "ts_hidden_dim=65 differs from ts_adapt_out_dim=64"),
+        ("ts_config", "ts_adapt_in_dim", 132, "ts_adapt_in_dim=132 must be a multiple of 4 and of twice"),
+        ("ts_config", "d_model", 66, "d_model=66 is not a multiple of encoder_attention_heads=4"),
+        ("ts_config", "encoder_layers", 0, "ts_config: encoder_layers must be an integer from 1"),
+        ("ts_config", "out_hidden_size", 65, "time-series out_hidden_size=65 differs from text hidden_size=64"),
+        ("", "ts_token_id", None, "ts_token_id must be an integer from -1"),
         ("rope_scaling", "rope_type", "yarn", "text_config: rope_type is 'yarn'"),
         ("text_config", "num_experts", 9, "num_experts=9 is not divisible by router_n_groups=2"),
         ("text_config", "router_gate_dtype", "float16", "router_gate_dtype must be 'float32' or 'model'"),
@@ -219,11 +282,14 @@ def test_settings_that_do_not_exist_here(
 NEVER = ["x", [1], {"a": 1}, float("nan"), float("inf"), 2**31 - 1, 10**30]
 SOMETIMES = [None, -1, 0, 1.5, [], {}, True]
 LARGE = {2**31 - 1, 10**30}
-LARGE_COUNTS = {"num_hidden_layers", "num_experts", "depth"}  # a large number here is a large, but possible, network
+LARGE_COUNTS = {"num_hidden_layers", "num_experts", "depth", "encoder_layers"}  # a large number here is a large, but possible, network
 MEANINGLESS = {"dtype", "use_cache"}  # read by others, or only on request
 LARGE_ARE_POSSIBLE = (
     "_size",
     "_dim",
+    "d_model",
+    "_positions",
+    "num_mel_bins",
     "_heads",
     "_token_id",
     "max_position_embeddings",

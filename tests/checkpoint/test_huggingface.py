@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from s1pro.base.errors import InputError
 from s1pro.checkpoint.config_file import resolved
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.huggingface import S1ProForConditionalGeneration
-from s1pro.model.presets import PRESETS, tiny
+from s1pro.model.presets import PRESETS, small_time_series, small_vision, tiny
 
 STRICT = {"atol": 2e-5, "rtol": 1e-5}
 
@@ -56,6 +57,16 @@ def test_auto_classes_load_the_released_folder_without_remote_code(folder: Path)
         assert type(loaded) is S1ProForConditionalGeneration
         assert loaded.lm_head.weight.dtype == torch.bfloat16
         assert not loaded.training
+
+
+def test_the_configuration_of_both_towers_goes_through_transformers(tmp_path: Path) -> None:
+    towers = {"vision": small_vision(64), "time_series": small_time_series(64), "ts_token_id": 7}
+    config = replace(tiny(), **towers)
+    s1pro.S1ProConfig.from_model_config(config).save_pretrained(tmp_path)
+    read = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert type(read.ts_config).__name__ == "S1ProTimeSeriesConfig" and read.ts_config.encoder_layers == 2
+    assert read.to_model_config() == resolved(config)
+    assert transformers.AutoConfig.for_model("interns1_pro_time_series").model_type == "interns1_pro_time_series"
 
 
 def test_names_of_parameters_are_those_of_the_network(model: S1ProForConditionalGeneration) -> None:

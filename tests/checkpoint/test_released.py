@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from s1pro.base.errors import InputError
 from s1pro.checkpoint.config_file import resolved
 from s1pro.checkpoint.names import pieces
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
+from s1pro.model.presets import small_time_series
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -270,3 +272,65 @@ def test_a_copied_folder_does_not_depend_on_the_old_place(small_network: Network
     folder = save_network(small_network, tmp_path / "model", max_shard_bytes=40_000)
     shutil.move(folder, tmp_path / "elsewhere")
     assert_same_weights(load_network(str(tmp_path / "elsewhere")), small_network)
+
+
+@pytest.fixture
+def with_signals(small_config: ModelConfig) -> Network:
+    return Network(replace(small_config, time_series=small_time_series(136)), seed=5)
+
+
+ATTENTION = "model.time_series.encoder.layers.{}.self_attn."
+
+
+@pytest.mark.parametrize("options", [{}, {"fp8": True}, {"max_shard_bytes": 30_000}], ids=str)
+def test_the_time_series_module_is_stored_unquantised_under_its_released_names(
+    with_signals: Network, tmp_path: Path, options: dict[str, object]
+) -> None:
+    folder = save_network(with_signals, tmp_path / "model", **options)
+    stored = {name: t for name, t in all_tensors(folder).items() if name.startswith("model.time_series.")}
+    own = {f"model.time_series.{name}": t for name, t in with_signals.model.time_series.state_dict().items()}
+    assert stored.keys() == own.keys()
+    assert all(torch.equal(stored[name], own[name]) for name in own)
+    assert {ATTENTION.format(0) + name for name in ("q_proj.bias", "k_proj.weight", "v_proj.bias")} <= stored.keys()
+    again = save_network(load_network(folder, dtype=None), tmp_path / "again", **options)
+    assert contents(folder) == contents(again)
+    if "fp8" in options:
+        left_alone = json.loads((folder / "config.json").read_text())["quantization_config"]["modules_to_not_convert"]
+        modules = {name.rsplit(".", 1)[0] for name in own}
+        assert modules <= set(left_alone)
+
+
+def test_packed_queries_keys_and_values_and_tensors_without_effect(with_signals: Network, tmp_path: Path) -> None:
+    folder = save_network(with_signals, tmp_path / "model")
+    tensors = all_tensors(folder)
+    stem = ATTENTION.format(0)  # the first layer packed, the second with a bias of the keys
+    weights = [tensors.pop(f"{stem}{part}_proj.weight") for part in "qkv"]
+    q_bias, v_bias = (tensors.pop(f"{stem}{part}_proj.bias") for part in "qv")
+    tensors[f"{stem}qkv_proj.weight"] = torch.cat(weights)
+    tensors[f"{stem}qkv_proj.bias"] = torch.cat((q_bias, torch.ones_like(q_bias), v_bias))
+    tensors[ATTENTION.format(1) + "k_proj.bias"] = torch.ones(64)
+    tensors["model.time_series.encoder_embed.pos_encoder.pe"] = torch.zeros(20000, 1, 64)
+    save_file(tensors, folder / "model.safetensors")
+    assert_same_weights(load_network(folder), with_signals)
+
+    tensors[f"{stem}q_proj.weight"] = weights[0]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"qkv_proj\.weight .*same tensor|q_proj\.weight .*same tensor"):
+        load_network(folder)
+    del tensors[f"{stem}q_proj.weight"]
+    tensors[f"{stem}qkv_proj.weight"] = torch.zeros(191, 64)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"qkv_proj\.weight has shape \[191, 64\], config.json asks for \[192, 64\]"):
+        load_network(folder)
+    tensors[f"{stem}qkv_proj.weight"] = torch.zeros(192, 64).to(torch.float8_e4m3fn)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match="packed queries, keys and values are read unquantised only"):
+        load_network(folder)
+
+
+def test_tensors_of_the_module_are_strangers_to_a_network_without_it(small_network: Network, tmp_path: Path) -> None:
+    folder = save_network(small_network, tmp_path / "model")
+    tensors = {**all_tensors(folder), ATTENTION.format(0) + "k_proj.bias": torch.zeros(64)}
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match="k_proj.bias is not part of the architecture"):
+        load_network(folder)

@@ -21,7 +21,7 @@ from s1pro.data.samples import read_samples
 from s1pro.data.sequence import ProcessorEncoder, TokenSequence
 from s1pro.data.sources import TokenStore
 from s1pro.inputs.images import ImageSettings
-from s1pro.inputs.media_parts import MediaSettings
+from s1pro.inputs.media_parts import Preparation
 from s1pro.inputs.processor import Processor
 from s1pro.inputs.tokenizer_training import train_tokenizer
 
@@ -29,7 +29,7 @@ from s1pro.inputs.tokenizer_training import train_tokenizer
 @pytest.fixture(scope="module")
 def processor() -> Processor:
     tokenizer = train_tokenizer(["what is it? a picture, a signal"] * 4, vocab_size=260)
-    return Processor(tokenizer, media=MediaSettings(images=ImageSettings(min_pixels=1024, max_pixels=4096)))
+    return Processor(tokenizer, preparation=Preparation(images=ImageSettings(min_pixels=1024, max_pixels=4096)))
 
 
 @pytest.fixture

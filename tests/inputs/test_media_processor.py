@@ -13,7 +13,7 @@ from PIL import Image
 from s1pro.base.errors import InputError
 from s1pro.base.signal_tokens import signal_layout
 from s1pro.inputs.images import ImageSettings
-from s1pro.inputs.media_parts import MediaSettings, prepare_part
+from s1pro.inputs.media_parts import Preparation, prepare_part
 from s1pro.inputs.processor import Encoded, Processor
 from s1pro.inputs.signals import SignalSettings
 from s1pro.inputs.tokenizer import Tokenizer
@@ -34,7 +34,7 @@ def run_lengths(ids: list[int]) -> list[list[int]]:
 def small(tiny: Tokenizer) -> Processor:
     """Settings under which pictures cost few tokens."""
     images = ImageSettings(min_pixels=32 * 32, max_pixels=128 * 128)
-    return Processor(tiny, media=MediaSettings(images=images))
+    return Processor(tiny, preparation=Preparation(images=images))
 
 
 def count(processor: Processor, encoded: Encoded, token: str) -> int:
@@ -77,10 +77,13 @@ def test_one_conversation_with_everything(small: Processor, tmp_path: Path) -> N
             ],
         },
         {"role": "assistant", "content": "one"},
-        {"role": "user", "content": [{"type": "image", "image": picture(32, 64)}, {"type": "text", "text": "and this?"}]},
+        {
+            "role": "user",
+            "content": [{"type": "image", "image": picture(32, 64)}, {"type": "text", "text": "and this?"}],
+        },
         {"role": "assistant", "content": "two"},
     ]
-    encoded = small.encode_training(messages, folder=tmp_path)
+    encoded = small.encode_training(messages, base=tmp_path)
     media = encoded.media
     assert media is not None and media.images and media.videos and media.signals
     assert media.images.grids == ((1, 4, 6), (1, 2, 4)) and media.images.pixel_values_PX.shape == (32, PATCH)
@@ -92,7 +95,7 @@ def test_one_conversation_with_everything(small: Processor, tmp_path: Path) -> N
     assert "50 Hz" in text and "mV" in text and text.index("Picture 1") < text.index("mV") < text.index("Video 1")
     learned = [token for token, wanted in zip(encoded.token_ids, encoded.learned, strict=True) if wanted]
     assert small.tokenizer.decode(learned) == "one<|im_end|><think></think>\n\ntwo<|im_end|>"
-    again = small.encode(messages, folder=tmp_path)
+    again = small.encode(messages, base=tmp_path)
     assert again.token_ids == encoded.token_ids
     read = small.read_media([{**part, "image": str(tmp_path / "a.png")} for part in encoded.media_parts[:1]])
     assert read is not None and read.images is not None
@@ -178,13 +181,13 @@ def test_calls_that_contradict_themselves(small: Processor, arguments: dict, mes
 def test_settings_are_saved_and_read(tiny: Tokenizer, tmp_path: Path, small: Processor) -> None:
     small.save_pretrained(tmp_path / "small")
     read = Processor.from_pretrained(tmp_path / "small")
-    assert read.media == small.media
+    assert read.preparation == small.preparation
     assert not (tmp_path / "small" / "signal_preprocessor_config.json").exists()
-    settings = MediaSettings(videos=VideoSettings(fps=1.0), signals=SignalSettings(max_tokens=8, strict=True))
-    Processor(tiny, media=settings).save_pretrained(tmp_path / "own")
-    assert Processor.from_pretrained(tmp_path / "own").media == settings
+    settings = Preparation(videos=VideoSettings(fps=1.0), signals=SignalSettings(max_tokens=8, strict=True))
+    Processor(tiny, preparation=settings).save_pretrained(tmp_path / "own")
+    assert Processor.from_pretrained(tmp_path / "own").preparation == settings
     (tmp_path / "own" / "preprocessor_config.json").write_text('{"patch_size": "big"}')
-    with pytest.raises(InputError, match="preprocessor_config.json"):
+    with pytest.raises(InputError, match=r"preprocessor_config\.json"):
         Processor.from_pretrained(tmp_path / "own")
 
 
@@ -193,15 +196,15 @@ def test_released_settings_stay_byte_for_byte(released_dir: Path, tmp_path: Path
     processor.save_pretrained(tmp_path)
     for name in ("preprocessor_config.json", "video_preprocessor_config.json"):
         assert (tmp_path / name).read_bytes() == (released_dir / name).read_bytes()
-    assert processor.media == MediaSettings()
+    assert processor.preparation == Preparation()
 
 
 def test_long_signals_are_resampled_with_their_new_rate_in_the_prompt(tiny: Tokenizer) -> None:
-    settings = MediaSettings(signals=SignalSettings(max_tokens=16))
+    settings = Preparation(signals=SignalSettings(max_tokens=16))
     item = prepare_part({"type": "time_series", "time_series": np.arange(5000.0), "sampling_rate": 1.0}, settings)
     assert item.media.signals is not None and sum(item.runs) <= 16
     [rate] = item.media.signals.sampling_rates
     assert rate < 1.0 and f"{rate:.3g}" in item.text
-    strict = MediaSettings(signals=SignalSettings(max_tokens=16, strict=True))
+    strict = Preparation(signals=SignalSettings(max_tokens=16, strict=True))
     with pytest.raises(InputError, match="16"):
         prepare_part({"type": "time_series", "time_series": np.arange(5000.0), "sampling_rate": 1.0}, strict)

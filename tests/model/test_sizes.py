@@ -1,10 +1,13 @@
 """Sizes by arithmetic against models built on the meta device and the published numbers."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from s1pro.model.config import TimeSeriesConfig
 from s1pro.model.network import Network
-from s1pro.model.presets import PRESETS, bench, demo, intern_s1_pro, tiny
+from s1pro.model.presets import PRESETS, bench, demo, intern_s1_pro, small_time_series, small_vision, tiny
 from s1pro.model.sizes import cache_bytes_per_token, count_parameters, forward_flops_per_token, routing_bytes_per_token
 
 
@@ -16,7 +19,17 @@ def test_arithmetic_equals_the_built_model(name):
     vision = sum(p.numel() for key, p in network.named_parameters() if ".visual." in key)
     text = sum(p.numel() for key, p in network.named_parameters() if ".visual." not in key)
     sizes = count_parameters(config)
-    assert (sizes.text, sizes.vision) == (text, vision)
+    assert (sizes.text, sizes.vision, sizes.time_series) == (text, vision, 0)
+
+
+@pytest.mark.parametrize("series", [TimeSeriesConfig(out_hidden_size=64), small_time_series(64)], ids=["release", "small"])
+def test_the_time_series_module_is_counted(series):
+    config = replace(tiny(), vision=small_vision(64), time_series=series)
+    with torch.device("meta"):
+        network = Network(config)
+    sizes = count_parameters(config)
+    assert sizes.time_series == sum(p.numel() for p in network.model.time_series.parameters())
+    assert sizes.total == sum(p.numel() for p in network.parameters())
 
 
 def test_the_released_model_has_its_published_size():

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import tempfile
 import time
@@ -24,8 +25,6 @@ from typing import Any
 import torch
 import torch._dynamo  # FSDP2 needs it: imported once here, and not again in every child
 import torch.distributed as dist
-from torch import Tensor
-from torch.utils._pytree import tree_map
 
 PR_SET_PDEATHSIG = 1
 
@@ -72,20 +71,13 @@ def _collect(pipes: list[Connection], deadline: float) -> list[Any]:
         for pipe in ready:
             rank = pipes.index(pipe)  # type: ignore[arg-type]
             try:
-                ok, value = pipe.recv()  # type: ignore[union-attr]
-            except EOFError:
+                ok, value = pickle.loads(pipe.recv_bytes())  # type: ignore[union-attr]  # noqa: S301 (our own child)
+            except (EOFError, ConnectionResetError):
                 raise RankError(f"rank {rank} died without a word") from None
             if not ok:
                 raise RankError(f"rank {rank} failed:\n{value}")
-            results[rank] = tree_map(lambda x: torch.from_numpy(x.array) if isinstance(x, _Array) else x, value)
+            results[rank] = value
     return [results[rank] for rank in range(len(pipes))]
-
-
-class _Array:
-    """A tensor on its way to the parent, by value: torch would pass shared memory that dies with the child."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.array = tensor.detach().cpu().numpy().copy()
 
 
 def _child(
@@ -100,9 +92,9 @@ def _child(
             "gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=timedelta(seconds=timeout)
         )
         value = function(rank, *args)
-        pipe.send((True, tree_map(lambda x: _Array(x) if isinstance(x, Tensor) else x, value)))
+        pipe.send_bytes(pickle.dumps((True, value)))  # by value: `send` would pass memory that dies with the child
         dist.barrier()
     except BaseException:  # noqa: BLE001 (whatever it is, the parent must hear of it)
-        pipe.send((False, traceback.format_exc()))
+        pipe.send_bytes(pickle.dumps((False, traceback.format_exc())))
         os._exit(1)
     os._exit(0)

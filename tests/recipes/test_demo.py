@@ -25,18 +25,27 @@ from s1pro.checkpoint.released import load_network
 from s1pro.cli import parser
 from s1pro.inputs.processor import Processor
 from s1pro.model import presets
+from s1pro.model.config import ModelConfig
 from s1pro.model.sizes import count_parameters
 from s1pro.recipes import RECIPES, demo
 from s1pro.recipes.demo import DemoSettings
-from s1pro.recipes.demo_training import StageSettings, pretrain_recipe, sft_recipe
+from s1pro.recipes.demo_training import MediaSource, StageSettings, joint_recipe, pretrain_recipe
 from s1pro.recipes.stages import StageRecord
 from s1pro.report.scores import Estimate
 from s1pro.tasks import registry
 from s1pro.train.config import TrainRun
 from s1pro.train.metrics import read_metrics
 
-STAGES = ["data", "tokenizer", "pretrain", "sft", "eval", "report"]
+STAGES = ["data", "tokenizer", "pretrain", "joint", "eval", "report"]
 SECTIONS = ["Scores", "Questions and answers", "Training", "Router", "Time", "Environment", "Go on"]
+
+
+def with_media(vocab_size: int) -> ModelConfig:
+    config = presets.with_media(presets.tiny(vocab_size))
+    assert config.vision is not None
+    return dataclasses.replace(
+        config, vision=dataclasses.replace(config.vision, patch_size=16, depth=1, num_position_embeddings=16)
+    )
 
 
 def tiny(steps: int = 4) -> DemoSettings:
@@ -47,10 +56,11 @@ def tiny(steps: int = 4) -> DemoSettings:
         questions=200,
         text_tokens=300,
         smiles_pieces=48,
-        model=presets.tiny(448),
+        media={name: MediaSource(count=4) for name in ("digit_in_scan", "motion_in_video", "chirp_in_signal")},
+        model=with_media(448),
         tokens_per_batch=256,
         pretrain=training,
-        sft=training,
+        joint=training,
         items=6,
         max_new_tokens=4,
         budgets=dict.fromkeys(STAGES, 1000.0),
@@ -113,7 +123,7 @@ def test_a_second_call_skips_everything(made: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*unused: object) -> NoReturn:
         raise AssertionError("a finished stage was run")
 
-    for name in ("_data", "_tokenizer", "_train", "_sft", "_evaluate", "write_report"):
+    for name in ("_data", "_tokenizer", "_train", "_joint", "_evaluate", "write_report"):
         monkeypatch.setattr(demo, name, refuse)
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     assert run(made) == [(name, True) for name in STAGES]
@@ -137,6 +147,7 @@ def test_other_settings_need_another_folder(made: Path) -> None:
 def test_the_model_is_the_fine_tuned_one_with_its_tokenizer(made: Path) -> None:
     network, first = load_network(made / "model"), load_network(made / "pretrain" / "model")
     assert network.config == first.config
+    assert network.config.vision is not None and network.config.time_series is not None
     assert network.config.text.router == tiny().model.text.router
     assert network.lm_head.weight.shape == (448, 64)
     assert not torch.equal(network.lm_head.weight, first.lm_head.weight)
@@ -144,7 +155,7 @@ def test_the_model_is_the_fine_tuned_one_with_its_tokenizer(made: Path) -> None:
     text = "The SMILES of ethanol is <SMILES>CCO</SMILES>."
     assert processor.tokenizer.encode(text) == trained.tokenizer.encode(text)
     assert processor.tokenizer.vocab_size <= network.config.text.vocab_size
-    assert not (made / "sft" / "model").exists()
+    assert not (made / "joint" / "model").exists()
 
 
 def test_test_molecules_are_in_no_training_text(made: Path) -> None:
@@ -164,7 +175,9 @@ def test_test_molecules_are_in_no_training_text(made: Path) -> None:
 def test_the_report_has_every_section(made: Path) -> None:
     page = (made / "report.html").read_text()
     assert re.findall(r"<h2[^>]*>([^<]*)<", page) == SECTIONS
-    assert page.count("<svg") == 4  # scores, losses, router load of two stages
+    drawn = 4 + 3 * 2  # scores, losses, router load of two stages; two questions for each of three media
+    assert page.count("<svg") == drawn
+    assert page.count("data:image/png;base64") >= 4 and page.count("<polyline") == 2
     texts = ("tokens seen", "lower 95 % bound", "last validation loss", "load of groups", "untrained", "all stages")
     for text in (*texts, *STAGES, *tiny().tasks):
         assert text in page, text
@@ -177,10 +190,12 @@ def test_the_report_shows_the_first_questions_as_they_came(made: Path) -> None:
         for line in (made / "eval" / "answers" / f"{name}.jsonl").read_text().splitlines():
             answer = json.loads(line)
             if answer["id"].endswith(("-0000", "-0001")):
-                question = answer["prompt"][-1]["content"].replace("<", "&lt;").replace(">", "&gt;")
+                content = answer["prompt"][-1]["content"]
+                question = content if isinstance(content, str) else content[-1]["text"]
+                question = question.replace("<", "&lt;").replace(">", "&gt;")
                 assert question in page
                 shown += 1
-    assert shown == 10
+    assert shown == 2 * len(tiny().tasks)
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.9, "5 of 5"), (0.0, "0 of 5")])
@@ -196,7 +211,8 @@ def test_the_report_says_whether_the_baselines_are_beaten(
     forget(copied, "report")
     assert run(copied)[-2:] == [("eval", True), ("report", False)]
     page = (copied / "report.html").read_text()
-    assert f"above every baseline on {verdict} tasks (asked: 4)" in page
+    assert f"above every baseline on {verdict} tasks (text) (asked: 4)" in page
+    assert page.count(f"above every baseline on {int(value > 0.5)} of 1 task (") == 3
 
 
 def test_the_commands_of_the_report_exist(made: Path) -> None:
@@ -210,8 +226,8 @@ def test_the_commands_of_the_report_exist(made: Path) -> None:
         if args.command == "train" and args.changes:
             stored = config_from_json(TrainRun, json.loads(Path(args.recipe).read_text()))
             longer = with_overrides(stored, args.changes)
-            assert longer.steps > DemoSettings().sft.steps
-            assert (longer.max_seconds or 0) > DemoSettings().budgets["sft"]
+            assert longer.steps > DemoSettings().joint.steps
+            assert (longer.max_seconds or 0) > DemoSettings().budgets["joint"]
 
 
 def _text(page: str) -> str:
@@ -254,7 +270,7 @@ def test_an_interrupt_after_every_stage_changes_nothing(
                 run(folder)
     assert [name for name, record in stages_of(folder).items() if not record["finished"]] == ["eval"]
     assert run(folder)[-2:] == [("eval", False), ("report", False)]
-    for name in ("pretrain", "sft"):
+    for name in ("pretrain", "joint"):
         losses = [[r["loss"] for r in read_metrics(where / name, "train")] for where in (made, folder)]
         assert losses[0] == losses[1]
         assert len(losses[0]) == 4
@@ -263,7 +279,7 @@ def test_an_interrupt_after_every_stage_changes_nothing(
 
 
 def test_a_vocabulary_without_room_is_named(tmp_path: Path) -> None:
-    settings = dataclasses.replace(tiny(), model=presets.tiny(320))
+    settings = dataclasses.replace(tiny(), model=with_media(320))
     with pytest.raises(InputError, match=r"vocab_size=320 has no room for \d+ tokens"):
         demo.run(tmp_path, settings)
     assert not stages_of(tmp_path)["tokenizer"]["finished"]
@@ -274,26 +290,26 @@ def test_the_default_keeps_its_promises() -> None:
     router = settings.model.text.router
     assert count_parameters(settings.model).total <= 3_500_000
     assert (router.num_experts, router.top_k, router.num_groups) == (8, 2, 1)
-    assert sum(settings.budgets.values()) <= 180
-    assert settings.tasks == registry.names("text")
+    assert sum(settings.budgets.values()) <= 420
+    assert settings.text_tasks == registry.names("text")
     assert settings.required == 4
     assert settings.items >= 100
     assert settings.model.text.vocab_size >= settings.text_tokens + 51 + settings.smiles_pieces
 
 
-@pytest.mark.parametrize("make", [pretrain_recipe, sft_recipe])
+@pytest.mark.parametrize("make", [pretrain_recipe, joint_recipe])
 def test_recipes_are_complete_configurations(make: Callable[..., TrainRun]) -> None:
     stage = make(Path("somewhere"), tiny())
     assert config_from_json(TrainRun, config_to_json(stage)) == stage
     assert stage.folder.parent == Path("somewhere")
-    assert stage.max_seconds is not None and stage.max_seconds < tiny().budgets[stage.stage]
+    assert stage.max_seconds is not None and stage.max_seconds < tiny().budgets[stage.folder.name]
     assert stage.schedule.follow_time
 
 
 def test_recipes_have_names() -> None:
     assert {name: make().folder for name, make in RECIPES.items()} == {
         "demo-pretrain": Path("runs/demo/pretrain"),
-        "demo-sft": Path("runs/demo/sft"),
+        "demo-joint": Path("runs/demo/joint"),
     }
 
 
@@ -317,5 +333,5 @@ def test_a_killed_demo_goes_on(tmp_path: Path) -> None:
     assert list(stages_of(tmp_path / "run")) == ["data", "tokenizer"]
     said = run(tmp_path / "run", settings)
     assert said == [(name, name in ("data", "tokenizer")) for name in STAGES]
-    for name in ("pretrain", "sft"):
+    for name in ("pretrain", "joint"):
         assert [record["step"] for record in read_metrics(tmp_path / "run" / name, "train")] == list(range(1, 41))

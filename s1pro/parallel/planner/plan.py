@@ -19,7 +19,6 @@ from s1pro.parallel.planner.timing import Efficiency, StepTime, decode_seconds, 
 from s1pro.parallel.planner.traffic import Flow, training_traffic
 from s1pro.parallel.planner.weights import Shards, shards
 
-
 GENERATION = "generation"
 """The phase in which the engine runs."""
 

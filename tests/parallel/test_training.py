@@ -1,0 +1,241 @@
+"""Training on many ranks equals training on one: losses, norms, gradients, weights, statistics."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from s1pro.base.errors import InputError
+from s1pro.base.media import Media, Patches
+from s1pro.data.batch import PackedBatch
+from s1pro.kernels.attention import PackedContext
+from s1pro.kernels.cross_entropy import linear_cross_entropy
+from s1pro.model.config import VisionConfig
+from s1pro.model.network import Network
+from s1pro.parallel.apply import parallelize, release_gathered
+from s1pro.parallel.config import MeshSizes, ParallelConfig
+from s1pro.parallel.mesh import Ranks, join
+from s1pro.parallel.regions import local_part, places
+from s1pro.train.config import TrainRun
+from s1pro.train.guards import GuardConfig
+from s1pro.train.loop import local_accumulation
+from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
+from s1pro.train.optim import OptimizerConfig
+from tests.parallel.ranks import run_ranks
+from tests.parallel.runs import (
+    MICRO_BATCHES,
+    History,
+    Parts,
+    assembled,
+    run_on_this_rank,
+    small_model,
+    small_run,
+    small_trainer,
+    take_steps,
+)
+
+STEPS = 3
+
+
+def layouts(ranks: int) -> dict[str, ParallelConfig]:
+    apart = {"dp_shard": 1, "dp_replicate": ranks}
+    return {
+        "shards": ParallelConfig(),
+        "copies": ParallelConfig(**apart),
+        "copies of shards": ParallelConfig(dp_replicate=2),
+        "experts by all-gather": ParallelConfig(**apart, ep=min(ranks, 4), dispatch="all_gather"),
+        "experts by all-to-all": ParallelConfig(**apart, ep=min(ranks, 4), dispatch="all_to_all"),
+        "experts by counts": ParallelConfig(**apart, ep=ranks, dispatch="counted"),
+        "experts and shards": ParallelConfig(ep=2),
+        "all axes": ParallelConfig(dp_replicate=2, ep=ranks // 2 if ranks > 2 else 2, dispatch="all_to_all"),
+    }
+
+
+def largest(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
+    """Largest difference, relative to the largest number of the same tensor."""
+    assert actual.keys() == expected.keys()
+    return max(float((actual[n] - expected[n]).abs().max() / expected[n].abs().max().clamp(min=1e-6)) for n in expected)
+
+
+def check_equal(histories: list[History], single: History, *, weights: float = 2e-5) -> None:
+    """Equal to the round-off of float32: sums are made in another order."""
+    for history in histories:
+        assert history.losses == histories[0].losses and history.norms == histories[0].norms  # the same bits everywhere
+        assert history.losses == pytest.approx(single.losses, rel=2e-6)
+        assert history.norms == pytest.approx(single.norms, rel=1e-5)
+        assert history.validation["loss"] == pytest.approx(single.validation["loss"], rel=1e-5)
+        for mine, theirs in zip(history.reports, single.reports, strict=True):
+            assert (mine.rows, mine.skipped, mine.source_weight) == (theirs.rows, theirs.skipped, theirs.source_weight)
+            assert mine.values == pytest.approx(theirs.values, rel=1e-5)
+        assert history.reports[0].routers == single.reports[0].routers
+    gradients, expected = (assembled([h.gradients for h in many]) for many in (histories, [single]))
+    assert largest(gradients, expected) < 2e-5
+    assert largest(assembled([h.weights for h in histories]), assembled([single.weights])) < weights
+
+
+def single_history(run: TrainRun, steps: int = STEPS) -> History:
+    return take_steps(small_trainer(replace(run, parallel=ParallelConfig()), Ranks()), steps)
+
+
+def check_layouts(run: TrainRun, ranks: int, names: list[str], steps: int = STEPS) -> None:
+    runs = [replace(run, parallel=layouts(ranks)[name]) for name in names]
+    per_rank = run_ranks(run_on_this_rank, ranks, runs, steps, timeout=240)
+    single = single_history(run, steps)
+    for index in range(len(names)):
+        check_equal([histories[index] for histories in per_rank], single)
+
+
+@pytest.mark.parametrize(
+    ("names", "straight_through"),
+    [(["shards", "experts by all-to-all"], False), (["experts by all-gather", "experts and shards"], True)],
+)
+def test_four_ranks(tmp_path: Path, names: list[str], straight_through: bool) -> None:
+    check_layouts(small_run(tmp_path, straight_through=straight_through), 4, names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4, 8])
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_every_layout(tmp_path: Path, ranks: int, straight_through: bool) -> None:
+    run = small_run(tmp_path, straight_through=straight_through, accumulation=max(ranks, MICRO_BATCHES))
+    check_layouts(run, ranks, list(layouts(ranks)), steps=4)
+
+
+def test_recomputation_clipping_and_frozen_parts(tmp_path: Path) -> None:
+    """The same on ranks: recomputed blocks repeat their exchanges; a frozen gate has no gradient to reduce."""
+    run = small_run(tmp_path, activation_checkpointing=True, guards=GuardConfig(max_grad_norm=0.1))
+    frozen = replace(run, freeze_router=True, loss=LossConfig(balance=0.0))
+    layout = ParallelConfig(ep=2, dispatch="all_to_all")
+    per_rank = run_ranks(run_on_this_rank, 4, [replace(r, parallel=layout) for r in (run, frozen)], STEPS)
+    for index, one in enumerate((run, frozen)):
+        single = single_history(one)
+        check_equal([histories[index] for histories in per_rank], single)
+        assert min(single.norms) > 0.1
+    gates = {name for name in per_rank[0][1].gradients.tensors if name.endswith("mlp.gate.weight")}
+    assert not gates and any(name.endswith("mlp.gate.weight") for name in per_rank[0][0].gradients.tensors)
+
+
+@pytest.mark.parametrize("layout", [ParallelConfig(), ParallelConfig(dp_shard=1, dp_replicate=2, ep=2)])
+def test_muon_puts_cut_matrices_together(tmp_path: Path, layout: ParallelConfig) -> None:
+    """Its iterations run in bfloat16: round-off of the gradient may flip a rounding, so an update differs by 2^-8."""
+    run = small_run(tmp_path, optimizer=OptimizerConfig(kind="muon", lr=1e-2), accumulation=2)
+    per_rank = run_ranks(run_on_this_rank, 2, [replace(run, parallel=layout)], 1)
+    single = single_history(run, 1)
+    start = {name: p.detach() for name, p in Network(small_model()).named_parameters()}
+    whole, expected = assembled([histories[0].weights for histories in per_rank]), assembled([single.weights])
+    for name, before in start.items():
+        moved, should = whole[name] - before, expected[name] - before
+        assert float((moved - should).norm()) <= 0.02 * float(should.norm()), name
+
+
+def test_bfloat16_weights_with_float32_masters(tmp_path: Path) -> None:
+    run = small_run(tmp_path, dtype="bfloat16", accumulation=2)
+    per_rank = run_ranks(run_on_this_rank, 2, [replace(run, parallel=ParallelConfig(ep=2))], 4)
+    single = single_history(run, 4)
+    for histories in per_rank:
+        assert histories[0].losses == pytest.approx(single.losses, rel=2e-3)
+        dtypes = {name: tensor.dtype for name, tensor in histories[0].weights.tensors.items()}
+        assert dtypes["lm_head.weight"] == torch.float32
+        assert dtypes["model.language_model.norm.weight"] == torch.bfloat16
+    assert single.losses[-1] < single.losses[0]
+
+
+class PoisonedOnce(LanguageModelLoss):
+    """The first micro-batch of rank 1 has a loss that is not a number."""
+
+    calls = 0
+
+    def __call__(self, model: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput:
+        output = super().__call__(model, batch, totals)
+        self.calls += 1
+        if self.ranks.rank != 1 or self.calls > 1:
+            return output
+        nan = output.loss * float("nan")
+        return replace(output, loss=nan, values={**output.values, "loss": nan.detach()})
+
+
+def test_skipping_is_decided_alike(tmp_path: Path) -> None:
+    run = small_run(tmp_path, accumulation=2)
+
+    def poisoned(rank: int) -> tuple[list[bool], bool]:
+        trainer = small_trainer(run, join(run.parallel, "cpu"))
+        trainer.stepper.loss = PoisonedOnce(run.loss, trainer.ranks)
+        before = [local_part(p).clone() for p in trainer.network.parameters()]
+        skipped = [trainer.stepper.step([next(trainer.loader)], 1.0).skipped is not None]
+        unchanged = all(
+            torch.equal(a, local_part(b)) for a, b in zip(before, trainer.network.parameters(), strict=True)
+        )
+        skipped.append(trainer.stepper.step([next(trainer.loader)], 1.0).skipped is not None)
+        return skipped, unchanged
+
+    assert run_ranks(poisoned, 2) == [([True, False], True)] * 2
+
+
+def test_towers_when_only_some_ranks_have_pictures(tmp_path: Path) -> None:
+    """Two of four ranks see pictures, two do not: nobody waits forever, and gradients are those of one process."""
+    vision = VisionConfig(
+        depth=1, hidden_size=16, num_heads=2, intermediate_size=24, patch_size=2, num_position_embeddings=16,
+        out_hidden_size=32, temporal_patch_size=1,
+    )  # fmt: skip
+    model = replace(small_model(), vision=vision, image_token_id=1)
+
+    def batch_of(number: int) -> tuple[Tensor, Media[Tensor] | None]:
+        generator = torch.Generator().manual_seed(number)
+        ids_T = torch.randint(2, 30, (24,), generator=generator)
+        if number % 2:
+            return ids_T, None
+        ids_T[3:7] = 1
+        pixels = torch.randn(16, 12, generator=generator)
+        return ids_T, Media(images=Patches(pixel_values_PX=pixels, grids=((1, 4, 4),)))
+
+    def loss_of(network: Network, number: int) -> Tensor:
+        ids_T, media = batch_of(number)
+        output = network(ids_T, torch.arange(24), PackedContext((0, 24)), media=media, compute_logits=False)
+        return linear_cross_entropy(output.hidden_TD, network.lm_head.weight, ids_T.roll(-1), torch.ones(24))[0] / 96
+
+    def gradients(rank: int, layout: ParallelConfig) -> Parts:
+        ranks = join(layout, "cpu")
+        network = parallelize(Network(model, seed=3), ranks, layout)
+        for _ in range(2):  # also with a forward pass without a backward pass in between
+            with torch.no_grad():
+                loss_of(network, rank)
+            release_gathered(network)
+            loss_of(network, rank).backward()
+        grads = {name: local_part(p.grad) for name, p in network.named_parameters()}
+        spread = places(network, ranks)
+        return Parts(grads, {name: spread[name].region(ranks, rank) for name in grads})
+
+    single = Network(model, seed=3)
+    for number in [0, 1, 2, 3] * 2:
+        loss_of(single, number).backward()
+    expected = {name: p.grad for name, p in single.named_parameters()}
+    assert float(expected["model.visual.patch_embed.proj.weight"].abs().max()) > 0
+    for layout in (ParallelConfig(), ParallelConfig(ep=2), ParallelConfig(dp_replicate=4, ep=2)):
+        assert largest(assembled(run_ranks(gradients, 4, layout)), expected) < 2e-5
+
+
+def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    assert MeshSizes.of(ParallelConfig(ep=2), 8) == MeshSizes(
+        dp_replicate=1, dp_shard=8, expert_replicate=1, expert_shard=4, ep=2
+    )
+    assert MeshSizes.of(ParallelConfig(dp_replicate=4, ep=4), 8) == MeshSizes(
+        dp_replicate=4, dp_shard=2, expert_replicate=2, expert_shard=1, ep=4
+    )
+    for config, ranks, message in (
+        (ParallelConfig(dp_replicate=3), 4, "dp_replicate=3 does not divide the 4 ranks"),
+        (ParallelConfig(dp_shard=2), 8, "dp_shard=2 is 2, but this run has 8 ranks"),
+        (ParallelConfig(ep=3), 4, "ep=3 must divide the 4 ranks"),
+        (ParallelConfig(dp_replicate=2, ep=4), 12, "ep=4 must divide the 12 ranks, and divide dp_shard=6"),
+        (ParallelConfig(ep=2), 1, "ep=2 must divide the 1 ranks"),
+    ):
+        with pytest.raises(InputError, match=message):
+            MeshSizes.of(config, ranks)
+    with pytest.raises(InputError, match="accumulation=4 micro-batches per step cannot be divided among 3 ranks"):
+        local_accumulation(small_run(tmp_path), Ranks(size=3))
+    for options, message in (({"ep": 0}, "ep must be at least 1"), ({"dispatch": "counted"}, "has no effect")):
+        with pytest.raises(ValueError, match=message):
+            ParallelConfig(**options)  # type: ignore[arg-type]
