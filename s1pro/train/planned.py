@@ -3,15 +3,15 @@
 What `parallel.planner` says on paper is measured here, on one CPU core, for any number of ranks:
 
 1. a process group of the `fake` backend, in which this process is rank 0 of hundreds, and the meshes of `parallel.mesh`
-2. under `FakeTensorMode`, the network at some depth, spread by `parallel.apply` (experts, recomputation, FSDP2) exactly as
-   for training, its optimizer, the language-model loss, forward and backward passes, the update
+2. the network at some depth on the meta device, spread by `parallel.apply` (experts, recomputation, FSDP2) as for real
+   training; then, under `FakeTensorMode`, its optimizer, the language-model loss, forward and backward, the update
 3. torch's `MemTracker` watches every byte: peaks of the forward pass and of each block's backward pass, and what lies
    there before and after gradients are collected
 4. this at three depths; every one of these numbers grows linearly with depth, so a line through them gives the full one
 
 Bytes that collectives move are counted beside it. Shapes are those of a GPU: experts take the way of `experts_grouped`.
-Attention is the flash kernel of the CPU, which keeps what the one of a GPU keeps. Not seen are workspaces inside kernels
-and what an allocator loses; that is what the reserve of a cluster is for. Media are left out; their towers are there.
+Attention is the flash kernel of the CPU, which keeps what that of a GPU keeps. Not seen are workspaces of kernels and
+what an allocator loses; that is what the reserve of a cluster is for. Media are left out; their towers are there.
 """
 
 from __future__ import annotations
@@ -149,11 +149,13 @@ def _world(layout: Layout) -> Iterator[tuple[Ranks, ParallelConfig]]:
 
 
 def _measure(model: ModelConfig, job: Job, layout: Layout, ranks: Ranks, parallel: ParallelConfig) -> Measured:
-    with FakeTensorMode():
+    with torch.device("meta"):
         network = Network(model)
         if job.dtype == "bfloat16":
             to_bfloat16(network)
         parallelize(network, ranks, parallel, activation_checkpointing=layout.checkpointing)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # it takes the meta tensors over
+        network.to_empty(device="cpu")
         tracker, collectives = MemTracker(), _Collectives()
         tracker.track_external(network)
         with tracker:
@@ -180,6 +182,7 @@ def _step(
     totals = StepTotals(weight=1.0, rows=layout.tokens_per_batch, sources={"text": 1.0})
     peaks: dict[str, float] = {}
     for number in range(min(layout.accumulation(job.tokens_per_step), MOST_BATCHES)):
+        tracker.reset_mod_stats()  # the last micro-batch finds the gradients of the others, so its peaks count
         with collectives if number == 0 else _Nothing():
             output = loss(network, _batch(job, layout), totals)
             peaks["forward and loss"] = _total(tracker, "peak")
@@ -216,7 +219,7 @@ def _total(tracker: MemTracker, which: str) -> float:
 
 
 def _backward_peak(tracker: MemTracker, block: torch.nn.Module) -> float:
-    """The largest of a block's backward passes."""
+    """Of the last micro-batch."""
     snapshots = tracker.memory_tracking[block].snapshots
     found = [device["Total"] for state, all_ in snapshots.items() if state.value == "Peak-Backward"
              for snapshot in all_ for device in snapshot.values()]  # fmt: skip

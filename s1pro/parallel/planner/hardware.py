@@ -1,7 +1,7 @@
 """GPUs and what connects them. Numbers are those of data sheets, without sparsity; a cluster in a JSON file may differ.
 
-Links and networks are counted in one direction. `reserve_gb` is memory that no tensor gets: the driver's context, buffers
-of the collectives, and what an allocator loses between blocks.
+Links and networks are counted in one direction. `reserve_gb` is memory that no tensor gets: the driver's context,
+buffers of the collectives, and what an allocator loses between blocks.
 """
 
 from __future__ import annotations

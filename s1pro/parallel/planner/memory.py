@@ -1,17 +1,17 @@
 """Bytes of one rank in every phase of a training step.
 
-What the real code keeps alive, tensor by tensor (w bytes per value; T tokens per rank, R = T K routed rows, X tokens that
-stand before the experts of a rank: P T with an all-gather over P ranks, R with an all-to-all, T alone on one rank):
+What the real code keeps alive, tensor by tensor (w bytes per value; T tokens per rank, R = T K routed rows, X tokens
+that stand before the experts of a rank: P T with an all-gather over P ranks, R with an all-to-all, T on one rank):
 
 | part | bytes |
 |---|---|
-| parameters, gradients, optimizer | `weights.shards`; gradients add up over micro-batches in float32 beside those of the last one |
+| state | `weights.shards`; gradients add up over micro-batches in float32, beside those of the last one |
 | kept per block | its input w T D, router logits and probabilities 8 T E, ids and weights 12 T K |
-| a block | inputs of its products: w T (2 D + 2 H C + 4 J C + H C + 2 D) + 4 T D (gate) and the experts' w X D + 2 w R F |
+| a block | inputs of its products: w T (3 D + 3 H C + 3 J C) + 4 T D (gate), and of its experts: w X D + 2 w R F |
 | experts, backwards | w (2 X D + 3 R D + 6 R F) beside that |
 | gathered | experts of one layer while it runs, rest of the block, the head during the whole step |
 | head and loss | gathered head, its gradient, two slices of logits: 4 V (2 D + 2 chunk) |
-| reduction | gradients of a layer's experts, whole, as they are and in float32; or float32 and twice this rank's share |
+| reduction | gradients of a layer's experts, whole, and again in float32; or that and twice this rank's share |
 
 Phases: forward (experts of the last layer), loss, backward (experts of the last layer with all blocks kept, or of the
 first with all gradients there), reduce (experts of the first layer), update. The peak is the largest. Without
@@ -125,8 +125,8 @@ class _Step:
         phases = [
             self._phase("forward", kept=self.layers, gathered=self._forward_gathered(), working=self._forward_work()),
             self._phase("loss", kept=self.layers, head=2 * self.head, logits=self.logits, working=3 * self.hidden),
-            self._backward("backward, last layer", last),
-            self._backward("backward, first layer", 0),
+            self._backward("backward, last", last),
+            self._backward("backward, first", 0),
             self._reduce(),
             self._update(),
         ]
@@ -181,28 +181,35 @@ class _Step:
             working=self._recomputed() + experts + 2 * self.hidden,
             head=2 * self.head,
             gradients=self._gradients(layer) + self.experts,
-            reduction=pending,
+            reduction=pending + self._waiting(layer),
         )
 
     def _reduce(self) -> Phase:
-        """The experts of the first layer are done: their gradients go into one float32 buffer, then the result is cut out.
+        """The experts of the first layer are done: their gradients go into one float32 buffer, and a share comes out.
 
         Whole gradients are gone when the result is there; it exists twice for a moment.
         """
         wide = 4 / self.w * self.experts
         return self._phase(
             "reduce",
-            kept=1,
+            kept=1 if self.layout.checkpointing else 1 - self.expert_inputs / self.kept,
             gathered=self.embedding + self.block_weights,
-            working=2 * self.hidden + (self.attention if self.layout.checkpointing else -self.expert_inputs),
+            working=2 * self.hidden + (self.attention if self.layout.checkpointing else 0),
             head=2 * self.head,
             gradients=self._gradients(0),
-            reduction=wide + max(self.experts, 2 * wide / self.layout.expert_shard),
+            reduction=wide + max(self.experts, 2 * wide / self.layout.expert_shard) + self._waiting(0),
         )
 
     def _gradients(self, layer: int) -> float:
         """Sharded ones of the layers behind `layer`."""
         return self.state.gradients * (self.layers - 1 - layer) / self.layers
+
+    def _waiting(self, layer: int) -> float:
+        """Float32 gradients of the layers behind `layer`: FSDP2 holds what copies add up until the pass has ended."""
+        if self.layout.dp_replicate == 1 and self.layout.expert_replicate == 1:
+            return 0
+        wide = self.state.gradients if self.w == 4 else self.state.accumulated
+        return wide * (self.layers - 1 - layer) / self.layers
 
     def _update(self) -> Phase:
         parameters, state = self.state.parameters, self.state

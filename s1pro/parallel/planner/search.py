@@ -1,8 +1,8 @@
 """The layout of a job, and the next thing to change.
 
-`best_plan` tries every layout that the parallel code can run: copies, shards, expert parallelism, recomputation, rows per
-micro-batch; the engine sizes of reinforcement learning and serving too. The fastest that fits wins; if none fits, the one
-that misses by least is returned, refused.
+`best_plan` tries every layout that the parallel code can run: copies, shards, expert parallelism, recomputation, rows
+per micro-batch; the engine sizes of reinforcement learning and serving too. The fastest that fits wins; if none fits,
+the one that misses by least is returned, refused.
 
 `next_change` changes one thing. For a refused plan, the first change that makes it fit, from the cheapest: less
 memory on the same GPUs, another optimizer, then the smallest number of further nodes. For a plan that fits, the change

@@ -5,8 +5,8 @@
     update   = optimizer state read and written / memory bandwidth
     step     = compute + exposed + update
 
-Training is three forward passes, four with recomputation (the head is never computed again). The head is a float32 product
-outside the tensor cores: at trillion scale a few percent of the arithmetic, and a large part of the time.
+Training is three forward passes, four with recomputation (the head is never computed again). The head is a float32
+product outside the tensor cores: a few percent of the arithmetic, and a large part of the time.
 
 The efficiencies are assumptions, not measurements of this code on a GPU; they are printed with every plan. What a
 cluster really reaches belongs into a JSON file.
@@ -75,7 +75,7 @@ class StepTime:
 
 
 def forward_flops(config: ModelConfig, job: Job) -> dict[str, float]:
-    """Floating-point operations of one token's forward pass, by kind; the sum is `model.sizes.forward_flops_per_token`."""
+    """Floating-point operations of one token's forward pass; without images that of `forward_flops_per_token`."""
     text = config.text
     experts = 2 * 3 * text.hidden_size * text.moe_intermediate_size * text.router.top_k * len(text.moe_layers)
     head = 2 * text.vocab_size * text.hidden_size

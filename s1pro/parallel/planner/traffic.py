@@ -4,10 +4,11 @@
 |---|---|---|
 | gather weights | every unit once forwards and once backwards, (n - 1)/n of its bytes | the ranks that share it |
 | reduce gradients | once, in float32 | the same |
-| dispatch tokens | two exchanges per layer forwards and two backwards; recomputation needs the first again | `ep` |
+| dispatch tokens | two exchanges per layer forwards, two backwards, and in recomputation | `ep` |
 | copies (per step) | 2 (n - 1)/n of this rank's gradients in float32 | `dp_replicate` |
 
-An all-gather dispatch over P ranks moves T (P - 1) rows per exchange, an all-to-all T K (P - 1) / P.
+An all-gather dispatch over P ranks moves T (P - 1) rows per exchange, an all-to-all T K (P - 1) / P. Recomputation ends
+where nothing more is kept: before the way back of an all-gather dispatch, behind that of an all-to-all.
 
 Ranks are numbered node by node, and a group takes every s-th rank. Of its n members m are in one node; a rank then
 gets (m - 1)/(n - 1) of its bytes over the links of the node and the rest through the network.
@@ -111,7 +112,8 @@ def _copies(sizes: Mapping[str, tuple[float, float]], layout: Layout, cluster: C
 
 def _dispatch(config: ModelConfig, job: Job, layout: Layout, cluster: Cluster, batches: int) -> Flow:
     text = config.text
-    exchanges = 2 + 2 + (1 if layout.checkpointing else 0)
+    again = 1 if layout.dispatch == "all_gather" else 2
+    exchanges = 2 + 2 + (again if layout.checkpointing else 0)
     rows = dispatch_rows(layout, text.router.top_k) * exchanges * len(text.moe_layers) * batches
     received = rows * text.hidden_size * job.value_bytes
     node, network = Group(layout.ep, 1).split(received, cluster.gpus_per_node)
