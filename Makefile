@@ -7,7 +7,7 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
-EXTRAS  := dev,report,science,tensorboard
+EXTRAS  := audio,dev,report,science,seismic,signals,tensorboard,video
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PYTHON  ?= python3
 

@@ -49,7 +49,9 @@ def test_python_dash_m_is_the_same_command() -> None:
     assert done.stdout.startswith("s1pro ")
 
 
-@pytest.mark.parametrize("command", [*([name] for name in NAMES), ["data", "inspect"], ["corpus", "build"]])
+@pytest.mark.parametrize(
+    "command", [*([name] for name in NAMES), ["data", "inspect"], ["corpus", "build"], ["corpus", "media"]]
+)
 def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) -> None:
     code, out, err = s1pro(*command, "--help")
     assert (code, err) == (0, "")
@@ -88,6 +90,10 @@ def test_no_command_is_announced_before_it_works() -> None:
         (["data", "inspect", "DIR/none.jsonl", "--tokenizer", "DIR"], "DIR"),
         (["corpus", "build", "DIR/corpus", "--set", "questionz=3"], "there is no such setting"),
         (["corpus", "build", "DIR/corpus", "--set", "limit=3"], "load more molecules"),
+        (["corpus", "media", "DIR/media", "--set", "counts.smell=3"], "no such family: smell; known: formula_in"),
+        (["corpus", "media", "DIR/media", "--set", "media.pixels=3"], "there is no such setting"),
+        (["corpus", "media", "DIR/media", "--molecules", "DIR/none.parquet"], "DIR/none.parquet"),
+        (["eval", "DIR", "--modalities", "smell"], "invalid choice: 'smell'"),
         (["train", "--recipe", "DIR/none.json"], "there is no such file"),
         (["train", "--recipe", "DIR/broken.json"], "not JSON"),
         (["train", "--recipe", "DIR/empty.json"], "missing folder"),
@@ -219,6 +225,20 @@ def test_corpus_build_writes_what_training_reads(s1pro: Run, tmp_path: Path) -> 
     assert "questions/train" in out
     code, out, _ = s1pro("corpus", "build", tmp_path / "corpus", *small, "--show")
     assert json.loads(out)["limit"] == 300
+
+
+def test_corpus_media_writes_conversations_and_their_media(s1pro: Run, tmp_path: Path) -> None:
+    code, out, _ = s1pro("corpus", "media", tmp_path, "--show")
+    counts = json.loads(out)["counts"]
+    assert code == 0 and "rhythm_in_ecg" in counts
+    kept = ("digit_in_scan", "chirp_in_signal", "motion_in_video")
+    small = [argument for name in counts for argument in ("--set", f"counts.{name}={3 if name in kept else 0}")]
+    code, out, _ = s1pro("corpus", "media", tmp_path, *small, "--set", "validation=2", "--json")
+    report = json.loads(out)
+    assert code == 0 and len(report["files"]) == 6 and report["files"]["digit_in_scan/train"]["samples"] == 3
+    assert len([path for path in (tmp_path / "media").rglob("*") if path.is_file()]) == 15
+    code, out, err = s1pro("corpus", "media", tmp_path, *small, "--set", "validation=2")  # nothing left to make
+    assert (code, err) == (0, "") and "chirp_in_signal/validation: 2 samples" in out
 
 
 def test_data_inspect_shows_which_tokens_carry_loss(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ TS_FOREIGN = frozenset(
         "vocab_size",
     }
 )
-"""Keys of `ts_config` that describe a speech decoder, masking, dropout or an older front end: nothing of this module."""
+"""Keys of `ts_config` about a speech decoder, masking, dropout or an older front end: nothing of this module."""
 
 PARTS = ("text_config", "vision_config", "ts_config")
 FIXED = {"hidden_act": "silu", "attention_dropout": 0.0, "tie_word_embeddings": False}
@@ -134,7 +134,8 @@ TS_FIELDS = (
     "activation_function",
     "scale_embedding",
 )
-TS_EXTRAS = {name: name for name in ("subsampling_attention_heads", "subsampling_ffn_dim", "separate_channels", "initializer_range")}
+_TS_OURS = ("subsampling_attention_heads", "subsampling_ffn_dim", "separate_channels", "initializer_range")
+TS_EXTRAS = {name: name for name in _TS_OURS}
 ROUTER_EXTRAS = {  # our key in text_config -> RouterConfig field
     "router_straight_through": "straight_through",
     "router_temperature": "temperature",

@@ -246,6 +246,10 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self._add_losses(result, output, packing, labels, output_router_logits, kwargs.get("num_items_in_batch"))
         return result if return_dict is None or return_dict else result.to_tuple()
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """`forward`; arrays of numpy, as the processor gives them, are taken too."""
+        return super().__call__(*args, **as_tensors(kwargs, self.device))
+
     def generate(self, inputs: Any = None, **kwargs: Any) -> Any:
         """transformers' `generate`; arrays of numpy, as the processor gives them, are taken too."""
         inputs = None if inputs is None else as_tensors({"inputs": inputs}, self.device)["inputs"]

@@ -10,9 +10,9 @@ the two directions cannot drift apart.
 | `fused` | `mlp.experts.gate_up_proj` [E, D, 2F], `mlp.experts.down_proj` [E, F, D] |
 | `fused_out_in` | the same names with [E, 2F, D] and [E, D, F] (transformers 5) |
 
-Two liberties of files with a time-series module are read, and never written. Its encoder may hold queries, keys and values
-packed as `qkv_proj`, rows q, k, v: each of ours is then a third of it. And it may hold what nothing depends on: a table of
-fixed sinusoids, and a bias of the keys, which adds the same number to all scores of a query.
+Two liberties of files with a time-series module are read, and never written. Its encoder may hold queries, keys and
+values packed as `qkv_proj`, rows q, k, v: each of ours is then a third of it. And it may hold what nothing depends
+on: a table of fixed sinusoids, and a bias of the keys, which adds the same number to all scores of a query.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Size, Tensor
+
+from s1pro.base.region import Region
 
 Layout = Literal["per_expert", "fused", "fused_out_in"]
 
@@ -61,6 +63,27 @@ class Piece:
             tensor = tensor[self.expert]
         if self.half is not None:
             tensor = tensor.chunk(2, dim=0)[self.half]
+        return tensor.transpose(-1, -2) if self.transposed else tensor
+
+    def region(self, own: tuple[int, ...]) -> Region:
+        """The box of our tensor, of shape `own`, that the released tensor is; see `boxed`."""
+        start, size = [0] * len(own), list(own)
+        if self.expert is not None:
+            start[0], size[0] = self.expert, 1
+        if self.half is not None:
+            dim = 0 if self.expert is None else 1
+            size[dim] //= 2
+            start[dim] = self.half * size[dim]
+        return Region(tuple(own), tuple(start), tuple(size))
+
+    def boxed(self, released: Tensor) -> Tensor:
+        """The released tensor in the shape of its box, sharing its memory."""
+        tensor = released.transpose(-1, -2) if self.transposed else released
+        return tensor if self.expert is None else tensor[None]
+
+    def unboxed(self, box: Tensor) -> Tensor:
+        """The inverse of `boxed`."""
+        tensor = box if self.expert is None else box[0]
         return tensor.transpose(-1, -2) if self.transposed else tensor
 
     def shape(self, own: Size) -> tuple[int, ...]:

@@ -7,6 +7,9 @@ Loading. The network is built without memory; names and shapes are compared with
 memory taken and filled shard by shard, each tensor copied straight into the view of our parameter that it is. Saving
 walks the same table in the other direction, one shard at a time, beside the old folder, which it replaces at the end.
 
+A network that is spread over ranks uses the same table: `open_network` gives the network without memory and fills
+whatever parts the caller names, `save_network` takes a `Gather` that brings one released tensor after another together.
+
 What a folder held besides the network (keys of other tools, FP8 scales) is remembered for the network that was loaded
 from it, so that saving it again gives the same bytes.
 """
@@ -14,7 +17,7 @@ from it, so that saving it again gives the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,15 @@ MAX_SHARD_BYTES = 5 * 10**9
 _PLAIN_DTYPES = frozenset({"F64", "F32", "F16", "BF16"})
 
 
+Targets = Callable[[Piece], "tuple[Tensor, Callable[[Tensor], Tensor]] | None"]
+"""Where a released tensor goes: memory, and which part of the tensor that is. None if nothing of it is wanted."""
+
+Fill = Callable[[Targets], None]
+
+Gather = Callable[[Piece], Tensor]
+"""A released tensor of a network that is spread over ranks; all ranks call it for the same pieces in the same order."""
+
+
 @dataclass
 class Origin:
     """What the folder of a loaded network held besides the network."""
@@ -71,6 +83,22 @@ def load_network(
     Raises:
         InputError: names the file and the first tensor or key that is missing, extra, of the wrong shape or not finite.
     """
+    network, fill = open_network(folder, dtype=dtype)
+    network.to_empty(device=device)
+    state = network.state_dict()
+    fill(lambda piece: (piece.view(state[piece.own]), lambda whole: whole))
+    return network
+
+
+def open_network(folder: str | Path, *, dtype: torch.dtype | None = torch.float32) -> tuple[Network, Fill]:
+    """The network of a folder on the meta device, with names and shapes checked, and the function that fills it.
+
+    Args:
+        dtype: as for `load_network`.
+
+    Raises:
+        InputError: as for `load_network`; from the function too.
+    """
     folder = readable_folder(Path(folder))
     data = read_config_json(folder)
     where = str(folder / CONFIG)
@@ -80,12 +108,14 @@ def load_network(
         network = Network(config).to(dtype or stored_dtype(data))
     stored = StoredTensors(folder)
     plan = _match(stored, {name: tensor.shape for name, tensor in network.state_dict().items()})
-    network.to_empty(device=device)
     origin = Origin(foreign_keys(data), Fp8Weights(scale_format or "fp32"))
-    _fill(network, stored, plan, origin.fp8)
-    quantization.warn_if_not_powers(where, origin.fp8)
     network.origin = origin
-    return network
+
+    def fill(targets: Targets) -> None:
+        _fill(targets, stored, plan, origin.fp8)
+        quantization.warn_if_not_powers(where, origin.fp8)
+
+    return network, fill
 
 
 def stored_dtype(data: Mapping[str, Any]) -> torch.dtype:
@@ -106,6 +136,8 @@ def save_network(
     scale_format: ScaleFormat | None = None,
     layout: Layout = "per_expert",
     max_shard_bytes: int = MAX_SHARD_BYTES,
+    shapes: Mapping[str, Size] | None = None,
+    gather: Gather | None = None,
 ) -> Path:
     """Writes `folder` so that a reader sees the old one or the new one, never a part. Other files in it stay.
 
@@ -114,6 +146,8 @@ def save_network(
         scale_format: of the FP8 scales. None keeps the scales of unchanged blocks of an FP8 folder, and otherwise
             means fp32.
         layout: of the expert tensors; FP8 exists per expert only.
+        shapes, gather: of a network of which this process holds only parts: shapes of the whole tensors of its state
+            dict, and how to get one released tensor.
 
     Raises:
         InputError: a weight is NaN or infinite, or the options contradict each other.
@@ -125,7 +159,9 @@ def save_network(
     known = origin.fp8.scales if scale_format is None else {}
     scale_format = scale_format or origin.fp8.scale_format
     state = network.state_dict()
-    table = pieces({name: tensor.shape for name, tensor in state.items()}, layout)
+    shapes = shapes or {name: tensor.shape for name, tensor in state.items()}
+    gather = gather or (lambda piece: piece.view(state[piece.own]))
+    table = pieces(shapes, layout)
     data = config_json(network.config, dtype=str(network.lm_head.weight.dtype).removeprefix("torch."))
     data = with_foreign_keys(data, origin.foreign)
     if fp8:
@@ -133,9 +169,9 @@ def save_network(
     with replaced_folder(folder, keep_other_files=True) as new:
         (new / CONFIG).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         planned = (
-            _planned_fp8(piece, state[piece.own], scale_format, known.get(piece.released))
+            _planned_fp8(piece, shapes[piece.own], gather, scale_format, known.get(piece.released))
             if fp8 and piece.quantised
-            else _planned_plain(piece, state[piece.own])
+            else _planned_plain(piece, shapes[piece.own], gather, state[piece.own].element_size())
             for piece in table
         )
         write_shards(new, planned, max_shard_bytes)
@@ -218,9 +254,12 @@ def _refuse_first(reason: str, stored: StoredTensors, names: set[str]) -> None:
 
 
 @torch.no_grad()
-def _fill(network: Network, stored: StoredTensors, plan: list[_Source], fp8: Fp8Weights) -> None:
-    state = network.state_dict()
+def _fill(targets: Targets, stored: StoredTensors, plan: list[_Source], fp8: Fp8Weights) -> None:
     for source in plan:
+        wanted = targets(source.piece)
+        if wanted is None:
+            continue
+        target, part = wanted
         where = str(stored.folder / stored.entries[source.name].file)
         tensor = stored.read(source.name)
         if source.scale is not None:
@@ -231,8 +270,7 @@ def _fill(network: Network, stored: StoredTensors, plan: list[_Source], fp8: Fp8
         _check_finite(where, source.name, tensor)
         if source.third is not None:
             tensor = tensor.chunk(3)[source.third]
-        target = source.piece.view(state[source.piece.own])
-        target.copy_(tensor)
+        target.copy_(part(tensor))
         if torch.finfo(tensor.dtype).max > torch.finfo(target.dtype).max:
             _check_finite(f"{where} as {target.dtype}", source.name, target)
 
@@ -243,30 +281,30 @@ def _check_finite(where: str, name: str, tensor: Tensor) -> None:
         raise InputError(f"{where}: tensor {name} has {bad} of {tensor.numel()} values that are NaN or infinite")
 
 
-def _planned_plain(piece: Piece, own: Tensor) -> Planned:
+def _planned_plain(piece: Piece, own: Size, gather: Gather, item_size: int) -> Planned:
     def make() -> Mapping[str, Tensor]:
-        tensor = piece.view(own).detach().to("cpu").contiguous()
+        tensor = gather(piece).detach().to("cpu").contiguous()
         _check_finite("not saved", piece.released, tensor)
         return {piece.released: tensor}
 
-    return Planned(_numel(piece, own) * own.element_size(), make)
+    return Planned(_numel(piece, own) * item_size, make)
 
 
-def _planned_fp8(piece: Piece, own: Tensor, scale_format: ScaleFormat, known: Tensor | None) -> Planned:
+def _planned_fp8(piece: Piece, own: Size, gather: Gather, scale_format: ScaleFormat, known: Tensor | None) -> Planned:
     def make() -> Mapping[str, Tensor]:
-        tensor = piece.view(own).detach().to("cpu")
+        tensor = gather(piece).detach().to("cpu")
         _check_finite("not saved", piece.released, tensor)
         values, scale = quantization.quantize(tensor, scale_format, known)
         return {piece.released: values, piece.released + SCALE_SUFFIX: scale}
 
-    rows, columns = piece.shape(own.shape)
+    rows, columns = piece.shape(own)
     num_scales = -(-rows // BLOCK[0]) * -(-columns // BLOCK[1])
     return Planned(rows * columns + 4 * num_scales, make)
 
 
-def _numel(piece: Piece, own: Tensor) -> int:
+def _numel(piece: Piece, own: Size) -> int:
     numel = 1
-    for size in piece.shape(own.shape):
+    for size in piece.shape(own):
         numel *= size
     return numel
 

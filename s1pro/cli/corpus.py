@@ -39,7 +39,10 @@ def add(commands: Commands) -> None:
         run_media,
         summary="pictures, videos and signals with questions",
         description="Draw, read and simulate media of several sciences, and ask about them. "
-        "--show lists the families; for example --set counts.ecg=0 leaves one out.",
+        "--show lists the families; for example --set counts.rhythm_in_ecg=0 leaves one out.",
+    )
+    media.add_argument(
+        "--molecules", type=Path, metavar="FILE", help="molecules.parquet of a corpus; the installed ones by default"
     )
     for parser in (build, media):
         _add_options(parser)
@@ -73,12 +76,14 @@ def run(args: argparse.Namespace) -> int:
 def run_media(args: argparse.Namespace) -> int:
     from s1pro.base.config import config_to_json, with_overrides
     from s1pro.corpus.multimodal import MultimodalCorpus, build_multimodal
+    from s1pro.corpus.write import read_molecules
 
     settings = with_overrides(MultimodalCorpus(), args.changes)
     if args.show:
         print_json(config_to_json(settings))
         return 0
-    report = build_multimodal(args.folder, settings, progress=lambda line: print(line, file=sys.stderr))
+    molecules = None if args.molecules is None else read_molecules(args.molecules)
+    report = build_multimodal(args.folder, settings, molecules, lambda line: print(line, file=sys.stderr))
     if args.json:
         print_json({**dataclasses.asdict(report), "folder": str(report.folder)})
     else:

@@ -2,6 +2,10 @@
 
 `--recipe` names a recipe (a Python function that returns the complete configuration) or a config.json that an earlier
 run wrote. `--set path=value` changes single settings. The same command given again goes on at the newest checkpoint.
+
+On several devices or machines a launcher starts the command once per rank, see docs/parallel.md:
+
+    torchrun --nproc-per-node 8 -m s1pro train --recipe … --set parallel.ep=8
 """
 
 from __future__ import annotations
@@ -11,13 +15,14 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s1pro.base.errors import InputError
 from s1pro.cli.arguments import Commands, add_command, print_json
 
 if TYPE_CHECKING:
-    from s1pro.train.config import TrainRun
+    from s1pro.train.config import RunConfig
+    from s1pro.train.loop import TrainResult
 
 
 def add(commands: Commands) -> None:
@@ -47,14 +52,17 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         print_json(config_to_json(stage))
         return 0
+    from s1pro.parallel.mesh import launched_rank, leave
     from s1pro.train.guards import TrainingStoppedError
-    from s1pro.train.loop import train
 
     try:
-        result = train(stage)
+        result = _train(stage)
     except TrainingStoppedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    leave()
+    if launched_rank() != 0:
+        return 0
     if args.json:
         print_json(
             {
@@ -74,10 +82,22 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _configuration(recipe: str) -> TrainRun:
+def _train(stage: RunConfig) -> TrainResult[Any]:
+    from s1pro.train.config import TrainRun
+    from s1pro.train.contrastive import ContrastiveRun, train_contrastive
+    from s1pro.train.loop import train
+
+    if isinstance(stage, ContrastiveRun):
+        return train_contrastive(stage)
+    assert isinstance(stage, TrainRun)
+    return train(stage)
+
+
+def _configuration(recipe: str) -> RunConfig:
     """From a file if it looks like one, else from the recipe of this name."""
     from s1pro.base.config import config_from_json
     from s1pro.train.config import TrainRun
+    from s1pro.train.contrastive import STAGE, ContrastiveRun
 
     path = Path(recipe)
     if path.suffix != ".json":
@@ -88,10 +108,11 @@ def _configuration(recipe: str) -> TrainRun:
         raise InputError(f"{path}: there is no such file") from error
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from error
-    return config_from_json(TrainRun, data)
+    is_contrastive = isinstance(data, dict) and data.get("stage") == STAGE
+    return config_from_json(ContrastiveRun if is_contrastive else TrainRun, data)
 
 
-def _recipe(name: str) -> TrainRun:
+def _recipe(name: str) -> RunConfig:
     from s1pro.recipes import RECIPES
 
     if name not in RECIPES:

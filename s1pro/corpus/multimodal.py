@@ -34,12 +34,27 @@ from s1pro.science.split import Split
 from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
 
 FORMAT_VERSION = 1
+# All families but trend_in_recording, which needs the extra `signals`.
 COUNTS: Mapping[str, int] = {
+    "formula_in_depiction": 600,
+    "rings_in_depiction": 600,
+    "group_in_depiction": 800,
+    "trend_in_plot": 400,
+    "unit_in_plot": 300,
+    "value_in_plot": 400,
+    "boiling_point_in_plot": 400,
     "digit_in_scan": 1400,
     "motion_in_video": 400,
-    "turn_in_video": 200,
-    "curve_in_video": 200,
+    "turn_in_video": 300,
+    "curve_in_video": 300,
     "chirp_in_signal": 600,
+    "transit_in_lightcurve": 400,
+    "lattice_in_diffraction": 600,
+    "rhythm_in_ecg": 800,
+    "call_in_sound": 300,
+    "arrival_in_seismogram": 300,
+    "distance_in_seismogram": 500,
+    "recording_in_signal": 240,
 }
 
 
@@ -94,34 +109,41 @@ def build_multimodal(
     settings = settings or MultimodalCorpus()
     wanted = {"format": FORMAT_VERSION, **config_to_json(settings), "molecules": _digest(molecules)}
     building = ResumableFolder(folder, wanted, progress)
-    known = media_families(settings.media)
-    unknown = sorted(set(settings.counts) - set(known))
-    if unknown:
-        raise InputError(f"counts: no such family: {', '.join(unknown)}; known: {', '.join(known)}")
-    chosen = {name: count for name, count in settings.counts.items() if count}
-    if not chosen:
-        raise InputError("counts: every family has 0; give at least one of them a count")
-    if molecules is None and any(known[name].domain == "chemistry" for name in chosen):
+
+    @functools.cache
+    def loaded() -> Sequence[Molecule]:
         building.progress("labelling molecules")
-        molecules = load_molecules(settings.selection, limit=settings.limit, seed=settings.seed).molecules
-    families = media_families(settings.media, molecules)
+        return load_molecules(settings.selection, limit=settings.limit, seed=settings.seed).molecules
+
+    families = media_families(settings.media, loaded if molecules is None else molecules)
+    unknown = sorted(set(settings.counts) - set(families))
+    if unknown:
+        raise InputError(f"counts: no such family: {', '.join(unknown)}; known: {', '.join(families)}")
+    if not any(settings.counts.values()):
+        raise InputError("counts: every family has 0; give at least one of them a count")
     media = MediaFolder(folder, seen_from=folder / "source")
-    for name, count in chosen.items():
-        held_out = families[name].different("validation", settings.validation)
-        wanted_counts: dict[Split, int] = {"train": count, "validation": held_out}
-        for split, number in wanted_counts.items():
-            make = functools.partial(conversations, families[name], media, split, count=number, seed=settings.seed)
-            building.file(f"{name}/{split}", make, intact=has_media)
+    for name, count in settings.counts.items():
+        if count:
+            make = functools.partial(conversations, families[name], media, seed=settings.seed)
+            train = functools.partial(make, "train", count=count)
+            validation = functools.partial(make, "validation", count=settings.validation, repeat=False)
+            building.file(f"{name}/train", train, intact=has_media)
+            building.file(f"{name}/validation", validation, intact=has_media)
     building.finish()
     return MultimodalReport(folder=folder, files=building.files(), reused=tuple(building.reused))
 
 
 def conversations(
-    family: MediaFamily, media: MediaFolder, split: Split, *, count: int, seed: int = 0
+    family: MediaFamily, media: MediaFolder, split: Split, *, count: int, seed: int = 0, repeat: bool = True
 ) -> Iterator[Sample]:
-    """The first `count` examples of a split as conversations; their media are written on the way."""
+    """The first `count` examples of a split as conversations; their media are written on the way.
+
+    Args:
+        repeat: ask again, in other words, where the split has fewer different examples; else give fewer.
+    """
     group = group_of_domain(family.domain)
-    for number, example in enumerate(family.examples(split, count, seed=seed)):
+    examples = family.examples(split, count if repeat else family.different(split, count), seed=seed)
+    for number, example in enumerate(examples):
         question = family.questions.render(example.asked, random.Random(f"{family.name} {split} {seed} {number}"))
         content: list[dict[str, Any]] = [media.write(example.render()), {"type": "text", "text": question}]
         yield Sample(

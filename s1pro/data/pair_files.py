@@ -13,31 +13,23 @@ pictures are read when their turn comes: their header for planning, their pixels
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from s1pro.base.errors import InputError
-from s1pro.base.records import Message, Sample
+from s1pro.base.records import Sample
 from s1pro.data.pairs import Pair, PairSource
 from s1pro.data.samples import data_files, read_samples
-from s1pro.inputs.images import ImageSettings, image_patches, image_size, load_image, smart_resize
+from s1pro.inputs.image_files import image_size
+from s1pro.inputs.images import ImageSettings, image_patches, load_image, smart_resize
+from s1pro.inputs.media_parts import media_parts
 from s1pro.inputs.tokenizer import Tokenizer
 
 ENCODE_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class _Reference:
-    """A picture and the folder that its path starts from."""
-
-    picture: str
-    base: Path
 
 
 def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSettings, *, max_caption: int) -> PairSource:
@@ -50,13 +42,13 @@ def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSetti
     Raises:
         InputError: a sample that is no pair, with its file and number.
     """
-    references: list[_Reference] = []
+    pictures: list[str] = []
     captions: list[npt.NDArray[np.int32]] = []
     for file in data_files(path):
         texts = []
         for number, sample in enumerate(read_samples(file), start=1):
             picture, text = _pair_of(sample, f"{file}: sample {number}")
-            references.append(_Reference(picture, file.parent))
+            pictures.append(picture)
             texts.append(text)
         for start in range(0, len(texts), ENCODE_BATCH):
             encoded = tokenizer.encode_batch(texts[start : start + ENCODE_BATCH], allow_control_tokens=False)
@@ -64,16 +56,14 @@ def read_pairs(name: str, path: Path, tokenizer: Tokenizer, settings: ImageSetti
 
     @lru_cache(maxsize=65536)
     def num_patches(index: int) -> int:
-        reference = references[index]
-        height, width = smart_resize(*image_size(reference.picture, base=reference.base), settings)
+        height, width = smart_resize(*image_size(pictures[index]), settings)
         return (height // settings.patch_size) * (width // settings.patch_size)
 
     def prepare(index: int) -> Pair:
-        reference = references[index]
-        patches_PX, grid = image_patches(load_image(reference.picture, base=reference.base), settings)
+        patches_PX, grid = image_patches(load_image(pictures[index]), settings)
         return Pair(patches_PX=patches_PX, grid=grid, caption_ids=captions[index])
 
-    return PairSource(name, len(references), num_patches=num_patches, prepare=prepare)
+    return PairSource(name, len(pictures), num_patches=num_patches, prepare=prepare)
 
 
 def _with_end(ids: Sequence[int], end: int, longest: int) -> npt.NDArray[np.int32]:
@@ -82,28 +72,18 @@ def _with_end(ids: Sequence[int], end: int, longest: int) -> npt.NDArray[np.int3
 
 def _pair_of(sample: Sample, where: str) -> tuple[str, str]:
     """Picture and caption."""
-    messages = sample.messages or ()
-    if [message.role for message in messages if message.role != "system"] != ["user", "assistant"]:
+    messages = [message for message in sample.messages or () if message.role != "system"]
+    if [message.role for message in messages] != ["user", "assistant"]:
         raise InputError(f"{where}: a pair is one user turn with a picture and one assistant turn with its caption")
-    user, assistant = (message for message in messages if message.role != "system")
-    pictures = [part for part in _parts(user) if part.get("type") in ("image", "image_url")]
-    if len(pictures) != 1:
-        raise InputError(f"{where}: a pair has one picture, this user turn has {len(pictures)}")
-    caption = "".join(str(part.get("text", "")) for part in _parts(assistant)).strip()
+    try:
+        media = media_parts([message.as_dict() for message in messages])
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    if [part["type"] for part in media] != ["image"]:
+        raise InputError(f"{where}: a pair has one picture and no other media, this one has {len(media)} media")
+    content = messages[1].content
+    parts = [content] if isinstance(content, str) else [str(part.get("text", "")) for part in content]
+    caption = "".join(parts).strip()
     if not caption:
         raise InputError(f"{where}: the caption is empty")
-    return _location(pictures[0], where), caption
-
-
-def _parts(message: Message) -> Sequence[Mapping[str, Any]]:
-    content = message.content
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def _location(part: Mapping[str, Any], where: str) -> str:
-    value = part.get("image", part.get("image_url", part.get("url")))
-    if isinstance(value, Mapping):
-        value = value.get("url")
-    if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: the picture has no path; write {{'type': 'image', 'image': 'pictures/1.png'}}")
-    return value
+    return media[0]["image"], caption

@@ -178,7 +178,7 @@ class PairPacker:
     Args:
         patches: most patches of a batch.
         max_pairs: most pairs of a batch.
-        min_pairs: fewer are an error: with one pair there is nothing to contrast.
+        min_pairs: fewer are never in a batch: with one pair there is nothing to contrast.
     """
 
     def __init__(self, mixture: Mixture[PairSource], *, patches: int, max_pairs: int, min_pairs: int = 2) -> None:
@@ -191,7 +191,7 @@ class PairPacker:
         """The pairs of the next batch; None when the mixture is through.
 
         Raises:
-            InputError: a picture alone exceeds the budget, or fewer than `min_pairs` fit.
+            InputError: a picture is so large that `min_pairs` of its size exceed the budget.
         """
         chosen: list[Draw] = []
         room = self.patches
@@ -200,9 +200,9 @@ class PairPacker:
             self._waiting = None
             if draw is None:
                 break
+            self._check(draw)
             if draw.num_rows > room:
                 self._waiting = draw
-                self._check(draw, len(chosen))
                 break
             chosen.append(draw)
             room -= draw.num_rows
@@ -226,15 +226,11 @@ class PairPacker:
         self.mixture.load_state_dict(state["mixture"])
         self._waiting = None if state["waiting"] is None else Draw(*state["waiting"])
 
-    def _check(self, draw: Draw, fitting: int) -> None:
-        name, size = self.mixture.sources[draw.source].name, draw.num_rows
-        if size > self.patches:
+    def _check(self, draw: Draw) -> None:
+        """Any `min_pairs` pictures must fit together, so that a run does not end at two large ones in a row."""
+        if draw.num_rows * self.min_pairs > self.patches:
             raise InputError(
-                f"source {name!r}: picture {draw.index} has {size} patches, more than a batch of {self.patches} holds; "
-                "raise patches_per_batch or lower the largest picture size"
-            )
-        if fitting < self.min_pairs:
-            raise InputError(
-                f"source {name!r}: with picture {draw.index} ({size} patches) fewer than {self.min_pairs} pairs fit "
-                f"into a batch of {self.patches} patches; raise patches_per_batch"
+                f"source {self.mixture.sources[draw.source].name!r}: picture {draw.index} has {draw.num_rows} patches; "
+                f"a batch of {self.patches} must have room for {self.min_pairs} such pictures: raise patches_per_batch "
+                "or lower the largest picture size of the processor"
             )

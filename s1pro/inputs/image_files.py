@@ -22,6 +22,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import tokenize
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ from s1pro.inputs.patches import Pixels
 MAX_IMAGE_PIXELS = 178_956_970
 """Largest picture that is decoded: what Pillow itself accepts before it suspects an attack."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 
 ImageSource = MediaSource | Image.Image | np.ndarray
 
@@ -51,11 +52,12 @@ _UPRIGHT = {  # value of the EXIF field -> how to turn
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_LYING = frozenset({5, 6, 7, 8})  # turned by 90 degrees: height and width change places
 _ORIENTATION = 0x0112
 _CONVERTED = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV"})
 _PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}
 _DEEP = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})
-# What Pillow's decoders raise on damaged files, found by feeding them such files.
+# What the decoders of Pillow and numpy raise on damaged files, found by feeding them such files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -64,9 +66,10 @@ _DECODER_ERRORS = (
     LookupError,
     EOFError,
     AttributeError,
-    NotImplementedError,
+    RuntimeError,
     OverflowError,
     struct.error,
+    tokenize.TokenError,
     zlib.error,
     Image.DecompressionBombError,
 )
@@ -106,6 +109,19 @@ def load_image(
         return _from_pillow(image, name, max_pixels)
 
 
+def image_size(source: MediaSource) -> tuple[int, int]:
+    """Height and width of what `load_image` would give for a reference, from the header alone.
+
+    Raises:
+        InputError: no such file, or no picture.
+    """
+    name = media_name(source)
+    data = read_media(source)
+    with decoding(name), open_picture(data) as image:
+        turned = _orientation(image) in _LYING
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
 def open_picture(data: bytes) -> Image.Image:
     """Reads the header of a picture of the known formats. To be called inside `decoding`."""
     with warnings.catch_warnings():
@@ -139,6 +155,8 @@ def as_rgb(image: Image.Image, name: str) -> Pixels:
         return _from_deep(np.asarray(image), name)
     if image.mode in _PREMULTIPLIED:
         image = image.convert(_PREMULTIPLIED[image.mode])
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # the same colours, and Pillow does not warn
     if image.mode not in _CONVERTED:
         raise InputError(f"{name}: pixels of the kind {image.mode!r} are not supported; convert them to 8-bit RGB")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -148,8 +166,9 @@ def _from_pillow(image: Image.Image, name: str, max_pixels: int) -> Pixels:
     check_area(name, image.height, image.width, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError(f"{name}: has several frames or pages; pass it as a video, or one frame as an array")
-    orientation = _orientation(image)
     pixels = as_rgb(image, name)
+    # Only now: decoded TIFF pictures have turned themselves already, and PNGs may say it at their end.
+    orientation = _orientation(image)
     if orientation in _UPRIGHT:
         pixels = np.asarray(Image.fromarray(pixels).transpose(_UPRIGHT[orientation]))
     return pixels

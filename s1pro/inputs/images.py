@@ -16,7 +16,7 @@ import numpy as np
 from s1pro.base.errors import InputError
 from s1pro.base.media import Grid
 from s1pro.inputs.image_files import load_image
-from s1pro.inputs.patches import Floats, Pixels, cut_patches, resize_frame
+from s1pro.inputs.patches import Floats, Pixels, cut_patches, resized_planes
 from s1pro.inputs.pixel_settings import ImageSettings, PatchSettings
 
 __all__ = ["ImageSettings", "image_patches", "load_image", "num_image_tokens", "smart_resize"]
@@ -86,7 +86,7 @@ def image_patches(image_hw3: Pixels, settings: ImageSettings) -> tuple[Floats, G
             "load_image converts other forms"
         )
     height, width = smart_resize(image_hw3.shape[0], image_hw3.shape[1], settings)
-    return cut_patches(resize_frame(image_hw3, height, width)[None], settings)
+    return cut_patches(resized_planes(image_hw3, height, width)[None], settings)
 
 
 def num_image_tokens(grid: Grid, settings: PatchSettings) -> int:

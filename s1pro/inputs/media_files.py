@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from s1pro.base.config import config_from_json, config_to_json
 from s1pro.inputs.files import dump_json, parse_json
 from s1pro.inputs.images import ImageSettings
 from s1pro.inputs.media_parts import Preparation
@@ -35,7 +36,7 @@ def read_preparation(files: Mapping[str, bytes]) -> Preparation:
     return Preparation(
         images=ImageSettings.from_json(data[IMAGES], IMAGES) if IMAGES in data else ImageSettings(),
         videos=VideoSettings.from_json(data[VIDEOS], VIDEOS) if VIDEOS in data else VideoSettings(),
-        signals=SignalSettings.from_json(data[SIGNALS], SIGNALS) if SIGNALS in data else SignalSettings(),
+        signals=config_from_json(SignalSettings, data[SIGNALS], path=SIGNALS) if SIGNALS in data else SignalSettings(),
     )
 
 
@@ -43,5 +44,5 @@ def media_files(settings: Preparation) -> dict[str, bytes]:
     """The files that `read_preparation` reads."""
     files = {IMAGES: dump_json(settings.images.as_json()), VIDEOS: dump_json(settings.videos.as_json())}
     if settings.signals != SignalSettings():
-        files[SIGNALS] = dump_json(settings.signals.as_json())
+        files[SIGNALS] = dump_json(config_to_json(settings.signals))
     return files

@@ -24,7 +24,9 @@ import numpy.typing as npt
 from s1pro.base.errors import InputError
 from s1pro.base.media import Media, Patches, Signals, join_media
 from s1pro.inputs.images import ImageSettings, image_patches, load_image, num_image_tokens
-from s1pro.inputs.signals import SignalSettings, load_signal, prepare_signal, signal_text
+from s1pro.inputs.media_source import locate_media
+from s1pro.inputs.signal_files import load_signal
+from s1pro.inputs.signals import SignalSettings, prepare_signal, signal_text
 from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, VIDEO_MARK
 from s1pro.inputs.videos import VideoSettings, prepare_video
 
@@ -150,21 +152,17 @@ def _video(part: Mapping[str, Any], settings: Preparation, base: Path | None) ->
 
 
 def _time_series(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
-    signal = load_signal(
-        part["time_series"],
-        sampling_rate=part.get("sampling_rate"),
-        unit=part.get("unit"),
-        channels=part.get("channels"),
-        base=base,
-    )
+    source = part["time_series"]
+    if isinstance(source, str | Path):
+        source = locate_media(source, base=base)
+    rate, unit, names = (part.get(name) for name in _OPTIONS["time_series"])
+    signal = load_signal(source, sampling_rate=rate, unit=unit, channels=names)
     prepared = prepare_signal(signal, settings.signals)
+    length, channels = prepared.values_SA.shape
     signals = Signals(
-        values_X=prepared.values.ravel(),
-        shapes=(prepared.values.shape,),
-        sampling_rates=(prepared.sampling_rate,),
+        values_X=prepared.values_SA.ravel(), shapes=((length, channels),), sampling_rates=(prepared.sampling_rate,)
     )
-    description = signal_text(signal, prepared)
-    text = f"{description} {SIGNAL_MARK}" if description else SIGNAL_MARK
+    text = f"{signal_text(signal, prepared)} {SIGNAL_MARK}" if settings.signals.describe else SIGNAL_MARK
     return MediaItem(kind="time_series", media=Media(signals=signals), text=text, runs=(prepared.tokens,))
 
 

@@ -23,7 +23,7 @@ class VideoLimits:
         max_bytes: of a file.
         max_frames: in the video.
         max_frame_pixels: of one frame.
-        max_decoded_pixels: of all frames up to the last that is looked at: decoding time.
+        max_decoded_pixels: of all frames together; bounds the time of decoding.
         max_loaded_pixels: of all frames that `load_video` holds in memory.
     """
 

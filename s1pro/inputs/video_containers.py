@@ -32,8 +32,12 @@ def is_container(head: bytes) -> bool:
 def container_video(file: Path | bytes, name: str, fps: float | None, limits: VideoLimits) -> OpenVideo:
     """An MP4 or WebM file, or its bytes. Errors: see `video_files.load_video`."""
     with _capture(file, name) as capture:
+        cv2 = _cv2()
+        check_limits(
+            name, 1, int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), limits
+        )
         height, width = next(_decoded(capture, [0], name)).shape[:2]
-        count, declared = 1, float(capture.get(_cv2().CAP_PROP_FPS))
+        count, declared = 1, float(capture.get(cv2.CAP_PROP_FPS))
         while capture.grab():
             count += 1
             check_limits(name, count, height, width, limits)

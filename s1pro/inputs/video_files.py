@@ -115,11 +115,13 @@ def _open_reference(
     name = media_name(source)
     found = locate_media(source, base=base, max_bytes=limits.max_bytes, allow_paths=allow_paths)
     if isinstance(found, Path):
-        if found.is_dir():
-            paths = sorted((path for path in found.iterdir() if not path.name.startswith(".")), key=_natural_order)
-            return _pictures(paths, name, fps, limits, {"max_pixels": limits.max_frame_pixels})
+        with decoding(name):
+            paths = list(found.iterdir()) if found.is_dir() else None
+        if paths is not None:
+            visible = sorted((path for path in paths if not path.name.startswith(".")), key=_natural_order)
+            return _pictures(visible, name, fps, limits, {"max_pixels": limits.max_frame_pixels})
         check_file(found, name, limits.max_bytes)
-        with found.open("rb") as file:
+        with decoding(name), found.open("rb") as file:
             head = file.read(HEAD_BYTES)
         if is_container(head):
             return container_video(found, name, fps, limits)

@@ -24,7 +24,7 @@ from s1pro.base.errors import InputError
 from s1pro.base.media import Grid
 from s1pro.inputs.images import check_sides, fit_area
 from s1pro.inputs.open_video import OpenVideo, VideoLimits
-from s1pro.inputs.patches import Floats, Pixels, cut_patches, resize_frame
+from s1pro.inputs.patches import Floats, Pixels, cut_patches, resized_planes
 from s1pro.inputs.pixel_settings import VideoSettings
 from s1pro.inputs.video_files import VideoSource, array_video, load_video, open_video
 
@@ -135,8 +135,8 @@ def _prepare(video: OpenVideo, settings: VideoSettings) -> tuple[Floats, Grid, t
         height, width = video_size(len(indices), video.height, video.width, settings)
     except InputError as error:
         raise InputError(f"{video.name}: {error}") from error
-    frames = np.empty((len(indices), height, width, 3), np.uint8)
+    planes = np.empty((len(indices), 3, height, width), np.uint8)
     for place, frame in zip(range(len(indices)), video.read(indices.tolist()), strict=True):
-        frames[place] = resize_frame(frame, height, width)
-    patches, grid = cut_patches(frames, settings)
+        planes[place] = resized_planes(frame, height, width)
+    patches, grid = cut_patches(planes, settings)
     return patches, grid, frame_timestamps(indices, video.fps, settings)

@@ -218,8 +218,8 @@ class TimeSeriesConfig:
     initializer_range: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "max_source_positions",
-                     "num_mel_bins", "ts_hidden_dim", "subsampling_attention_heads", "subsampling_ffn_dim"):  # fmt: skip
+        sizes = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "max_source_positions")
+        for name in (*sizes, "num_mel_bins", "ts_hidden_dim", "subsampling_attention_heads", "subsampling_ffn_dim"):
             _require(getattr(self, name) >= 1, f"time-series {name} must be positive, got {getattr(self, name)}")
         heads, width = self.subsampling_attention_heads, self.ts_adapt_in_dim
         _require(

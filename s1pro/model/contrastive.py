@@ -39,16 +39,18 @@ Form = Literal["sigmoid", "softmax"]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
-    """The caption tower."""
+    """The caption tower. `vocab_size` 0 leaves the size of the vocabulary to whoever knows the tokenizer."""
 
-    vocab_size: int
+    vocab_size: int = 0
     hidden_size: int = 512
     num_layers: int = 6
     num_heads: int = 8
     intermediate_size: int = 1536
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size"):
+        if self.vocab_size < 0:
+            raise ValueError(f"captions.vocab_size must not be negative, got {self.vocab_size}")
+        for name in ("hidden_size", "num_layers", "num_heads", "intermediate_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"captions.{name} must be positive, got {getattr(self, name)}")
         if self.hidden_size % (2 * self.num_heads):
@@ -111,7 +113,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, tokens_ND: Tensor, bounds: tuple[int, ...]) -> Tensor:
         tokens_ND = self.norm(tokens_ND)
-        scores_NH = self.query(tokens_ND).float()
+        scores_NH = _wide(self.query(tokens_ND))
         values_NHC = self.value(tokens_ND).view(len(tokens_ND), scores_NH.shape[1], -1)
         pooled = []
         for start, stop in pairwise(bounds):
@@ -160,15 +162,23 @@ class ContrastiveModel(nn.Module):
         last_B = torch.tensor(context.cu_seqlens[1:], device=ids_T.device) - 1
         return _unit(self.text_projection(hidden_TD[last_B]))
 
+    def scale(self) -> Tensor:
+        """The factor on cosines, bounded."""
+        return _wide(self.logit_scale).exp().clamp(max=MAX_SCALE)
+
     def logits(self, image_BE: Tensor, text_BE: Tensor) -> Tensor:
         """Agreement of every picture (row) with every caption (column), float32."""
-        scale = self.logit_scale.float().exp().clamp(max=MAX_SCALE)
-        logits_BB = scale * (image_BE @ text_BE.T)
-        return logits_BB if self.logit_bias is None else logits_BB + self.logit_bias.float()
+        logits_BB = self.scale() * (image_BE @ text_BE.T)
+        return logits_BB if self.logit_bias is None else logits_BB + _wide(self.logit_bias)
 
 
 def _unit(x_BE: Tensor) -> Tensor:
-    return nn.functional.normalize(x_BE.float(), dim=-1)
+    return nn.functional.normalize(_wide(x_BE), dim=-1)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """At least float32."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _standard_deviation(model: ContrastiveModel, name: str) -> float:

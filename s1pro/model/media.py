@@ -1,7 +1,7 @@
 """Embeddings of media in the place of their placeholder tokens.
 
-Media of one kind stand in the order of their placeholders over the whole packed row; sequences need no borders here, since
-every medium of every sequence has exactly as many placeholders as embeddings.
+Media of one kind stand in the order of their placeholders over the whole packed row; sequences need no borders here,
+since every medium of every sequence has exactly as many placeholders as embeddings.
 """
 
 from __future__ import annotations

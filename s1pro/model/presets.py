@@ -133,7 +133,9 @@ def with_media(config: ModelConfig, **token_ids: int) -> ModelConfig:
         token_ids: placeholders by their field (`image_token_id` …). Without them training takes those of its tokenizer.
     """
     hidden = config.text.hidden_size
-    return replace(config, vision=small_vision(hidden), time_series=small_time_series(hidden), **token_ids)
+    ids = dict.fromkeys(("ts_token_id", "ts_start_token_id", "ts_end_token_id"), -1) | token_ids
+    towers = {"vision": small_vision(hidden), "time_series": small_time_series(hidden)}
+    return replace(config, **towers, **ids)  # type: ignore[arg-type]
 
 
 def demo_media(vocab_size: int = 2048) -> ModelConfig:
@@ -157,14 +159,7 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {
 def _own(text: TextConfig) -> ModelConfig:
     """Own small models have small vocabularies: their placeholder ids come from their tokenizer, none by default."""
     return ModelConfig(
-        text=text,
-        image_token_id=-1,
-        video_token_id=-1,
-        vision_start_token_id=-1,
-        vision_end_token_id=-1,
-        ts_token_id=-1,
-        ts_start_token_id=-1,
-        ts_end_token_id=-1,
+        text=text, image_token_id=-1, video_token_id=-1, vision_start_token_id=-1, vision_end_token_id=-1
     )
 
 

@@ -5,20 +5,20 @@
         --> mean over the points of a row, mean over the rows of a patch --> [patches, 128]
         --> two neighbours side by side --> frames [W, 256]
 
-The stride follows the sampling rate (`base.signal_tokens`), so that a frame lasts a similar time at many rates. The last
-patch is filled with zeros, which take part in the layer and in the mean, as released; an odd last patch would be dropped,
-and is never computed.
+The stride follows the sampling rate (`base.signal_tokens`), so that a frame lasts a similar time at many rates. The
+last patch is filled with zeros, which take part in the layer and in the mean, as released; an odd last patch would be
+dropped, and is never computed.
 
-The rows of a patch ought to be its channels. The released code, however, reads the patch [points, A] in memory order and
-cuts it into A rows, so that a row holds all channels of some points by turns. Its weights were trained so and the goldens
-show it, hence this is the default; `separate_channels` gives every channel its row. With one channel there is no
-difference.
+The rows of a patch ought to be its channels. The released code, however, reads the patch [points, A] in memory order
+and cuts it into A rows, so that a row holds all channels of some points by turns. Its weights were trained so and the
+goldens show it, hence this is the default; `separate_channels` gives every channel its row. With one channel there is
+no difference.
 
-A point passes through the layer twice (the patches overlap) at some 1.3 million multiply-adds, so this is where the time
-goes. What a patch sees is that patch alone. Therefore patches of all signals and channels with the same stride are
-computed together, some thousand points at a time: the 2048 channels inside the layer then stay in the cache, nothing
-grows with the length of a signal, and results do not depend on the other signals of the batch. With gradients, long
-inputs keep only the points of each such chunk and compute the rest again in the backward pass.
+A point passes through the layer twice (the patches overlap), each time at 0.7 million multiply-adds: this is where the
+time goes. What a row sees is that row alone. Therefore patches of all signals and channels with the same stride
+are computed together, some thousand points at a time: the 2048 channels inside the layer then stay in the cache,
+nothing grows with the length of a signal, and results do not depend on the other signals of the batch. With
+gradients, long inputs keep only the points of each such chunk and compute the rest again in the backward pass.
 
 The sinusoids are computed, not stored: float32 whatever the dtype of the model.
 """
@@ -26,7 +26,7 @@ The sinusoids are computed, not stored: float32 whatever the dtype of the model.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +36,7 @@ from torch.utils.checkpoint import checkpoint
 
 from s1pro.base.media import Signals
 from s1pro.base.signal_tokens import SignalLayout
+from s1pro.kernels.relu_mlp import prepared, relu_mlp
 from s1pro.model.config import TimeSeriesConfig
 from s1pro.model.layers import Conv1d, Linear
 
@@ -75,22 +76,24 @@ class PatchLayer(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=1e-5)
         self.norm2 = nn.LayerNorm(width, eps=1e-5)
 
-    def forward(self, x_RSD: Tensor) -> Tensor:
+    def mlp(self) -> Callable[[Tensor], Tensor]:
+        """The feed-forward half, ready for many chunks with the weights of now."""
+        weights = self.linear1.weight, self.linear1.bias, self.linear2.weight, self.linear2.bias
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(weights[0].device.type):
+            return lambda x: relu_mlp(x, *weights)
+        return prepared(*weights)
+
+    def forward(self, x_RSD: Tensor, mlp: Callable[[Tensor], Tensor]) -> Tensor:
         x_RSD = self.norm1(x_RSD + self.self_attn(x_RSD))
-        return self.norm2(x_RSD + self.linear2(relu(self.linear1(x_RSD), inplace=True)))
+        return self.norm2(x_RSD + mlp(x_RSD))
 
 
 class PatchTransformer(nn.Module):
-    """The released name of a stack of one layer."""
+    """A stack of one layer, as the release names it."""
 
     def __init__(self, config: TimeSeriesConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList([PatchLayer(config)])
-
-    def forward(self, x_RSD: Tensor) -> Tensor:
-        for layer in self.layers:
-            x_RSD = layer(x_RSD)
-        return x_RSD
 
 
 @dataclass(frozen=True)
@@ -118,26 +121,30 @@ class SignalFrontend(nn.Module):
         points = sum(2 * layout.frames * layout.patch * a for layout, a in zip(layouts, channels, strict=True))
         recompute = torch.is_grad_enabled() and points > KEEP_POINTS
         means: dict[_Piece, Tensor] = {}
+        mlp = self.transformer_encoder.layers[0].mlp()
         for stride in sorted({layout.stride for layout in layouts}):
             sinusoids_SD = sinusoids(2 * stride, self.conv.out_channels, values[0].device)
-            for pieces in self._chunks(stride, layouts, channels):
+            rows = self._rows_per_chunk(stride)
+            for pieces in _chunks(stride, rows, layouts, channels):
                 cut = [self._cut(values[piece.signal], piece, stride) for piece in pieces]
-                patches_RS = cut[0] if len(cut) == 1 else torch.cat(cut)
-                if recompute:
-                    means_RD = checkpoint(self.patch_means, patches_RS, sinusoids_SD, use_reentrant=False)
-                else:
-                    means_RD = self.patch_means(patches_RS, sinusoids_SD)
-                for piece, of_piece in zip(pieces, means_RD.split([len(rows) for rows in cut]), strict=True):
+                read = [
+                    checkpoint(self.row_means, rows_RS, sinusoids_SD, mlp, use_reentrant=False)
+                    if recompute
+                    else self.row_means(rows_RS, sinusoids_SD, mlp)
+                    for rows_RS in torch.cat(cut).split(rows)  # one, unless a single patch has very many channels
+                ]
+                means_RD = read[0] if len(read) == 1 else torch.cat(read)
+                for piece, of_piece in zip(pieces, means_RD.split([len(part) for part in cut]), strict=True):
                     means[piece] = of_piece.unflatten(0, (piece.stop - piece.start, -1)).mean(dim=1)
         in_order = sorted(means, key=lambda piece: (piece.signal, piece.start))
         return torch.cat([means[piece] for piece in in_order]).view(-1, 2 * self.conv.out_channels)
 
-    def patch_means(self, patches_RS: Tensor, sinusoids_SD: Tensor) -> Tensor:
+    def row_means(self, rows_RS: Tensor, sinusoids_SD: Tensor, mlp: Callable[[Tensor], Tensor]) -> Tensor:
         """Rows of points `[R, points]` to `[R, width]`."""
-        neighbours_RS5 = pad(patches_RS, (2, 2)).unfold(1, 5, 1)
+        neighbours_RS5 = pad(rows_RS, (2, 2)).unfold(1, 5, 1)
         x_RSD = relu(linear(neighbours_RS5, self.conv.weight[:, 0], self.conv.bias), inplace=True)
         x_RSD = x_RSD + sinusoids_SD.to(x_RSD.dtype)
-        return self.transformer_encoder(x_RSD).mean(dim=1)
+        return self.transformer_encoder.layers[0](x_RSD, mlp).mean(dim=1)
 
     def _values(self, signals: Signals[Tensor]) -> list[Tensor]:
         """Each signal as `[length, A]`, in the dtype of the weights."""
@@ -155,27 +162,28 @@ class SignalFrontend(nn.Module):
             patches_RAS = patches_RAS.transpose(1, 2)
         return patches_RAS.reshape(-1, points)
 
-    def _chunks(
-        self, stride: int, layouts: Sequence[SignalLayout], channels: Sequence[int]
-    ) -> Iterator[list[_Piece]]:
-        """The patches of all signals with this stride, in lists of at most one chunk of points."""
+    def _rows_per_chunk(self, stride: int) -> int:
         on_cpu = self.conv.weight.device.type == "cpu"
-        rows = max((CPU_CHUNK * torch.get_num_threads() if on_cpu else GPU_CHUNK) // (2 * stride), 1)
-        pieces: list[_Piece] = []
-        free = rows
-        for signal, layout in enumerate(layouts):
-            start, stop = 0, 2 * layout.frames if layout.stride == stride else 0
-            while start < stop:
-                count = min(free // channels[signal], stop - start)
-                if count == 0 and pieces:
-                    yield pieces
-                    pieces, free = [], rows
-                    continue
-                count = max(count, 1)
-                pieces.append(_Piece(signal, start, start + count))
-                start, free = start + count, free - count * channels[signal]
-        if pieces:
-            yield pieces
+        return max((CPU_CHUNK * torch.get_num_threads() if on_cpu else GPU_CHUNK) // (2 * stride), 1)
+
+
+def _chunks(stride: int, rows: int, layouts: Sequence[SignalLayout], channels: Sequence[int]) -> Iterator[list[_Piece]]:
+    """The patches of all signals with this stride, in lists of so many rows, or of one patch with more."""
+    pieces: list[_Piece] = []
+    free = rows
+    for signal, layout in enumerate(layouts):
+        start, stop = 0, 2 * layout.frames if layout.stride == stride else 0
+        while start < stop:
+            count = min(free // channels[signal], stop - start)
+            if count == 0 and pieces:
+                yield pieces
+                pieces, free = [], rows
+                continue
+            count = max(count, 1)
+            pieces.append(_Piece(signal, start, start + count))
+            start, free = start + count, free - count * channels[signal]
+    if pieces:
+        yield pieces
 
 
 def sinusoids(length: int, width: int, device: torch.device) -> Tensor:

@@ -3,15 +3,15 @@
     Signals --SignalFrontend--> frames [W, 256] --adapt_in, two convolutions--> tokens [N, 768]
         --+ learned positions, causal layers, norm, adapt_out--> [N, 1024] --projector--> [N, out_hidden_size]
 
-Signals are packed: their frames lie one after another, and neither a convolution nor attention crosses from one to the
-next. The convolutions are matrix products of gathered neighbours, in which what lies outside a signal is a row of zeros.
-The causal mask is the released one, and so are the epsilons: 1e-6 inside the layers, 1e-5 elsewhere.
+Signals are packed: their frames lie one after another, and neither a convolution nor attention crosses from one to
+the next. The convolutions are matrix products of gathered neighbours, in which what lies outside a signal is a row of
+zeros. The causal mask is the released one, and so are the epsilons: 1e-6 inside the layers, 1e-5 elsewhere.
 
-The encoder has positions for `max_source_positions` tokens; upstream gives none to later tokens. Here a longer signal is
-read in windows of that many tokens, each counting positions from 0. A later window begins a third of its length before
-the first token it contributes; these tokens are context, and their outputs are dropped. So there are exactly as many
-embeddings as `signal_layout` says, time grows linearly, and a signal that fits into one window gives the released numbers.
-The convolutions know no windows: they see the whole signal.
+The encoder has positions for `max_source_positions` tokens; upstream gives none to later tokens. Here a longer signal
+is read in windows of that many tokens, each counting positions from 0. A later window begins a third of its length
+before the first token it contributes; these tokens are context, and their outputs are dropped. So there are exactly
+as many embeddings as `signal_layout` says, time grows linearly, and a signal that fits into one window gives the
+released numbers. The convolutions know no windows: they see the whole signal.
 
 Left out: dropout (a training option upstream), the unused `embed_scale`, and a bias of the keys, on which no softmax
 depends.

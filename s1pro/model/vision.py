@@ -3,7 +3,8 @@
     patches_PX --conv as linear--> x_PD --+ interpolated positions--> blocks --> merger (2 x 2 patches) --> tokens_ND
 
 * Patches of all images and video frames lie one after another; attention is bidirectional inside one temporal slice of
-  one grid and sees nothing else, so no padding is needed.
+  one grid and sees nothing else, so no padding is needed. Inside the blocks slices stand in the order of their lengths,
+  and all of one length are one attention call: many small images of one size are the common case in training.
 * Patch order is merge order: (t, h / 2, w / 2, 2, 2); the four patches that are merged are neighbours.
 * Positions: a learned square table, interpolated bilinearly to the grid, plus 2-D rotary angles of row and column.
 """
@@ -11,6 +12,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,47 @@ from s1pro.model.config import VisionConfig
 from s1pro.model.layers import Embedding, Linear
 
 
+@dataclass(frozen=True)
+class SliceOrder:
+    """Temporal slices sorted by length.
+
+    Attributes:
+        lengths: patches of every slice, in the order given.
+        order: positions of the slices in the sorted row; equal ones keep their order.
+        groups: (slices, patches of each) of neighbours with equal length in the sorted row.
+    """
+
+    lengths: tuple[int, ...]
+    order: tuple[int, ...]
+    groups: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, grids: tuple[Grid, ...]) -> SliceOrder:
+        lengths = tuple(h * w for t, h, w in grids for _ in range(t))
+        order = tuple(sorted(range(len(lengths)), key=lengths.__getitem__))
+        groups = tuple((len(list(same)), length) for length, same in groupby(lengths[i] for i in order))
+        return cls(lengths, order, groups)
+
+    def sort(self, x_PX: Tensor) -> Tensor:
+        """Rows of patches, slice by slice in sorted order."""
+        if self._is_sorted:
+            return x_PX
+        slices = x_PX.split(self.lengths)
+        return torch.cat([slices[i] for i in self.order])
+
+    def unsort(self, x_NX: Tensor, patches_per_row: int) -> Tensor:
+        """Rows in the order given; a row stands for so many patches."""
+        if self._is_sorted:
+            return x_NX
+        slices = x_NX.split([self.lengths[i] // patches_per_row for i in self.order])
+        places = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return torch.cat([slices[place] for place in places])
+
+    @property
+    def _is_sorted(self) -> bool:
+        return self.order == tuple(range(len(self.order)))
+
+
 class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -28,14 +72,17 @@ class VisionAttention(nn.Module):
         self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, slices: tuple[int, ...]) -> Tensor:
+    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
         q, k, v = self.qkv(x_PD).view(x_PD.shape[0], 3, self.num_heads, -1).unbind(1)
         q, k = _rotate(q, cos_P1Z, sin_P1Z), _rotate(k, cos_P1Z, sin_P1Z)
+        rows = [count * length for count, length in groups]
         outs = [
-            scaled_dot_product_attention(*(part.transpose(0, 1)[None] for part in qkv))[0].transpose(0, 1)
-            for qkv in zip(q.split(slices), k.split(slices), v.split(slices), strict=True)
+            scaled_dot_product_attention(*(part.unflatten(0, group).transpose(1, 2) for part in qkv))
+            .transpose(1, 2)
+            .reshape(-1, x_PD.shape[1])
+            for group, *qkv in zip(groups, q.split(rows), k.split(rows), v.split(rows), strict=True)
         ]
-        return self.proj(torch.cat(outs).reshape(x_PD.shape))
+        return self.proj(outs[0] if len(outs) == 1 else torch.cat(outs))
 
 
 class VisionMLP(nn.Module):
@@ -56,8 +103,8 @@ class VisionBlock(nn.Module):
         self.attn = VisionAttention(config)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, slices: tuple[int, ...]) -> Tensor:
-        x_PD = x_PD + self.attn(self.norm1(x_PD), cos_P1Z, sin_P1Z, slices)
+    def forward(self, x_PD: Tensor, cos_P1Z: Tensor, sin_P1Z: Tensor, groups: tuple[tuple[int, int], ...]) -> Tensor:
+        x_PD = x_PD + self.attn(self.norm1(x_PD), cos_P1Z, sin_P1Z, groups)
         return x_PD + self.mlp(self.norm2(x_PD))
 
 
@@ -102,17 +149,18 @@ class VisionTower(nn.Module):
     def forward(self, patches: Patches[Tensor]) -> Tensor:
         self._check(patches.grids)
         x_PD = self.patch_embed(patches.pixel_values_PX)
-        x_PD = x_PD + self.position_embeddings(patches.grids)
-        angles_PZ = self.rotary_angles(patches.grids)
+        slices = SliceOrder.of(patches.grids)
+        x_PD = slices.sort(x_PD + self.position_embeddings(patches.grids))
+        angles_PZ = slices.sort(self.rotary_angles(patches.grids))
         cos, sin = angles_PZ.cos()[:, None], angles_PZ.sin()[:, None]
-        slices = tuple(h * w for t, h, w in patches.grids for _ in range(t))
         for block in self.blocks:
-            x_PD = block(x_PD, cos, sin, slices)
-        return self.merger(x_PD)
+            x_PD = block(x_PD, cos, sin, slices.groups)
+        return slices.unsort(self.merger(x_PD), self.config.spatial_merge_size**2)
 
     def position_embeddings(self, grids: tuple[Grid, ...]) -> Tensor:
         """The learned table interpolated to each grid, `[P, D]` in merge order."""
-        return torch.cat([self._interpolate(h, w).repeat(t, 1) for t, h, w in grids])
+        tables = {(h, w): self._interpolate(h, w) for h, w in {grid[1:] for grid in grids}}
+        return torch.cat([tables[h, w] for t, h, w in grids for _ in range(t)])
 
     def rotary_angles(self, grids: tuple[Grid, ...]) -> Tensor:
         """Angles of row and column, float32 `[P, head_dim / 2]` in merge order."""
@@ -120,12 +168,12 @@ class VisionTower(nn.Module):
         pairs = self.config.hidden_size // self.config.num_heads // 2
         exponents = torch.arange(0, pairs, 2, dtype=torch.float32, device=device) / pairs
         inv_freq = 1.0 / 10000.0**exponents
-        angles = []
-        for t, h, w in grids:
+        tables = {}
+        for h, w in {grid[1:] for grid in grids}:
             rows, cols = torch.meshgrid(torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij")
             index_P2 = self._merge_order(torch.stack((rows, cols), dim=-1))
-            angles.append((index_P2[:, :, None] * inv_freq).flatten(1).repeat(t, 1))
-        return torch.cat(angles)
+            tables[h, w] = (index_P2[:, :, None] * inv_freq).flatten(1)
+        return torch.cat([tables[h, w] for t, h, w in grids for _ in range(t)])
 
     def _interpolate(self, h: int, w: int) -> Tensor:
         table = self.pos_embed.weight

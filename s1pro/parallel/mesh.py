@@ -20,7 +20,8 @@ Names kept for later axes, outside in: `pp` (pipeline stages) before dp_replicat
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -94,6 +95,17 @@ class Ranks:
         """Returns when all ranks are here."""
         self.add([0.0])
 
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Rank 0 runs the block before the others do: what it leaves on the disk they find there."""
+        if not self.is_first:
+            self.wait()
+        try:
+            yield
+        finally:  # also when it fails: the others then meet the same fault, instead of waiting
+            if self.is_first:
+                self.wait()
+
     @cached_property
     def _device(self) -> torch.device:
         assert self.dense_mesh is not None
@@ -104,6 +116,11 @@ class Ranks:
 def launched_ranks() -> int:
     """Number of ranks that a launcher (torchrun, srun with its variables) says there are; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_rank() -> int:
+    """Number of this rank, as the launcher says; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def local_device(kind: str) -> torch.device:

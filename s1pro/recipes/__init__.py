@@ -3,18 +3,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from s1pro.recipes.at_scale import intern_s1_pro_cpt, intern_s1_pro_sft, qwen3_30b_cpt, qwen3_30b_sft
-from s1pro.recipes.demo_training import joint_recipe, pretrain_recipe
+from s1pro.recipes import at_scale, demo_training, vision_language
 
 if TYPE_CHECKING:
-    from s1pro.train.config import TrainRun
+    from s1pro.train.config import RunConfig
 
-RECIPES: Mapping[str, Callable[[], TrainRun]] = {
-    "demo-pretrain": pretrain_recipe,
-    "demo-joint": joint_recipe,
-    "30b-a3b-cpt": qwen3_30b_cpt,
-    "30b-a3b-sft": qwen3_30b_sft,
-    "intern-s1-pro-cpt": intern_s1_pro_cpt,
-    "intern-s1-pro-sft": intern_s1_pro_sft,
+RECIPES: Mapping[str, Callable[[], RunConfig]] = {
+    "demo-pretrain": demo_training.pretrain_recipe,
+    "demo-joint": demo_training.joint_recipe,
+    "vision-contrastive": vision_language.contrastive_recipe,
+    "vision-projectors": vision_language.projectors_recipe,
+    "vision-joint": vision_language.joint_recipe,
+    "30b-a3b-cpt": at_scale.qwen3_30b_cpt,
+    "30b-a3b-sft": at_scale.qwen3_30b_sft,
+    "intern-s1-pro-cpt": at_scale.intern_s1_pro_cpt,
+    "intern-s1-pro-sft": at_scale.intern_s1_pro_sft,
 }
 """What `s1pro train --recipe NAME` knows."""

@@ -1,16 +1,17 @@
 """Recipes for clusters: `30b-a3b` (public Qwen3-30B-A3B) and `intern-s1-pro`, continued pre-training and fine-tuning.
 
-Each is an ordinary `TrainRun`: `s1pro train --recipe intern-s1-pro-cpt --show` prints it, torchrun starts it on the ranks
-that `CLUSTERS` names, and `plan_of` is the plan of exactly this run. What is the paper's and what is ours:
+Each is an ordinary `TrainRun`: `s1pro train --recipe intern-s1-pro-cpt --show` prints it, torchrun starts it on the
+ranks that `CLUSTERS` names, and `plan_of` is the plan of exactly this run. What is the paper's and what is ours:
 
 | setting | from |
 |---|---|
-| 6 T tokens of continued pre-training, 270 B of them captions; straight-through routing; FP8 experts, float32 head | paper |
-| public recipes' balance loss 1e-3 | public code |
+| 6 T tokens of continued pre-training, 270 B of them captions | paper |
+| straight-through routing, FP8 experts, float32 head | paper |
+| balance loss 1e-3 | public recipes |
 | share of science in the text, learning rates, batch, sequence length, length of fine-tuning | this project |
 
-The trillion-parameter run begins at an expanded model (128 experts to 512 in 8 groups). Paths are those of a shared file
-system below the folder from which the job is started.
+The trillion-parameter run begins at an expanded model (128 experts to 512 in 8 groups). Paths are those of a shared
+file system below the folder from which the job is started.
 """
 
 from __future__ import annotations

@@ -161,14 +161,14 @@ def _passed(scores: Sequence[TaskScore], settings: DemoSettings) -> bool:
 
 def _scores_section(scores: Sequence[TaskScore], settings: DemoSettings) -> Section:
     entries = {entry.name: entry for entry in registry.table()}
-    facts = {
+    facts: dict[str, Mapping[str, str]] = {
         "domain": {name: entry.domain for name, entry in entries.items()},
         "modality": {name: entry.modality for name, entry in entries.items()},
     }
     return Section(
         title="Scores",
-        intro="Nothing of the test split occurs in training: no molecule, nor any other of its scaffold; no scan, video "
-        "or signal, nor the random numbers that made it.",
+        intro="Nothing of the test split occurs in training: no molecule, nor any other of its scaffold; no scan, "
+        "video or signal, nor the random numbers that made it.",
         blocks=(
             *(
                 score_verdict(some, required=settings.required if name == "text" else 1, about=f"({name})")
@@ -221,8 +221,8 @@ def _training_section(runs: Sequence[_Run]) -> Section:
                 columns=("stage", "steps", "tokens", "tokens per second", "last training loss", "last validation loss"),
                 rows=rows,
                 digits=2,
-                note="Losses are per predicted token, in nats. Validation: molecules of other scaffolds, media of other "
-                "origin.",
+                note="Losses are per predicted token, in nats. Validation: molecules of other scaffolds, media of "
+                "other origin.",
             ),
             _source_table(runs[-1]),
         ),

@@ -25,7 +25,7 @@ Layout of the folder, which the stages share:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -78,9 +78,13 @@ class MediaSource:
 
 
 MEDIA: Mapping[str, MediaSource] = {
-    "digit_in_scan": MediaSource(count=1400),
-    "motion_in_video": MediaSource(count=600),
-    "chirp_in_signal": MediaSource(count=1000),
+    "digit_in_scan": MediaSource(count=1400, weight=1.5),
+    "trend_in_plot": MediaSource(count=400),
+    "motion_in_video": MediaSource(count=500),
+    "chirp_in_signal": MediaSource(count=600, weight=0.7),
+    "lattice_in_diffraction": MediaSource(count=600),
+    "rhythm_in_ecg": MediaSource(count=1200, weight=1.5),
+    "arrival_in_seismogram": MediaSource(count=500),
 }
 
 
@@ -162,12 +166,13 @@ class DemoSettings:
 
     def preparation(self) -> Preparation:
         """How media become patches and values, for the patches of this model."""
-        vision = self.model.vision
-        size = {} if vision is None else {"patch_size": vision.patch_size, "merge_size": vision.spatial_merge_size}
-        return Preparation(
-            images=ImageSettings(min_pixels=32 * 32, max_pixels=128 * 128, **size),
-            videos=VideoSettings(min_pixels=4 * 32 * 32, max_pixels=8 * 128 * 128, **size),
-        )
+        images = ImageSettings(min_pixels=32 * 32, max_pixels=128 * 128)
+        videos = VideoSettings(min_pixels=4 * 32 * 32, max_pixels=8 * 48 * 48)
+        if (vision := self.model.vision) is not None:
+            patch, merge = vision.patch_size, vision.spatial_merge_size
+            images = replace(images, patch_size=patch, merge_size=merge)
+            videos = replace(videos, patch_size=patch, merge_size=merge)
+        return Preparation(images=images, videos=videos)
 
 
 def pretrain_recipe(folder: Path = FOLDER, settings: DemoSettings | None = None) -> TrainRun:

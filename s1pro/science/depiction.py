@@ -31,21 +31,22 @@ from s1pro.science.templates import Bank, SlotKind
 
 SMALLEST_SIDE, LARGEST_SIDE = 48, 2048
 RING_COUNTS = (0, 1, 2)
-# Groups with fewer molecules in a split, on either side, are not asked there: every answer would be the same few.
-FEWEST = 5
+# Groups that have less than this share of the molecules of the most frequent one are not asked about.
+RARE = 0.25
 
 _KINDS: Mapping[str, SlotKind] = {"group": slots.GROUP}
 
 FORMULA = Bank(
     {},
-    "(What is|Give|Tell me) the (molecular |chemical |)formula (of this molecule|of the molecule in the picture).",
-    "(Which|What) (molecular |)formula (has this molecule|has the structure)?",
+    "What is the (molecular |chemical |)formula of (this molecule|the molecule in the picture)?",
+    "(Give|Tell me|Write) the (molecular |chemical |)formula of (this molecule|the structure)[, please].",
+    "(Which|What) (molecular |)formula does (this molecule|the structure) have?",
     "(Formula|Molecular formula|Sum formula)?",
     held_out=("Which atoms, and how many of each, are drawn or implied?",),
 )
 RINGS = Bank(
     {},
-    "How many rings (has this molecule|has the molecule|are drawn|do you see|are there)?",
+    "How many rings (does this molecule have|does the molecule have|are drawn|do you see|are there)?",
     "(Count|Count all|Count the) rings (of the molecule|in the picture).",
     "(Number of rings|Rings)?",
     held_out=("Look at the structure. The number of its rings?",),
@@ -168,11 +169,11 @@ def _group_family(pool: _Pool, side: int) -> MediaFamily:
         found = []
         for group in ASKED_GROUPS:
             sides = {truth: [m for m in pool(split) if (group in m.groups) == truth] for truth in (True, False)}
-            if min(map(len, sides.values())) >= FEWEST:
-                found.append((group, sides))
-        if not found:
-            raise InputError(f"no functional group has {FEWEST} molecules in the split {split!r}; load more molecules")
-        return found
+            found.append((group, sides))
+        most = max(_smaller(sides) for _, sides in found)
+        if not most:
+            raise InputError(f"no functional group is asked about in the split {split!r}; load more molecules")
+        return [(group, sides) for group, sides in found if _smaller(sides) >= RARE * most]
 
     def draw(split: Split, number: int, seed: int) -> Example:
         groups, truth = by_group(split), number % 2 == 0
@@ -189,7 +190,9 @@ def _group_family(pool: _Pool, side: int) -> MediaFamily:
         answer=Choice(labels=("yes", "no")),
         draw=draw,
         kind="group",
-        limits=lambda split: (
-            2 * len(by_group(split)) * min(len(having) for _, sides in by_group(split) for having in sides.values())
-        ),
+        limits=lambda split: 2 * len(by_group(split)) * min(_smaller(sides) for _, sides in by_group(split)),
     )
+
+
+def _smaller(sides: Mapping[bool, list[Molecule]]) -> int:
+    return min(map(len, sides.values()))

@@ -25,6 +25,7 @@ Paths are relative to the folder of the file with the messages; in prompts of ta
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -99,7 +100,18 @@ class Formula:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A number that is read from an axis; right within `Example.answer["tolerance"]`, of which a tenth is `fine`."""
+    """A number that is read from an axis: `answer["value"]`, right within `answer["tolerance"]`."""
+
+
+# Of the length of the axis.
+READING_TOLERANCE = 0.05
+
+
+def reading_answer(value: float, unit: str, axis_length: float) -> dict[str, Any]:
+    """The answer of a `Reading`: as many digits that rounding takes a quarter of the tolerance at most."""
+    tolerance = READING_TOLERANCE * axis_length
+    digits = max(0, math.ceil(-math.log10(tolerance / 2)))
+    return {"text": f"{value:.{digits}f} {unit}", "value": value, "tolerance": tolerance}
 
 
 AnswerKind = Choice | Count | Formula | Reading

@@ -7,14 +7,15 @@ sizes of the media; a model is asked in the sizes it was trained with.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s1pro.base.errors import InputError
 from s1pro.science.depiction import depiction_families
 from s1pro.science.digits import digit_family
+from s1pro.science.homologous_plots import boiling_point_family
 from s1pro.science.media import MediaFamily
 from s1pro.science.molecules import SMALL_MOLECULES, Molecule, load_molecules
+from s1pro.science.property_plots import plot_families
 from s1pro.science.signals.birds import bird_family
 from s1pro.science.signals.chirps import chirp_family
 from s1pro.science.signals.diffraction import diffraction_family
@@ -31,29 +32,35 @@ class MediaSettings:
 
     Attributes:
         depiction_side: of a structural formula.
+        plot_width, plot_height: of a plot with labels.
         digit_side: of a scan, a multiple of 8.
         video_side, video_frames: of a video.
     """
 
     depiction_side: int = 96
+    plot_width: int = 160
+    plot_height: int = 128
     digit_side: int = 64
     video_side: int = 64
     video_frames: int = 8
 
 
-def media_families(
-    settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
-) -> dict[str, MediaFamily]:
+Molecules = Sequence[Molecule] | Callable[[], Sequence[Molecule]]
+"""Molecules, or what gives them when they are needed."""
+
+
+def media_families(settings: MediaSettings | None = None, molecules: Molecules | None = None) -> dict[str, MediaFamily]:
     """Name to family.
 
     Args:
         molecules: what depictions show; all small ones that are installed by default, read when they are needed.
     """
     settings = settings or MediaSettings()
+    given = installed_molecules if molecules is None else molecules
     families = (
-        *depiction_families(
-            lambda: installed_molecules() if molecules is None else molecules, side=settings.depiction_side
-        ),
+        *depiction_families(lambda: given() if callable(given) else given, side=settings.depiction_side),
+        *plot_families(width=settings.plot_width, height=settings.plot_height),
+        boiling_point_family(width=settings.plot_width, height=settings.plot_height),
         digit_family(settings.digit_side),
         *video_families(side=settings.video_side, frames=settings.video_frames),
         chirp_family(),
@@ -65,16 +72,6 @@ def media_families(
         *recording_families(),
     )
     return {family.name: family for family in families}
-
-
-def media_family(
-    name: str, settings: MediaSettings | None = None, molecules: Sequence[Molecule] | None = None
-) -> MediaFamily:
-    """One of `media_families`. Raises `InputError` for an unknown name."""
-    families = media_families(settings, molecules)
-    if name not in families:
-        raise InputError(f"no questions about media are called {name!r}; known: {', '.join(families)}")
-    return families[name]
 
 
 @functools.cache

@@ -4,8 +4,8 @@
     turn_in_video     a rod with a head turns: clockwise or counter-clockwise
     curve_in_video    a measured curve is drawn bit by bit: it rises, falls, or rises and then falls
 
-The answer lies in the order of the frames: for motion and turning every single frame is as likely under all answers
-(starting points and angles are drawn so), hence a model that looks at one picture is at chance.
+The answer lies in the order of the frames. A single frame of a rod says nothing about its turning, for its angle is
+uniform; one of a moving body says little, for the path lies anywhere; the last one of a curve says all.
 
 Frames are `side` x `side` pixels at 2 frames per second. A video is drawn as a field: the brightness of a pixel is a
 function of its distance to the thing, which gives smooth edges at any position without a drawing library.
@@ -45,13 +45,14 @@ TURN = Bank(
     {},
     "(In which sense|Which way) does the (rod|pendulum|body|hand) turn?",
     "(Clockwise or counter-clockwise|Sense of rotation)?",
-    "(Does|Is) the rod (turn|turning) clockwise or counter-clockwise?",
+    "(Does the rod turn|Is the rod turning) clockwise or counter-clockwise?",
     "(Tell me|Name) the sense of rotation.",
     held_out=("Does it turn like the hands of a clock, or against them?",),
 )
 CURVE = Bank(
     {},
-    "(What|Tell me what) does the curve do?",
+    "What does the (curve|measured curve) do?",
+    "(Say|Tell me) what the curve does.",
     "(How|In which way) does the (curve|measured curve|reading) (go|develop|run)?",
     "Does the curve rise, fall, or rise and then fall?",
     held_out=("Describe the curve that is being drawn.",),
@@ -87,19 +88,17 @@ def video_families(*, side: int = 64, frames: int = 8) -> tuple[MediaFamily, ...
 def moving_disc(key: str, direction: str, side: int, frames: int) -> npt.NDArray[np.uint8]:
     """A disc on a straight path through the picture; uint8 `[frames, side, side, 3]`.
 
-    The path lies anywhere across and is centred along the direction of motion, so its pictures are the same set for a
-    motion and its opposite.
+    The middle of the path is anywhere where the disc stays in the picture.
     """
     random = stream(key)
     radius = random.uniform(0.08, 0.14) * side
-    reach = random.uniform(0.24, 0.34) * side
-    across = random.uniform(0.25, 0.75) * side
+    reach = random.uniform(0.16, 0.24) * side
+    free = side / 2 - radius
     dx, dy = DIRECTIONS[direction]
+    x_middle, y_middle = (side / 2 + random.uniform(-1, 1) * (free - reach * abs(d)) for d in (dx, dy))
     images = []
     for along in np.linspace(-reach, reach, frames):
-        x = side / 2 + dx * along if dx else across
-        y = side / 2 + dy * along if dy else across
-        images.append(_disc(x, y, radius, side))
+        images.append(_disc(x_middle + dx * along, y_middle + dy * along, radius, side))
     return _frames(images, random)
 
 

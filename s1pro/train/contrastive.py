@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from s1pro.data.mixture import LengthPolicy, Mixture
 from s1pro.data.pairs import PairBatch, PairPacker, PairSource
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.contrastive import ContrastiveConfig, ContrastiveModel, Form
+from s1pro.parallel.mesh import launched_ranks
 from s1pro.train.config import RunConfig, SourceConfig
 from s1pro.train.loop import EvaluationHook, Trainer, TrainResult
 from s1pro.train.losses import LossOutput, StepTotals
@@ -40,6 +41,8 @@ from s1pro.train.retrieval import distinct, retrieval_record
 from s1pro.train.router_statistics import RouterStatistics
 from s1pro.train.setup import place
 from s1pro.train.throughput import TRAINING_PASSES
+
+STAGE = "vision-contrastive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,6 @@ class PairDataConfig:
         patches_per_batch: most patches of a micro-batch.
         max_pairs: most pairs of a micro-batch.
         max_caption: most tokens of a caption; longer ones are cut.
-        min_pixels, max_pixels: area of a picture after resizing.
         prefetch: batches prepared by a background thread; 0 prepares them in the loop.
         validation_pairs: at most so many held-out pairs, the first ones.
     """
@@ -61,19 +63,15 @@ class PairDataConfig:
     patches_per_batch: int = 16384
     max_pairs: int = 256
     max_caption: int = 77
-    min_pixels: int = 65_536
-    max_pixels: int = 16_777_216
     prefetch: int = 0
     validation_pairs: int = 1000
 
     def __post_init__(self) -> None:
-        for name in ("patches_per_batch", "max_caption", "min_pixels", "validation_pairs"):
+        for name in ("patches_per_batch", "max_caption", "validation_pairs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.max_pairs < 2:
             raise ValueError(f"max_pairs must be at least 2, got {self.max_pairs}: one pair has nothing to differ from")
-        if self.max_pixels < self.min_pixels:
-            raise ValueError(f"max_pixels={self.max_pixels} is smaller than min_pixels={self.min_pixels}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +81,7 @@ class ContrastiveRun(RunConfig):
     Attributes:
         model: both towers.
         vision_from: folder whose vision tower training starts from; None starts from nothing.
-        tokenizer: folder of the processor for captions; only files need it.
+        tokenizer: folder of the processor, which prepares captions and pictures; only files need it.
     """
 
     stage: Literal["vision-contrastive"] = "vision-contrastive"
@@ -124,7 +122,7 @@ class ContrastiveLoss:
         values = {
             "loss": loss.detach(),
             "batch_recall": right.float().mean() * share,
-            "scale": model.logit_scale.detach().exp() * share,
+            "scale": model.scale().detach() * share,
         }
         by_source = torch.zeros(len(batch.source_names), dtype=torch.float64, device=losses_B.device)
         sources_B = torch.tensor(batch.pair_sources, device=losses_B.device)
@@ -145,10 +143,8 @@ class ContrastiveLoss:
         visual = model.model["visual"]
         patches, tokens = batch.images.pixel_values_PX.shape[0], batch.caption_ids_T.shape[0]
         merged = patches // vision.spatial_merge_size**2
-        products: float = patches * (_numel(visual.patch_embed) + _numel(visual.blocks)) + merged * _numel(
-            visual.merger
-        )
-        products += tokens * _numel(model.captions.layers)
+        products: float = patches * (_numel(visual.patch_embed) + _numel(visual.blocks))
+        products += merged * _numel(visual.merger) + tokens * _numel(model.captions.layers)
         seen_by_patches = sum(t * (h * w) ** 2 for t, h, w in batch.images.grids)
         seen_by_tokens = sum((b - a) * (b - a + 1) / 2 for a, b in pairwise(batch.cu_seqlens))
         attention: float = vision.depth * vision.hidden_size * seen_by_patches
@@ -173,7 +169,7 @@ def train_contrastive(
 
     Args:
         model: train this one instead of a new one.
-        processor: tokenizer for captions; default read from `run.tokenizer`.
+        processor: its tokenizer is for captions, its image settings for pictures; default read from `run.tokenizer`.
         sources, validation: pairs in memory, added to those of `run.data`.
         weights: shares of `sources` (of their patches), default 1 each.
         on_evaluate: see `EvaluationHook`.
@@ -181,12 +177,20 @@ def train_contrastive(
     Raises:
         InputError: a configuration, file or folder is wrong; the message says what to do.
     """
+    if launched_ranks() > 1:
+        raise InputError(f"contrastive training runs in one process, but a launcher started {launched_ranks()}")
     if processor is None and run.tokenizer is not None:
         from s1pro.inputs.processor import Processor
 
         processor = Processor.from_pretrained(run.tokenizer)
+    if processor is not None:
+        run = _with_vocabulary(run, processor.tokenizer.vocab_size)
     files, held_out_files = (_files(configs, run, processor) for configs in (run.data.sources, run.data.validation))
-    shares = [config.weight for config in run.data.sources] + [(weights or {}).get(s.name, 1.0) for s in sources]
+    weights = weights or {}
+    unknown = sorted(set(weights) - {source.name for source in sources})
+    if unknown:
+        raise InputError(f"weights for unknown sources {', '.join(unknown)}")
+    shares = [config.weight for config in run.data.sources] + [weights.get(source.name, 1.0) for source in sources]
     trainer: Trainer[ContrastiveModel, PairBatch] = Trainer(
         run,
         place(model if model is not None else build_contrastive(run), run).train(),
@@ -198,6 +202,16 @@ def train_contrastive(
     reason = trainer.train()
     folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
     return trainer.result(reason, folder)
+
+
+def _with_vocabulary(run: ContrastiveRun, size: int) -> ContrastiveRun:
+    """The run with the size of its tokenizer, where it leaves that open."""
+    captions = run.model.captions
+    if captions.vocab_size >= size:
+        return run
+    if captions.vocab_size:
+        raise InputError(f"model.captions.vocab_size={captions.vocab_size} is too small for a tokenizer of {size} ids")
+    return replace(run, model=replace(run.model, captions=replace(captions, vocab_size=size)))
 
 
 def build_contrastive(run: ContrastiveRun) -> ContrastiveModel:
@@ -263,16 +277,15 @@ def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any)
     if processor is None:
         raise InputError("data has files but there is no tokenizer: set tokenizer to the folder of a processor")
     from s1pro.data.pair_files import read_pairs
-    from s1pro.inputs.images import ImageSettings
 
-    vision = run.model.vision
-    settings = ImageSettings(
-        min_pixels=run.data.min_pixels,
-        max_pixels=run.data.max_pixels,
-        patch_size=vision.patch_size,
-        temporal_patch_size=vision.temporal_patch_size,
-        merge_size=vision.spatial_merge_size,
-    )
+    vision, settings = run.model.vision, processor.preparation.images
+    here = (settings.patch_size, settings.temporal_patch_size, settings.merge_size)
+    wanted = (vision.patch_size, vision.temporal_patch_size, vision.spatial_merge_size)
+    if here != wanted:
+        raise InputError(
+            f"the processor cuts pictures into patches of (side, frames, merge) {here}, the vision tower reads "
+            f"{wanted}: change preprocessor_config.json in the folder of the tokenizer"
+        )
     return [
         read_pairs(c.name, c.path, processor.tokenizer, settings, max_caption=run.data.max_caption) for c in configs
     ]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal
@@ -37,6 +38,7 @@ from s1pro.data.sequence import Encoder, ProcessorEncoder, fingerprint_of_proces
 from s1pro.model.network import Network
 from s1pro.parallel.apply import release_gathered
 from s1pro.parallel.mesh import Ranks, join
+from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
@@ -44,18 +46,19 @@ from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
 from s1pro.train.metrics import Metrics, MetricsWriter, NoMetrics
 from s1pro.train.optim import Optimizer
 from s1pro.train.progress import ProgressBar
-from s1pro.train.resume import check_same_run, restore, saved_state, store
+from s1pro.train.resume import check_same_run
 from s1pro.train.schedules import lr_scale, step_progress
 from s1pro.train.setup import (
     Data,
     build_loader,
-    build_network,
     choose_device,
+    local_accumulation,
     prepare_network,
     sources_of_data,
     sources_of_files,
     validation_batches,
 )
+from s1pro.train.spread import build_on_ranks, export
 from s1pro.train.step import Stepper, StepReport
 from s1pro.train.throughput import measure_peak_flops
 
@@ -116,6 +119,14 @@ class Trainer(Generic[Model, Batch]):
         self.optimizer = Optimizer(network, run.optimizer, self.ranks)
         self.guard = Guard(run.guards)
         self.stepper = Stepper(network, self.optimizer, self.guard, loss, self.ranks)
+        self.checkpoints = Checkpoints(
+            run.folder / "checkpoints",
+            network,
+            self.optimizer,
+            self.ranks,
+            keep=run.keep_checkpoints,
+            in_background=isinstance(run, TrainRun) and run.parallel.async_checkpoint,
+        )
         self.steps_done = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -146,6 +157,7 @@ class Trainer(Generic[Model, Batch]):
         finally:
             metrics.close()
             self.loader.close()
+            self.checkpoints.close()
 
     def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
@@ -165,12 +177,14 @@ class Trainer(Generic[Model, Batch]):
                 self.evaluate(metrics)
             if stop:
                 self.save()
+                self.checkpoints.finish()
                 raise KeyboardInterrupt
             if run.checkpoint_every and self.steps_done % run.checkpoint_every == 0 and self.steps_done < run.steps:
                 self.save()
         if self.last_validation.get("step") != self.steps_done:
             self.evaluate(metrics)
         self.save()
+        self.checkpoints.finish()
         if interrupt.requested:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
@@ -190,8 +204,12 @@ class Trainer(Generic[Model, Batch]):
         return record
 
     def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
-        """The clock of rank 0, and whether any rank was interrupted."""
-        seconds, interruptions = self.ranks.add([seconds if self.ranks.is_first else 0.0, float(interrupted)])
+        """The clock of rank 0, and whether any rank was interrupted. Publishes a checkpoint that all have written."""
+        writing = self.checkpoints.is_writing
+        mine = [seconds if self.ranks.is_first else 0.0, float(interrupted), float(writing)]
+        seconds, interruptions, writers = self.ranks.add(mine)
+        if not writers:
+            self.checkpoints.finish()
         return seconds, interruptions > 0
 
     def result(self, reason: Literal["done", "time"], model_folder: Path | None) -> TrainResult[Model]:
@@ -212,20 +230,22 @@ class Trainer(Generic[Model, Batch]):
     def save(self) -> None:
         """Writes a checkpoint of the present state, unless this step has one."""
         if self._saved_at != self.steps_done:
-            store(self.run, self.network, self.optimizer, self._counters(), self.steps_done)
+            self.checkpoints.save(self.steps_done, self._counters())
             self._saved_at = self.steps_done
 
     def _open_folder(self) -> None:
         """Starts the folder, or goes to the newest checkpoint in it."""
         folder = self.run.folder
         folder.mkdir(parents=True, exist_ok=True)
-        newest = saved_state(folder)
+        newest = self.checkpoints.newest()
         if newest is not None:
             check_same_run(self.run)
-            self._set_counters(restore(newest, self.network, self.optimizer))
+            self._set_counters(self.checkpoints.load(newest))
             self._saved_at = self.steps_done
-        write_json(folder / "config.json", config_to_json(self.run))
-        write_json(folder / "stamp.json", stamp())
+        self.ranks.wait()
+        if self.ranks.is_first:
+            write_json(folder / "config.json", config_to_json(self.run))
+            write_json(folder / "stamp.json", stamp())
 
     def _counters(self) -> dict[str, Any]:
         return {
@@ -310,7 +330,7 @@ def train(
     """Runs one stage and exports its model.
 
     Args:
-        network: train this one instead of `run.model` or `run.init_from`.
+        network: train this one instead of `run.model` or `run.init_from`; on several ranks the same on all of them.
         processor: tokenizer and chat template; default read from `run.tokenizer` or `run.init_from`.
         encoder: how samples become tokens, default through the processor.
         sources: training data in memory, added to `run.data.sources`.
@@ -326,13 +346,18 @@ def train(
         processor, fingerprint = _read_processor(folder), fingerprint_of_processor(folder)
     if encoder is None and processor is not None:
         encoder = ProcessorEncoder(processor, fingerprint=fingerprint)
-    train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
-    held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
     ranks = join(run.parallel, choose_device(run.device).type)
     local_accumulation(run, ranks)  # before anything slow
+    with ranks.first_alone() if run.data.cache is not None else nullcontext():
+        train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
+        held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
+    if network is not None:
+        network = prepare_network(network, run, ranks)
+    else:
+        network = build_on_ranks(run, _tokenizer_of(processor), ranks)
     trainer: Trainer[Network, PackedBatch] = Trainer(
         run,
-        prepare_network(network if network is not None else build_network(run, _tokenizer_of(processor)), run, ranks),
+        network,
         build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
         loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
@@ -340,22 +365,8 @@ def train(
         ranks=ranks,
     )
     reason = trainer.train()
-    model_folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
+    model_folder = export(trainer.network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)
-
-
-def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
-    """Micro-batches per step of one rank.
-
-    Raises:
-        InputError: the micro-batches of a step cannot be divided among the ranks.
-    """
-    if run.accumulation % ranks.size:
-        raise InputError(
-            f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "
-            f"set accumulation to a multiple of {ranks.size} (it counts the micro-batches of all ranks)"
-        )
-    return run.accumulation // ranks.size
 
 
 def _training_sources(
@@ -384,12 +395,3 @@ def _read_processor(folder: Path) -> Any:
 
 def _tokenizer_of(processor: Any) -> Any:
     return None if processor is None else processor.tokenizer
-
-
-def _export(network: Network, processor: Any, folder: Path) -> Path:
-    from s1pro.checkpoint.released import save_network
-
-    save_network(network, folder)
-    if processor is not None:
-        processor.save_pretrained(folder)
-    return folder

@@ -1,25 +1,19 @@
-"""Checkpoints of a run: what is in them, and whether a folder may be continued.
+"""Whether the folder of a run may be continued.
 
-Tensors (weights, optimizer, random state) go through `checkpoint.training_state`; counters, data position and guard
-history are JSON beside them. A folder is continued only with the configuration it was started with, apart from
-settings that cannot change the numbers (`FREE_TO_CHANGE`).
+A folder is continued only with the configuration it was started with, apart from settings that cannot change the
+numbers (`FREE_TO_CHANGE`). How a run is spread over ranks is one of these: a step is the same micro-batches on any
+number of ranks, and its numbers differ by round-off only.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
-from s1pro.checkpoint.training_state import latest_state, load_state, save_state
 from s1pro.train.config import RunConfig
-from s1pro.train.optim import Optimizer
 
 FREE_TO_CHANGE = (
     "folder",
@@ -32,31 +26,12 @@ FREE_TO_CHANGE = (
     "tensorboard",
     "progress",
     "export",
+    "parallel",
     "data.prefetch",
     "data.cache",
     "data.validation",
     "data.validation_batches",
 )
-
-
-def saved_state(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a run folder."""
-    return latest_state(folder / "checkpoints")
-
-
-def store(run: RunConfig, network: nn.Module, optimizer: Optimizer, counters: Mapping[str, Any], step: int) -> Path:
-    """Saves a checkpoint for `step` and removes old ones."""
-    return save_state(
-        run.folder / "checkpoints", step, _tensors(network, optimizer), counters, keep=run.keep_checkpoints
-    )
-
-
-def restore(checkpoint: Path, network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """Reads tensors in place and returns the counters."""
-    tensors = _tensors(network, optimizer)
-    counters = load_state(checkpoint, tensors)
-    torch.set_rng_state(tensors["random_state"])
-    return counters
 
 
 def check_same_run(run: RunConfig) -> None:
@@ -77,14 +52,6 @@ def check_same_run(run: RunConfig) -> None:
         raise InputError(
             f"{run.folder} holds a run with other settings: {listed}. Choose another folder, or delete this one"
         )
-
-
-def _tensors(network: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    return {
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random_state": torch.get_rng_state(),
-    }
 
 
 def _is_free(key: str) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from s1pro.report.scores import share_estimate
 
-CUTOFFS = (1, 5)
+CUTOFFS = (1, 5, 10)
 
 
 def retrieval_record(image_BE: Tensor, text_BE: Tensor) -> dict[str, Any]:

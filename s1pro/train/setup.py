@@ -147,11 +147,25 @@ def to_bfloat16(network: nn.Module) -> None:
 def choose_device(name: str) -> torch.device:
     """`auto` is the GPU if there is one."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device={name!r} is not a device; use auto, cpu or cuda") from error
+
+
+def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
+    """Micro-batches per step of one rank.
+
+    Raises:
+        InputError: the micro-batches of a step cannot be divided among the ranks.
+    """
+    if run.accumulation % ranks.size:
+        raise InputError(
+            f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "
+            f"set accumulation to a multiple of {ranks.size} (it counts the micro-batches of all ranks)"
+        )
+    return run.accumulation // ranks.size
 
 
 def sources_of_files(configs: Iterable[SourceConfig], encoder: Encoder, cache: Path | None) -> list[Source]:

@@ -282,7 +282,12 @@ def test_settings_that_do_not_exist_here(
 NEVER = ["x", [1], {"a": 1}, float("nan"), float("inf"), 2**31 - 1, 10**30]
 SOMETIMES = [None, -1, 0, 1.5, [], {}, True]
 LARGE = {2**31 - 1, 10**30}
-LARGE_COUNTS = {"num_hidden_layers", "num_experts", "depth", "encoder_layers"}  # a large number here is a large, but possible, network
+LARGE_COUNTS = {
+    "num_hidden_layers",
+    "num_experts",
+    "depth",
+    "encoder_layers",
+}  # a large number here is a large, but possible, network
 MEANINGLESS = {"dtype", "use_cache"}  # read by others, or only on request
 LARGE_ARE_POSSIBLE = (
     "_size",

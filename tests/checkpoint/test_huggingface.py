@@ -237,7 +237,7 @@ def test_new_model_trains_with_a_torch_optimizer() -> None:
 def test_errors_say_what_is_wrong(model: S1ProForConditionalGeneration, tmp_path: Path) -> None:
     ids = torch.ones(1, 4, dtype=torch.long)
     cases: list[tuple[str, dict[str, Any]]] = [
-        ("time-series", {"ts_values": torch.ones(1)}),
+        ("time-series|time_series", {"ts_values": torch.ones(1, 4, 1)}),
         ("attention_mask has shape", {"attention_mask": torch.ones(1, 3)}),
         ("position_ids has shape", {"position_ids": torch.ones(1, 3, dtype=torch.long)}),
         ("routed_experts has shape", {"routed_experts": torch.ones(3, 1, 3, 4, dtype=torch.long)}),

@@ -136,7 +136,9 @@ def test_sequences_with_media_are_never_cut(file: Path, processor: Processor) ->
     assert collate([Segment(sequence=sequence, source=0)], num_rows=5, source_names=["s"]).media is not None
     policy = LengthPolicy(max_length=12, long_conversations="split")
     with pytest.raises(InputError, match="has media"):
-        Mixture([build(file, processor)], [1.0], policy=policy).next()
+        mixture = Mixture([build(file, processor)], [1.0], policy=policy)
+        for _ in range(6):
+            mixture.next()
 
 
 def test_media_in_memory_need_no_file_but_cannot_be_cached(processor: Processor, tmp_path: Path) -> None:

@@ -106,15 +106,18 @@ class Parts:
 def assembled(parts: list[Parts]) -> dict[str, Tensor]:
     """The whole tensors. Every number must have been written, and copies of it must be equal."""
     whole: dict[str, Tensor] = {}
+    written: dict[str, Tensor] = {}
     for part in parts:
         for name, tensor in part.tensors.items():
             region = part.regions[name]
             assert tuple(tensor.shape) == region.size, name
-            target = whole.setdefault(name, torch.full(region.shape, torch.nan, dtype=tensor.dtype))
             box = region.inside(Region.whole(region.shape))
-            assert bool((target[box].isnan() | (target[box] == tensor)).all()), f"copies of {name} differ"
-            target[box] = tensor
-    assert not any(bool(tensor.isnan().any()) for tensor in whole.values())
+            target = whole.setdefault(name, torch.zeros(region.shape, dtype=tensor.dtype))[box]
+            known = written.setdefault(name, torch.zeros(region.shape, dtype=torch.bool))[box]
+            assert bool((~known | (target == tensor)).all()), f"copies of {name} differ"
+            target.copy_(tensor)
+            known.fill_(True)
+    assert all(bool(mask.all()) for mask in written.values())
     return whole
 
 

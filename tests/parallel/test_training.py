@@ -10,21 +10,24 @@ import torch
 from torch import Tensor
 
 from s1pro.base.errors import InputError
-from s1pro.base.media import Media, Patches
+from s1pro.base.media import Media, Patches, Signals
+from s1pro.base.signal_tokens import signal_layout
 from s1pro.data.batch import PackedBatch
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import linear_cross_entropy
-from s1pro.model.config import VisionConfig
+from s1pro.model.config import TimeSeriesConfig, VisionConfig
 from s1pro.model.network import Network
+from s1pro.model.presets import bench
+from s1pro.parallel import dispatch as dispatch_module
 from s1pro.parallel.apply import parallelize, release_gathered
 from s1pro.parallel.config import MeshSizes, ParallelConfig
-from s1pro.parallel.mesh import Ranks, join
+from s1pro.parallel.mesh import Ranks, build_ranks, join, leave
 from s1pro.parallel.regions import local_part, places
 from s1pro.train.config import TrainRun
 from s1pro.train.guards import GuardConfig
-from s1pro.train.loop import local_accumulation
 from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
 from s1pro.train.optim import OptimizerConfig
+from s1pro.train.setup import local_accumulation
 from tests.parallel.ranks import run_ranks
 from tests.parallel.runs import (
     MICRO_BATCHES,
@@ -175,27 +178,39 @@ def test_skipping_is_decided_alike(tmp_path: Path) -> None:
     assert run_ranks(poisoned, 2) == [([True, False], True)] * 2
 
 
-def test_towers_when_only_some_ranks_have_pictures(tmp_path: Path) -> None:
-    """Two of four ranks see pictures, two do not: nobody waits forever, and gradients are those of one process."""
+def test_towers_when_only_some_ranks_have_media() -> None:
+    """Of four ranks one has a picture, one a signal, one both and one neither: nobody waits, gradients are right."""
     vision = VisionConfig(
         depth=1, hidden_size=16, num_heads=2, intermediate_size=24, patch_size=2, num_position_embeddings=16,
         out_hidden_size=32, temporal_patch_size=1,
     )  # fmt: skip
-    model = replace(small_model(), vision=vision, image_token_id=1)
+    series = TimeSeriesConfig(
+        d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16, num_mel_bins=8, ts_adapt_in_dim=16,
+        ts_adapt_out_dim=16, ts_hidden_dim=16, out_hidden_size=32, subsampling_attention_heads=2,
+        subsampling_ffn_dim=16,
+    )  # fmt: skip
+    model = replace(small_model(), vision=vision, time_series=series, image_token_id=1, ts_token_id=0)
 
     def batch_of(number: int) -> tuple[Tensor, Media[Tensor] | None]:
         generator = torch.Generator().manual_seed(number)
         ids_T = torch.randint(2, 30, (24,), generator=generator)
-        if number % 2:
-            return ids_T, None
-        ids_T[3:7] = 1
-        pixels = torch.randn(16, 12, generator=generator)
-        return ids_T, Media(images=Patches(pixel_values_PX=pixels, grids=((1, 4, 4),)))
+        images = signals = None
+        if number in (0, 2):
+            ids_T[3:7] = 1
+            pixels = torch.randn(16, 12, generator=generator)
+            images = Patches(pixel_values_PX=pixels, grids=((1, 4, 4),))
+        if number in (2, 3):
+            ids_T[10 : 10 + signal_layout(50, 10.0).tokens] = 0
+            values = torch.randn(50, generator=generator)
+            signals = Signals(values_X=values, shapes=((50, 1),), sampling_rates=(10.0,))
+        return ids_T, None if number == 1 else Media(images=images, signals=signals)
 
     def loss_of(network: Network, number: int) -> Tensor:
         ids_T, media = batch_of(number)
         output = network(ids_T, torch.arange(24), PackedContext((0, 24)), media=media, compute_logits=False)
         return linear_cross_entropy(output.hidden_TD, network.lm_head.weight, ids_T.roll(-1), torch.ones(24))[0] / 96
+
+    layouts = (ParallelConfig(), ParallelConfig(ep=2), ParallelConfig(dp_replicate=4, ep=2))
 
     def gradients(rank: int, layout: ParallelConfig) -> Parts:
         ranks = join(layout, "cpu")
@@ -213,9 +228,79 @@ def test_towers_when_only_some_ranks_have_pictures(tmp_path: Path) -> None:
     for number in [0, 1, 2, 3] * 2:
         loss_of(single, number).backward()
     expected = {name: p.grad for name, p in single.named_parameters()}
-    assert float(expected["model.visual.patch_embed.proj.weight"].abs().max()) > 0
-    for layout in (ParallelConfig(), ParallelConfig(ep=2), ParallelConfig(dp_replicate=4, ep=2)):
-        assert largest(assembled(run_ranks(gradients, 4, layout)), expected) < 2e-5
+    for tower in ("visual", "time_series"):
+        assert all(float(g.abs().max()) > 0 for name, g in expected.items() if name.startswith(f"model.{tower}."))
+    per_rank = run_ranks(lambda rank: [gradients(rank, layout) for layout in layouts], 4)
+    for parts in zip(*per_rank, strict=True):
+        assert largest(assembled(list(parts)), expected) < 2e-5
+
+
+@pytest.mark.parametrize(("grouped", "dispatch"), [(True, "all_to_all"), (True, "all_gather"), (False, "counted")])
+def test_rows_per_rank_while_training(tmp_path: Path, grouped: bool, dispatch: str) -> None:
+    """Documents of unequal length on the ranks: grouped routing gives each the same work, plain top-k does not."""
+    model = small_model(grouped=grouped)
+    layout = ParallelConfig(dp_shard=1, dp_replicate=4, ep=4, dispatch=dispatch)  # type: ignore[arg-type]
+    run = small_run(tmp_path, model=model, parallel=layout)
+
+    def rows_of_steps(rank: int) -> tuple[list[int], set[int]]:
+        computed: list[int] = []
+        compute = dispatch_module.experts_forward
+
+        def counting(x: Tensor, ids: Tensor, *rest: Tensor) -> Tensor:
+            computed.append(ids.numel())
+            return compute(x, ids, *rest)
+
+        dispatch_module.experts_forward = counting
+        trainer = small_trainer(run, join(run.parallel, "cpu"))
+        batches = [next(trainer.loader) for _ in range(3)]
+        for batch in batches:
+            trainer.stepper.step([batch], 1.0)
+        return computed, {batch.num_real_rows for batch in batches}
+
+    per_rank = run_ranks(rows_of_steps, 4)
+    assert len(set.union(*(real for _, real in per_rank))) > 1  # the ranks had unequal documents and tails
+    ratios = [max(rows) * 4 / sum(rows) for rows in zip(*(computed for computed, _ in per_rank), strict=True)]
+    assert len(ratios) == 6  # steps and layers
+    assert all(ratio == 1 for ratio in ratios) if grouped else max(ratios) > 1.05
+
+
+def test_trained_rotary_coefficients_of_which_some_ranks_hold_nothing(tmp_path: Path) -> None:
+    """Two key/value heads on four ranks."""
+    text = small_model().text
+    model = replace(small_model(), text=replace(text, rope=replace(text.rope, learnable=True)))
+    run = small_run(tmp_path, model=model)
+    per_rank = run_ranks(run_on_this_rank, 4, [run], STEPS)
+    check_equal([histories[0] for histories in per_rank], single_history(run))
+    name = "model.language_model.rotary_emb.sin_coef"
+    assert [histories[0].weights.regions[name].size[0] for histories in per_rank] == [1, 1, 0, 0]
+
+
+def test_a_network_without_memory_spreads_over_a_simulated_world() -> None:
+    """What planning does: 64 ranks that exist in name only."""
+
+    def spread(rank: int) -> tuple[dict[str, tuple[int, ...]], int]:
+        from torch.testing._internal.distributed.fake_pg import FakeStore
+
+        leave()
+        torch.distributed.init_process_group("fake", rank=37, world_size=64, store=FakeStore())
+        layout = ParallelConfig(dp_replicate=2, ep=8)
+        ranks = build_ranks(MeshSizes.of(layout, 64), "cpu")
+        with torch.device("meta"):
+            network = Network(bench())
+        network = parallelize(network, ranks, layout, activation_checkpointing=True)
+        spread_places = places(network, ranks)
+        state = network.state_dict()
+        for name, tensor in state.items():
+            assert tuple(local_part(tensor).shape) == spread_places[name].region(ranks, 37).size, name
+        torch.distributed.destroy_process_group()
+        torch.distributed.init_process_group("fake", rank=0, world_size=1, store=FakeStore())  # for the goodbye
+        return {name: place.region(ranks, 37).start for name, place in spread_places.items()}, len(state)
+
+    [(starts, count)] = run_ranks(spread, 1)
+    # rank 37 = replica 1, shard 5; experts: row 37 // 8 = 4, so replica 1 and shard 0 of 4; place 5 on the ep axis
+    assert count == len(starts) == len(Network(bench()).state_dict())
+    assert starts["lm_head.weight"] == (5 * 4096 // 32, 0)
+    assert starts["model.language_model.layers.0.mlp.experts.gate_up_proj"] == (5 * 64 // 8, 0, 0)
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -307,7 +307,7 @@ def test_recipes_are_complete_configurations(make: Callable[..., TrainRun]) -> N
 
 
 def test_recipes_have_names() -> None:
-    assert {name: make().folder for name, make in RECIPES.items()} == {
+    assert {name: make().folder for name, make in RECIPES.items() if name.startswith("demo")} == {
         "demo-pretrain": Path("runs/demo/pretrain"),
         "demo-joint": Path("runs/demo/joint"),
     }

@@ -89,3 +89,45 @@ def test_nothing_raises(response: str) -> None:
         extraction.smiles_in,
     ):
         read(response)
+
+
+@pytest.mark.parametrize(
+    ("response", "label"),
+    [
+        ("rises", "rises"),
+        ("It rises, then falls.", "rises, then falls"),
+        ("RISES,  then\nfalls", "rises, then falls"),
+        ("the curve falls", "falls"),
+        ("rises or falls", None),
+        ("it arises", None),
+        ("<think>falls</think>rises", "rises"),
+        ("non-falls", None),
+        ("", None),
+    ],
+)
+def test_labels(response: str, label: str | None) -> None:
+    assert extraction.label_in(response, ("rises", "falls", "rises, then falls")) == label
+
+
+def test_labels_with_signs() -> None:
+    units = ("kPa", "J/(mol K)", "kg/m3")
+    assert extraction.label_in("The unit is J/(mol K).", units) == "J/(mol K)"
+    assert extraction.label_in("kpa", units) == "kPa"
+    assert extraction.label_in("clockwise", ("clockwise", "counter-clockwise")) == "clockwise"
+    assert extraction.label_in("counter-clockwise", ("clockwise", "counter-clockwise")) == "counter-clockwise"
+
+
+@pytest.mark.parametrize(
+    ("response", "value"),
+    [
+        ("2.35 g/cm3", 2.35),
+        ("at 300 K it is -1.5e-3", -0.0015),
+        ("\N{MINUS SIGN}4 degC", -4.0),
+        ("7.", 7.0),
+        ("v2", None),
+        ("1.2.3", None),
+        ("", None),
+    ],
+)
+def test_readings(response: str, value: float | None) -> None:
+    assert extraction.reading_in(response) == value

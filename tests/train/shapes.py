@@ -34,7 +34,12 @@ def model_config(*, form: Form = "sigmoid", width: int = 32, out: int = 64, **ch
     )
     bias = {"sigmoid": -3.0, "softmax": 0.0}[form]
     return ContrastiveConfig(
-        vision=vision, captions=captions, embedding_size=32, form=form, bias=bias, **changes  # type: ignore[arg-type]
+        vision=vision,
+        captions=captions,
+        embedding_size=32,
+        form=form,
+        bias=bias,
+        **changes,  # type: ignore[arg-type]
     )
 
 
@@ -65,11 +70,15 @@ def drawing(colour: int, shape: int, corner: int, rng: np.random.Generator) -> n
     cy, cx = height * (0.3 if corner < 2 else 0.7), width * (0.3 if corner % 2 == 0 else 0.7)
     dy, dx, r = y - cy - rng.uniform(-1, 1), x - cx - rng.uniform(-1, 1), rng.uniform(6, 8)
     inside = (
-        (abs(dy) < r) & (abs(dx) < r),
-        dy**2 + dx**2 < r**2,
-        (abs(dy) < r / 3) | (abs(dx) < r / 3),
-        abs(abs(dy) + abs(dx) - r) < 2,
-    )[shape] & (abs(dy) < r) & (abs(dx) < r)
+        (
+            (abs(dy) < r) & (abs(dx) < r),
+            dy**2 + dx**2 < r**2,
+            (abs(dy) < r / 3) | (abs(dx) < r / 3),
+            abs(abs(dy) + abs(dx) - r) < 2,
+        )[shape]
+        & (abs(dy) < r)
+        & (abs(dx) < r)
+    )
     picture[inside] = COLOURS[colour]
     return picture
 

@@ -53,6 +53,20 @@ def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
     assert torch.equal(orthogonalise(torch.zeros(2, 4, 6), 5), torch.zeros(2, 4, 6, dtype=torch.bfloat16))
 
 
+def test_fused_queries_keys_and_values_are_three_matrices() -> None:
+    torch.manual_seed(0)
+    fused = torch.nn.Parameter(torch.randn(3 * 16, 16))
+    singles = [torch.nn.Parameter(part.clone()[None]) for part in fused.detach().split(16)]
+    fused.grad = torch.randn_like(fused)
+    for single, grad in zip(singles, fused.grad.split(16), strict=True):
+        single.grad = grad.clone()[None]
+    ExpertMuon([fused], lr=0.1, matrices=3).step()
+    ExpertMuon(singles, lr=0.1).step()
+    torch.testing.assert_close(
+        fused.detach(), torch.cat([single.detach()[0] for single in singles]), atol=1e-3, rtol=1e-3
+    )
+
+
 def test_only_stacks_are_accepted() -> None:
     with pytest.raises(ValueError, match=r"expected \[E, 2 \* out, in\], got \(3, 5, 4\)"):
         ExpertMuon([torch.nn.Parameter(torch.zeros(3, 5, 4))], matrices=2)

@@ -25,10 +25,12 @@ _SLOWEST, _FASTEST = 0.35, 0.7
 
 QUESTIONS = Bank(
     {},
-    "(Is|Does) the frequency (rising, falling or constant|rise, fall or stay constant)?",
+    "Is the (frequency|pitch) rising, falling or constant?",
+    "Does the (frequency|pitch) rise, fall or stay constant?",
     "(How|In which direction) does the (frequency|pitch) (change|move|go)?",
     "(Rising, falling or constant frequency|Frequency: rising, falling or constant)?",
-    "(What|Tell me what) does the (frequency|pitch) do(?|: rising, falling or constant?)",
+    "What does the (frequency|pitch) do?",
+    "(Say|Tell me) what the (frequency|pitch) does.",
     held_out=("Do the waves get shorter, longer or neither? Say what the frequency is doing.",),
 )
 

@@ -8,14 +8,14 @@
 | sunspots | yearly number, 1700 to 2008 | 309 | statsmodels |
 | carbon dioxide | Mauna Loa, weekly, 1958 to 2001 | 2,284 | statsmodels |
 
-PyWavelets belongs to the extra `science`; statsmodels (extra `signals`) adds more, and without it there are two kinds
-instead of four. Files are read from the installed packages as they are, without importing them.
+PyWavelets belongs to the extra `science`. With statsmodels (extra `signals`) there are four kinds instead of two, and
+trends can be asked about. Files are read from the installed packages as they are, without importing them.
 
     recording_in_signal   which kind a window of 40 points is. Windows are given one point per second and without a
                           unit, because the true rate alone would give the kind away
-    trend_in_recording    whether sea temperature, sunspots or carbon dioxide rise or fall over 20 points; windows
-                          whose linear fit explains at least half of the variance, at their true rate and unit, as many
-                          rising as falling ones of each recording
+    trend_in_recording    whether monthly sea temperature, sunspots or carbon dioxide rise or fall over 8 points;
+                          windows whose linear fit explains at least half of the variance, at their true rate and
+                          unit, as many rising as falling ones of each recording
 
 Splits are three stretches of time with gaps between them: a window lies in one of them wholly.
 """
@@ -39,7 +39,8 @@ from s1pro.science.templates import Bank
 
 STRETCHES: Mapping[Split, tuple[float, float]] = {"train": (0, 0.58), "validation": (0.62, 0.78), "test": (0.82, 1)}
 KIND_POINTS = 40
-TREND_POINTS = 20
+TREND_POINTS = 8
+TREND_RECORDINGS = ("elnino", "sunspots", "co2")
 TRENDS = ("rising", "falling")
 _EXPLAINED = 0.5
 _YEAR_S = 365.25 * 86400
@@ -53,7 +54,8 @@ KIND = Bank(
 )
 TREND = Bank(
     {},
-    "(Do|Does) the (values|series|recording) (rise|increase) or (fall|decrease)?",
+    "Do the (values|readings) (rise or fall|increase or decrease)?",
+    "Does the (series|recording) (rise or fall|go up or down)?",
     "(Is the trend|Are the values) rising or falling?",
     "(Trend|Direction of the trend): rising or falling?",
     held_out=("Over the whole window, where do the values go?",),
@@ -152,18 +154,19 @@ def _windows_by_kind(split: Split) -> dict[str, list[tuple[Recording, int]]]:
 
 @functools.cache
 def _windows_by_trend(split: Split) -> list[dict[str, list[tuple[Recording, int]]]]:
-    """Of every recording but the heartbeat the rising and the falling windows, where it has both."""
+    """The rising and the falling windows of every recording that has both."""
     found = []
     for recording in recordings():
-        if recording.kind == "heartbeat":
+        if recording.name not in TREND_RECORDINGS:
             continue
         trends: dict[str, list[tuple[Recording, int]]] = {trend: [] for trend in TRENDS}
         for start in recording.starts(split, TREND_POINTS):
             rising = rises(recording.values[start : start + TREND_POINTS])
             if rising is not None:
                 trends["rising" if rising else "falling"].append((recording, start))
-        if all(trends.values()):
-            found.append(trends)
+        found.append(trends)
+    if not found:
+        raise MissingExtraError("statsmodels", "signals")
     return found
 
 

@@ -42,7 +42,7 @@ PRESENT = ("yes", "no")
 
 DISTANCE = Bank(
     {},
-    "(Is the earthquake|Is the source|Was the event) near, (at a |in the |)middle( distance|) or far?",
+    "(Is the earthquake|Is the source|Was the event) (near, at a middle distance or far|near, middle or far)?",
     "(How far away|At what distance) (is|was) the (earthquake|source|event): near, middle or far?",
     "(Distance of the (earthquake|source)|Epicentral distance): near, middle or far?",
     "(From|Judging by) the time between P and S, is the (earthquake|source) near, middle or far?",

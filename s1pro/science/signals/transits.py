@@ -87,7 +87,7 @@ def transit_family() -> MediaFamily:
 
 def _record(key: str, label: str) -> npt.NDArray[np.float64]:
     random = stream(key)
-    t = np.arange(NUM_POINTS) * (CADENCE_S / 86400)
+    t = np.arange(NUM_POINTS, dtype=np.float64) * (CADENCE_S / 86400)
     turn, phase = random.uniform(3, 12), random.uniform(0, 2 * np.pi)
     light = 1 + random.uniform(0.001, 0.005) * np.sin(2 * np.pi * t / turn + phase)
     if label == "yes":
