@@ -1,4 +1,4 @@
-"""The planner against numbers worked out by hand, the network on the meta device, and torch's own cutting of tensors."""
+"""The planner against numbers worked out by hand, the network on the meta device, and how torch cuts tensors."""
 
 from __future__ import annotations
 
