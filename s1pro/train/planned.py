@@ -17,7 +17,7 @@ what an allocator loses; that is what the reserve of a cluster is for. Media are
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +68,10 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """Prediction against measurement, per rank. `by_depth` holds what was measured, the rest is at full depth."""
+    """Prediction against measurement, per rank, with equal rows on all ranks.
+
+    `by_depth` holds what was measured, the rest is at full depth.
+    """
 
     by_depth: Mapping[int, Measured]
     measured: Measured
@@ -181,16 +184,19 @@ def _step(
     loss = LanguageModelLoss(LossConfig(balance=1e-3 if job.balance_loss else 0.0, chunk=job.loss_chunk))
     totals = StepTotals(weight=1.0, rows=layout.tokens_per_batch, sources={"text": 1.0})
     peaks: dict[str, float] = {}
+    starts: list[float] = []
     for number in range(min(layout.accumulation(job.tokens_per_step), MOST_BATCHES)):
         tracker.reset_mod_stats()  # the last micro-batch finds the gradients of the others, so its peaks count
-        with collectives if number == 0 else _Nothing():
+        starts.append(_total(tracker, "current"))
+        with collectives if number == 0 else nullcontext():
             output = loss(network, _batch(job, layout), totals)
-            peaks["forward and loss"] = _total(tracker, "peak")
+            peaks.setdefault("forward and loss", _total(tracker, "peak"))
             output.loss.backward()
         del output
         peaks["gradients"] = _total(tracker, "current")
         optimizer.collect_gradients()
         peaks["collected"] = _total(tracker, "current")
+    peaks["forward and loss"] += starts[-1] - starts[0]
     for layer, name in ((0, "first"), (-2, "last but one"), (-1, "last")):
         block = network.model.language_model.layers[layer]
         peaks[f"backward, {name} block"] = _backward_peak(tracker, block)
@@ -224,13 +230,6 @@ def _backward_peak(tracker: MemTracker, block: torch.nn.Module) -> float:
     found = [device["Total"] for state, all_ in snapshots.items() if state.value == "Peak-Backward"
              for snapshot in all_ for device in snapshot.values()]  # fmt: skip
     return float(max(found))
-
-
-class _Nothing(TorchDispatchMode):
-    """Watches nothing, in the place of `_Collectives`."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}))
 
 
 class _Collectives(TorchDispatchMode):

@@ -65,7 +65,7 @@ class _Step:
         self.embedding = w * unit_numel(config, "embedding")
         self.towers = w * unit_numel(config, "tower")
         self.logits = 4 * 2 * job.loss_chunk * text.vocab_size
-        self.accumulates = job.trains and layout.accumulation(job.tokens_per_step) > 1
+        self.accumulates = layout.accumulation(job.tokens_per_step) > 1
 
     @property
     def at_experts(self) -> float:
@@ -121,16 +121,15 @@ class _Step:
         return 4 * 3 * self.tokens * heads * self.text.head_dim
 
     def phases(self) -> list[Phase]:
-        last = self.layers - 1
-        phases = [
-            self._phase("forward", kept=self.layers, gathered=self._forward_gathered(), working=self._forward_work()),
+        gathered = self.experts + self.block_weights
+        return [
+            self._phase("forward", kept=self.layers, gathered=gathered, working=self._forward_work()),
             self._phase("loss", kept=self.layers, head=2 * self.head, logits=self.logits, working=3 * self.hidden),
-            self._backward("backward, last", last),
+            self._backward("backward, last", self.layers - 1),
             self._backward("backward, first", 0),
             self._reduce(),
             self._update(),
         ]
-        return phases
 
     def _phase(
         self,
@@ -158,9 +157,6 @@ class _Step:
                 "reduction": reduction,
             },
         )
-
-    def _forward_gathered(self) -> float:
-        return self.experts + self.block_weights
 
     def _forward_work(self) -> float:
         """Experts at work, or their weights on the way from the collective to their place."""
@@ -212,11 +208,12 @@ class _Step:
         return wide * (self.layers - 1 - layer) / self.layers
 
     def _update(self) -> Phase:
-        parameters, state = self.state.parameters, self.state
-        gradients = state.accumulated if self.accumulates else max(state.accumulated - state.gradients, 0)
+        """Gradients change into the float32 ones of the masters, or are added to them."""
+        state = self.state
+        both = state.gradients + state.accumulated
         parts = {
-            "parameters": parameters,
+            "parameters": state.parameters,
             "optimizer": state.optimizer,
-            "gradients": state.gradients + gradients,
+            "gradients": both if self.accumulates else max(state.gradients, state.accumulated),
         }
         return Phase(name="update", parts=parts)
