@@ -165,7 +165,7 @@ class Trainer(Generic[Model, Batch]):
             started = time.perf_counter()
             batches = [next(self.loader) for _ in range(self._accumulation)]
             scale = lr_scale(run.schedule, self._progress())
-            report = self.stepper.step(batches, scale, statistics=self._due(self._router_every))
+            report = self.stepper.step(batches, scale, router_statistics=self._due(self._router_every))
             seconds, stop = self._agree(time.perf_counter() - started, interrupt.requested)
             self.steps_done += 1
             self.tokens += report.rows

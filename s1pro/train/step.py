@@ -64,18 +64,18 @@ class Stepper(Generic[Model, Batch]):
         self.network, self.optimizer, self.guard, self.loss = network, optimizer, guard, loss
         self.ranks = ranks or Ranks()
 
-    def step(self, batches: Sequence[Batch], lr_scale: float, *, statistics: bool = False) -> StepReport:
+    def step(self, batches: Sequence[Batch], lr_scale: float, *, router_statistics: bool = False) -> StepReport:
         """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
 
         Args:
-            statistics: of routers and of rounding to FP8, in the report.
+            router_statistics: reports what routers did, and what rounding to FP8 did.
 
         Raises:
             TrainingStoppedError: too many skipped steps in a row.
         """
         totals = self._totals(batches)
-        routers = self.loss.router_statistics(self.network) if statistics else None
-        with fp8_statistics(self.network, statistics, self.ranks) as fp8:
+        routers = self.loss.router_statistics(self.network) if router_statistics else None
+        with fp8_statistics(self.network, router_statistics, self.ranks) as fp8:
             outputs = [self._backward(batch, totals, routers) for batch in batches]
         values, grad_norm, source_nll = self._read(outputs)
         gradients = self.optimizer.gradients
