@@ -12,7 +12,7 @@ import pytest
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
-NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand")
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand", "plan")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) 
 
 def test_no_command_is_announced_before_it_works() -> None:
     assert len(COMMANDS) == len(NAMES)
-    assert not {"plan", "serve", "rl", "parity", "claims", "report"} & set(parser().format_help().split())
+    assert not {"serve", "rl", "parity", "claims", "report"} & set(parser().format_help().split())
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,20 @@ def test_no_command_is_announced_before_it_works() -> None:
         (["train", "--recipe", "DIR/run.json", "--set", "steps=many"], "steps"),
         (["train", "--recipe", "DIR/run.json", "--set", "steps=0"], "steps must be at least 1"),
         (["train", "--recipe", "no-such-recipe"], "there is no recipe 'no-such-recipe'"),
+        (["plan", "--model", "gpt"], "there is no preset 'gpt' and no such folder"),
+        (["plan", "--model", "DIR/empty"], "it has no config.json"),
+        (["plan", "--model", "tiny", "--gpu", "h300"], "choose from a100"),
+        (["plan", "--model", "tiny", "--gpus", "12"], "no multiple of gpus_per_node"),
+        (["plan", "--model", "tiny", "--gpus", "8", "--ep", "3"], "leave a setting to the search"),
+        (["plan", "--model", "tiny", "--cluster", "DIR/broken.json"], "not JSON"),
+        (["plan", "--model", "tiny", "--cluster", "DIR/empty.json"], "missing gpu"),
+        (["plan", "--model", "tiny", "--tokens", "0"], "total_tokens must be at least 1"),
+        (["plan", "--model", "tiny", "--set", "steps=3"], "job.NAME=VALUE"),
+        (["plan", "--model", "tiny", "--set", "job.stepz=3"], "there is no such setting"),
+        (["plan", "--model", "tiny", "--set", "efficiency.network=2"], "efficiency.network must lie in"),
+        (["plan", "--model", "tiny", "--recipe", "serve", "--ep", "2"], "only --serving-ranks has an effect"),
+        (["plan", "--model", "tiny", "--serving-ranks", "2"], "no effect with --recipe pretrain"),
+        (["plan", "--model", "tiny", "--recipe", "serve", "--gpus", "8", "--verify"], "nothing is trained"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -144,6 +158,22 @@ def test_interrupts_end_with_130(s1pro: Run, monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "config.json").touch()
     code, _, err = s1pro("chat", tmp_path)
     assert (code, err) == (130, "interrupted\n")
+
+
+def test_a_plan_that_fits_and_one_that_does_not(s1pro: Run, tmp_path: Path) -> None:
+    code, out, err = s1pro("plan", "--model", "intern-s1-pro", "--gpus", "64")
+    assert (code, err) == (1, "")
+    assert "does not fit" in out and "229 GB of parameters" in out and "Next thing to change: 176 GPUs" in out
+    cluster = {"gpu": "h200", "num_gpus": 256, "network_gb_per_s": 100.0}
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
+    arguments = ("--cluster", tmp_path / "cluster.json", "--recipe", "rl", "--report", tmp_path / "plan.html", "--json")
+    code, out, err = s1pro("plan", "--model", "intern-s1-pro", *arguments)
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert found["feasible"] and found["cluster"]["network_gb_per_s"] == 100.0 and found["verification"] is None
+    assert found["peak_bytes_per_rank"] <= found["usable_bytes_per_rank"]
+    page = (tmp_path / "plan.html").read_text()
+    assert page.count("<svg") == 2 and found["reason"] in page
 
 
 def test_list_tasks(s1pro: Run) -> None:

@@ -106,7 +106,7 @@ class PackedBatch:
     def source_ids_T(self) -> Tensor:
         """int64: source of every row, -1 in the tail."""
         lengths = torch.tensor(self.cu_seqlens).diff()
-        sources_T = torch.repeat_interleave(torch.tensor(self.segment_sources), lengths)
+        sources_T = torch.repeat_interleave(torch.tensor(self.segment_sources), lengths, output_size=self.num_rows)
         return sources_T.to(self.input_ids_T.device, non_blocking=True)
 
     def to(self, device: torch.device | str) -> PackedBatch:

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 IGNORE_INDEX = -100
@@ -89,7 +90,8 @@ class _Slices:
         self.hidden_TD, self.targets_T = hidden_TD, targets_T
         self.weight_VD = weight_VD.to(self.dtype)
         self.rows_N: Tensor | None = None  # all rows
-        if hidden_TD.device.type == "cpu" and not bool((targets_T != IGNORE_INDEX).all()):
+        has_values = hidden_TD.device.type == "cpu" and not isinstance(hidden_TD, FakeTensor)
+        if has_values and not bool((targets_T != IGNORE_INDEX).all()):
             self.rows_N = (targets_T != IGNORE_INDEX).nonzero()[:, 0]  # elsewhere this would wait for the device
         self.count = targets_T.shape[0] if self.rows_N is None else self.rows_N.shape[0]
         self.chunk = max(1, min(chunk, self.count))

@@ -15,7 +15,9 @@ gradient of h before scaling, `dw_R = sum_F g * h`, so y_RD is not kept. Kept fo
 There are three engines with the same steps. On a CPU a loop over the experts in use, in batches of rows that stay in
 the cache: no `[R, D]` tensor exists, and every product writes into memory that is used again. For decoding steps on a
 CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped products with offsets that stay on the
-device, and no wait for it. On the meta device, and for fake tensors, only shapes are computed.
+device, and no wait for it. Fake tensors take the way of a GPU where they can, so that its memory can be planned;
+otherwise, and on the meta device, only shapes are computed. With `fp8` a fourth one
+takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`).
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
 """
@@ -33,10 +35,17 @@ from torch.nn.functional import silu
 
 from s1pro.kernels import experts_few, experts_grouped, experts_loop
 from s1pro.kernels.expert_rows import ExpertRows
+from s1pro.kernels.experts_fp8 import Fp8Experts
 
 
 def experts_forward(
-    x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor
+    x_TD: Tensor,
+    topk_ids_TK: Tensor,
+    topk_weights_TK: Tensor,
+    gate_up_EFD: Tensor,
+    down_EDF: Tensor,
+    *,
+    fp8: Fp8Experts | None = None,
 ) -> Tensor:
     """Combined output of the chosen experts, `[T, D]` in the dtype of x.
 
@@ -45,6 +54,7 @@ def experts_forward(
         topk_weights_TK: gradient flows into them; may be float32 while x is bfloat16.
         gate_up_EFD: `[E, 2F, D]`, gate rows above up rows.
         down_EDF: `[E, D, F]`.
+        fp8: computes the products in FP8.
 
     Raises:
         ValueError: shapes or dtypes that do not fit together.
@@ -56,17 +66,20 @@ def experts_forward(
             f"ids {tuple(topk_ids_TK.shape)} and weights {tuple(topk_weights_TK.shape)} must both be [T, K] "
             f"for T = {x_TD.shape[0]}"
         )
-    if _shape_only(x_TD):
+    if _shape_only(x_TD, down_EDF):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
     tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
-    if not _needs_grad(tensors) and experts_few.is_supported(x_TD, topk_ids_TK):
+    few = fp8 is None and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
+    if few and not _needs_grad(tensors):
         return experts_few.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
-    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows)
+    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, fp8)
 
 
-def grouped_mlp(x_RD: Tensor, counts_E: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
+def grouped_mlp(
+    x_RD: Tensor, counts_E: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor, *, fp8: Fp8Experts | None = None
+) -> Tensor:
     """Every row through the expert it belongs to, `[R, D]`; the first `counts_E[0]` rows to expert 0, and so on.
 
     Raises:
@@ -75,10 +88,10 @@ def grouped_mlp(x_RD: Tensor, counts_E: Tensor, gate_up_EFD: Tensor, down_EDF: T
     _check(x_RD, gate_up_EFD, down_EDF)
     if counts_E.shape != gate_up_EFD.shape[:1]:
         raise ValueError(f"counts have shape {tuple(counts_E.shape)} for {gate_up_EFD.shape[0]} experts")
-    if _shape_only(x_RD):
+    if _shape_only(x_RD, down_EDF):
         return _ShapeOnly.apply(x_RD, None, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_counts(counts_E, num_rows=x_RD.shape[0])
-    return _run(x_RD, None, gate_up_EFD, down_EDF, rows)
+    return _run(x_RD, None, gate_up_EFD, down_EDF, rows, fp8)
 
 
 def experts_reference(
@@ -108,15 +121,23 @@ def _check(x: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> None:
         )
 
 
-def _shape_only(x: Tensor) -> bool:
-    return x.is_meta or isinstance(x, FakeTensor)
+def _shape_only(x: Tensor, down_EDF: Tensor) -> bool:
+    return x.is_meta or (isinstance(x, FakeTensor) and not experts_grouped.is_supported(x, down_EDF))
 
 
-def _run(x: Tensor, weights_R: Tensor | None, gate_up_EFD: Tensor, down_EDF: Tensor, rows: ExpertRows) -> Tensor:
+def _run(
+    x: Tensor,
+    weights_R: Tensor | None,
+    gate_up_EFD: Tensor,
+    down_EDF: Tensor,
+    rows: ExpertRows,
+    fp8: Fp8Experts | None,
+) -> Tensor:
     inputs = (x, weights_R, gate_up_EFD, down_EDF)
+    engine = _engine(x, down_EDF) if fp8 is None or isinstance(x, FakeTensor) else fp8
     if _needs_grad(inputs):
-        return _Experts.apply(*inputs, rows)
-    return _engine(x, down_EDF).forward(*inputs, rows, keep=False)[0]
+        return _Experts.apply(*inputs, rows, engine)
+    return engine.forward(*inputs, rows, keep=False)[0]
 
 
 def _needs_grad(tensors: Sequence[Tensor | None]) -> bool:
@@ -130,10 +151,16 @@ def _engine(x: Tensor, down_EDF: Tensor) -> Any:
 class _Experts(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weights_R: Tensor | None, gate_up_EFD: Tensor, down_EDF: Tensor, rows: ExpertRows
+        ctx: Any,
+        x: Tensor,
+        weights_R: Tensor | None,
+        gate_up_EFD: Tensor,
+        down_EDF: Tensor,
+        rows: ExpertRows,
+        engine: Any,
     ) -> Tensor:
-        ctx.engine = _engine(x, down_EDF)
-        y, act_RG = ctx.engine.forward(x, weights_R, gate_up_EFD, down_EDF, rows, keep=True)
+        ctx.engine = engine
+        y, act_RG = engine.forward(x, weights_R, gate_up_EFD, down_EDF, rows, keep=True)
         ctx.save_for_backward(x, weights_R, gate_up_EFD, down_EDF, act_RG)
         ctx.rows = rows
         return y
@@ -142,7 +169,7 @@ class _Experts(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         grads = ctx.engine.backward(grad_y.contiguous(), *ctx.saved_tensors, ctx.rows, ctx.needs_input_grad[:4])
-        return *grads, None
+        return *grads, None, None
 
 
 class _ShapeOnly(torch.autograd.Function):

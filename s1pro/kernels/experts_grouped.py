@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import grouped_mm, silu
 
 from s1pro.kernels.expert_rows import ExpertRows
@@ -17,8 +18,10 @@ from s1pro.kernels.experts_loop import Gradients
 
 
 def is_supported(x: Tensor, down_EDF: Tensor) -> bool:
-    """Whether this engine can serve tensors like these."""
+    """Whether this engine can serve tensors like these. Of fake tensors, torch knows the shapes in bfloat16 alone."""
     aligned = all(size * x.element_size() % 16 == 0 for size in down_EDF.shape[1:])
+    if isinstance(x, FakeTensor):
+        return x.dtype == torch.bfloat16 and aligned
     return x.device.type == "cuda" and x.dtype != torch.float64 and aligned
 
 

@@ -9,7 +9,8 @@ and lower border may be partial. There is one quantiser so that the bytes on bot
 
 `scale_format="ue8m0"` rounds the scale up to a power of two, so that it fits eight exponent bits and scaling is exact.
 A block of zeros has scale 1. The quotient is clamped before the cast, because versions of torch differ in what they
-make of numbers beyond 448. NaN and infinity have no place in a checkpoint and are an error.
+make of numbers beyond 448. NaN and infinity have no place in a checkpoint and are an error; in a training step
+(`refuse=False`) they make their block NaN, nothing waits for the device, and the guard of the loop sees the loss.
 
 Matrix units for FP8 exist on few machines; the same numbers come out of quantise, dequantise, matmul, which is what
 `scaled_linear` does. On a CPU this is also faster than torch's own scaled product.
@@ -32,9 +33,12 @@ ScaleFormat = Literal["fp32", "ue8m0"]
 
 
 def quantize_blocks(
-    weight: Tensor, *, scale_format: ScaleFormat = "fp32", block: tuple[int, int] = (128, 128)
+    weight: Tensor, *, scale_format: ScaleFormat = "fp32", block: tuple[int, int] = (128, 128), refuse: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Quantises the logical matrix (or stack of matrices) `weight` `[..., out, in]`.
+
+    Args:
+        refuse: NaN and infinity are errors; otherwise they make their whole block NaN.
 
     Returns:
         float8_e4m3fn of the same shape, and float32 scales `[..., ceil(out / block), ceil(in / block)]`.
@@ -48,13 +52,15 @@ def quantize_blocks(
         raise ValueError(f"a matrix and a block of at least 1 x 1 are needed, got {tuple(weight.shape)} and {block}")
     wide = weight.detach().to(torch.float32)
     amax = _block_amax(wide, block)
-    if not amax.is_meta and not bool(amax.isfinite().all()):
+    if refuse and not amax.is_meta and not bool(amax.isfinite().all()):
         bad = int((~wide.isfinite()).sum())
         raise ValueError(f"{bad} of {wide.numel()} values are NaN or infinite; a model like this must not be stored")
     scale = (amax.double() / FP8_MAX).clamp(min=SMALLEST_SCALE)
     if scale_format == "ue8m0":
         scale = _next_power_of_two(scale)
     scale = torch.where(amax == 0, 1.0, scale).to(torch.float32)
+    if not refuse:
+        scale = torch.where(amax.isfinite(), scale, torch.nan)
     quotient = (wide / expand_scale(scale, weight.shape, block)).clamp_(-FP8_MAX, FP8_MAX)
     return quotient.to(torch.float8_e4m3fn), scale
 

@@ -27,4 +27,5 @@ class LocalDispatch:
     """All experts live on this device."""
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
-        return experts_forward(x_TD, topk_ids_TK, topk_weights_TK, experts.gate_up_proj, experts.down_proj)
+        weights = (experts.gate_up_proj, experts.down_proj)
+        return experts_forward(x_TD, topk_ids_TK, topk_weights_TK, *weights, fp8=experts.fp8)

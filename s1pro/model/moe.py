@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.model.config import TextConfig
 from s1pro.model.dispatch import ExpertDispatch, LocalDispatch
 from s1pro.model.layers import Linear
@@ -18,12 +19,18 @@ from s1pro.model.router import Router, RouterOutput
 
 
 class Experts(nn.Module):
-    """`gate_up_proj` `[E, 2F, D]` and `down_proj` `[E, D, F]`, both as logical [out, in] per expert."""
+    """`gate_up_proj` `[E, 2F, D]` and `down_proj` `[E, D, F]`, both as logical [out, in] per expert.
+
+    Attributes:
+        fp8: computes the products of these experts in FP8 (`model.precision`); None computes in the dtype of the
+            weights. A dispatch hands it on to the kernel.
+    """
 
     def __init__(self, num_experts: int, hidden_size: int, width: int) -> None:
         super().__init__()
         self.gate_up_proj = nn.Parameter(torch.empty(num_experts, 2 * width, hidden_size))
         self.down_proj = nn.Parameter(torch.empty(num_experts, hidden_size, width))
+        self.fp8: Fp8Experts | None = None
 
 
 class MoE(nn.Module):

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from s1pro.base.errors import InputError
 from s1pro.kernels.collectives import all_gather, all_to_all, reduce_scatter
@@ -74,7 +75,7 @@ class AllGatherDispatch:
         ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
         ids_RX, weights_RX = _send_slots(ids_TK, weights_TK, experts, self.group)
         y_RD = experts_forward(
-            all_gather(x_TD, self.group), ids_RX, weights_RX, experts.gate_up_proj, experts.down_proj
+            all_gather(x_TD, self.group), ids_RX, weights_RX, experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
         )
         return reduce_scatter(y_RD, self.group)
 
@@ -91,7 +92,12 @@ class AllToAllDispatch:
         places_TK = _static_places(ids_TK, self.group.size())
         x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group)
         y_RD = experts_forward(
-            x_RD, ids_RX.reshape(-1, 1), weights_RX.reshape(-1, 1), experts.gate_up_proj, experts.down_proj
+            x_RD,
+            ids_RX.reshape(-1, 1),
+            weights_RX.reshape(-1, 1),
+            experts.gate_up_proj,
+            experts.down_proj,
+            fp8=experts.fp8,
         )
         return combine_rows(all_to_all(y_RD, self.group), places_TK)
 
@@ -103,21 +109,31 @@ class CountedDispatch:
         self.group = group
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
-        ranks, num_local = self.group.size(), experts.gate_up_proj.shape[0]
         ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
         sorted_ids_R, order_R = ids_TK.reshape(-1).sort(stable=True)
         places_TK = torch.empty_like(order_R)
         places_TK[order_R] = torch.arange(order_R.numel(), device=order_R.device)
         places_TK = places_TK.view(ids_TK.shape)
+        send, receive, ids_R = self._counts(sorted_ids_R, experts.gate_up_proj.shape[0])
+        weights_R = all_to_all(weights_TK.reshape(-1).index_select(0, order_R), self.group, send, receive)
+        x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group, send, receive)
+        y_RD = experts_forward(
+            x_RD, ids_R[:, None], weights_R[:, None], experts.gate_up_proj, experts.down_proj, fp8=experts.fp8
+        )
+        return combine_rows(all_to_all(y_RD, self.group, receive, send), places_TK)
+
+    def _counts(self, sorted_ids_R: Tensor, num_local: int) -> tuple[list[int], list[int], Tensor]:
+        """Rows to every rank and from every rank, and the local expert of each row that comes."""
+        ranks, rows = self.group.size(), sorted_ids_R.numel()
+        if isinstance(sorted_ids_R, FakeTensor):  # planning, without values: equal shares
+            shares = [rows // ranks] * (ranks - 1) + [rows - rows // ranks * (ranks - 1)]
+            return shares, shares, torch.zeros_like(sorted_ids_R)
         counts_E = torch.bincount(sorted_ids_R, minlength=ranks * num_local)
         counts_PE = all_to_all(counts_E, self.group).view(ranks, num_local)  # from every rank, for my experts
         send, receive = torch.stack((counts_E.view(ranks, -1).sum(1), counts_PE.sum(1))).tolist()  # the host waits
-        local_E = torch.arange(num_local, device=order_R.device)
+        local_E = torch.arange(num_local, device=sorted_ids_R.device)
         ids_R = torch.repeat_interleave(local_E.repeat(ranks), counts_PE.reshape(-1), output_size=sum(receive))
-        weights_R = all_to_all(weights_TK.reshape(-1).index_select(0, order_R), self.group, send, receive)
-        x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group, send, receive)
-        y_RD = experts_forward(x_RD, ids_R[:, None], weights_R[:, None], experts.gate_up_proj, experts.down_proj)
-        return combine_rows(all_to_all(y_RD, self.group, receive, send), places_TK)
+        return send, receive, ids_R
 
 
 def _by_expert(ids_TK: Tensor, weights_TK: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from s1pro.recipes import demo_training, vision_language
+from s1pro.recipes import at_scale, demo_training, vision_language
 
 if TYPE_CHECKING:
     from s1pro.train.config import RunConfig
@@ -14,5 +14,9 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "vision-contrastive": vision_language.contrastive_recipe,
     "vision-projectors": vision_language.projectors_recipe,
     "vision-joint": vision_language.joint_recipe,
+    "30b-a3b-cpt": at_scale.qwen3_30b_cpt,
+    "30b-a3b-sft": at_scale.qwen3_30b_sft,
+    "intern-s1-pro-cpt": at_scale.intern_s1_pro_cpt,
+    "intern-s1-pro-sft": at_scale.intern_s1_pro_sft,
 }
 """What `s1pro train --recipe NAME` knows."""

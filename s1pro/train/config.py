@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from s1pro.data.mixture import LengthPolicy, TooLong
+from s1pro.kernels.fp8 import ScaleFormat
 from s1pro.model.config import ModelConfig
 from s1pro.parallel.config import ParallelConfig
 from s1pro.train.guards import GuardConfig
@@ -60,6 +61,19 @@ class DataConfig:
         return LengthPolicy(
             max_length=self.max_length, long_documents=self.long_documents, long_conversations=self.long_conversations
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fp8Config:
+    """How experts compute in FP8 (`kernels.experts_fp8`).
+
+    Attributes:
+        scale_format: of all scales; to publish the bytes that training computes with, save with the same.
+        keep_layers: decoder layers whose experts stay in the dtype of the network.
+    """
+
+    scale_format: ScaleFormat = "fp32"
+    keep_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,12 +143,13 @@ class TrainRun(RunConfig):
         vision_from: folder whose vision tower replaces that of the model: the result of a contrastive stage, or a
             released-layout folder.
         tokenizer: folder of the processor; None takes `init_from`.
+        expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
         freeze_router: gates are not trained (default in reinforcement learning), whatever `trainable` says.
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
         compile: torch.compile each block (does not pay on CPU).
         parallel: how the run is spread over the ranks that a launcher started.
-        router_every: steps between router statistics, 0 never.
+        router_every: steps between statistics of routers and of FP8 rounding, 0 never.
     """
 
     stage: Stage = "pretrain"
@@ -144,6 +159,8 @@ class TrainRun(RunConfig):
     tokenizer: Path | None = None
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    expert_precision: Literal["network", "fp8"] = "network"
+    fp8: Fp8Config = field(default_factory=Fp8Config)
     freeze_router: bool = False
     straight_through: bool | None = None
     activation_checkpointing: bool = False
@@ -157,3 +174,5 @@ class TrainRun(RunConfig):
             raise ValueError("give model (a new network) or init_from (an existing folder), not both")
         if self.router_every < 0:
             raise ValueError(f"router_every must not be negative, got {self.router_every}")
+        if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
+            raise ValueError("fp8 settings have no effect without expert_precision=fp8")

@@ -305,6 +305,8 @@ class Trainer(Generic[Model, Batch]):
             metrics.write("skip", self.steps_done, {"reason": report.skipped, "skipped_so_far": self.guard.skipped})
         if report.routers:
             metrics.write("router", self.steps_done, {"layers": report.routers})
+        if report.fp8:
+            metrics.write("fp8", self.steps_done, {"layers": report.fp8})
 
     def _peak(self) -> float:
         """Peak speed of the machine in FLOP/s, measured once if it is not given."""

@@ -1,6 +1,6 @@
 """Where the numbers of a run go: `metrics.jsonl`, and TensorBoard when it is installed.
 
-Every line is one JSON object with `kind` (train, validation, router, skip) and `step`. Losses, counts and router
+Every line is one JSON object with `kind` (train, validation, router, fp8, skip) and `step`. Losses, counts and router
 loads are reproducible; `seconds`, `tokens_per_second` and `mfu` are not. On resume, lines behind the checkpoint are
 removed first, so a killed and resumed run leaves each step exactly once.
 """

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from s1pro.parallel.mesh import Ranks
+from s1pro.train.fp8_statistics import fp8_statistics
 from s1pro.train.guards import Guard
 from s1pro.train.losses import Batch, LossFunction, LossOutput, Model, StepTotals
 from s1pro.train.optim import Optimizer, gradient_norm, scale_gradients
@@ -32,7 +33,7 @@ class StepReport:
         values: loss and further terms by name, means over the step.
         source_loss, source_weight: mean loss and sum of loss weights by source, sources without weight left out.
         skipped: why no update was made, or None.
-        routers: statistics per layer, empty unless asked for.
+        routers, fp8: statistics per layer, empty unless asked for.
     """
 
     values: dict[str, float]
@@ -42,6 +43,7 @@ class StepReport:
     source_weight: dict[str, float]
     skipped: str | None = None
     routers: dict[str, Any] = field(default_factory=dict)
+    fp8: dict[str, Any] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -65,12 +67,16 @@ class Stepper(Generic[Model, Batch]):
     def step(self, batches: Sequence[Batch], lr_scale: float, *, router_statistics: bool = False) -> StepReport:
         """Takes one step over the micro-batches, with `lr_scale` times the configured learning rate.
 
+        Args:
+            router_statistics: reports what routers did, and what rounding to FP8 did.
+
         Raises:
             TrainingStoppedError: too many skipped steps in a row.
         """
         totals = self._totals(batches)
-        statistics = self.loss.router_statistics(self.network) if router_statistics else None
-        outputs = [self._backward(batch, totals, statistics) for batch in batches]
+        routers = self.loss.router_statistics(self.network) if router_statistics else None
+        with fp8_statistics(self.network, router_statistics, self.ranks) as fp8:
+            outputs = [self._backward(batch, totals, routers) for batch in batches]
         values, grad_norm, source_nll = self._read(outputs)
         gradients = self.optimizer.gradients
         try:
@@ -87,7 +93,8 @@ class Stepper(Generic[Model, Batch]):
             source_loss={n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]},
             source_weight={name: weight for name, weight in weights.items() if weight},
             skipped=skipped,
-            routers=statistics.report(self.ranks) if statistics else {},
+            routers=routers.report(self.ranks) if routers else {},
+            fp8=fp8,
         )
 
     def _totals(self, batches: Sequence[Batch]) -> StepTotals:

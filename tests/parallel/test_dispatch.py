@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s1pro.base.errors import InputError
 from s1pro.kernels.collectives import all_to_all, reduce_scatter
+from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.model.config import RouterConfig, TextConfig
 from s1pro.model.moe import Experts, MoE
 from s1pro.parallel import dispatch as dispatch_module
@@ -60,7 +61,9 @@ def largest_difference(mine: dict[str, Tensor], expected: dict[str, Tensor]) -> 
     return max(float((mine[n] - expected[n]).abs().max()) / float(expected[n].abs().max()) for n in expected)
 
 
-def compare(rank: int, name: str, router: RouterConfig, dtype: torch.dtype, *, replay: bool = False) -> dict[str, Any]:
+def compare(
+    rank: int, name: str, router: RouterConfig, dtype: torch.dtype, *, replay: bool = False, fp8: bool = False
+) -> dict[str, Any]:
     """Outputs and gradients of this rank's tokens and experts against one process with all tokens and experts."""
     ranks = dist.get_world_size()
     generator = torch.Generator().manual_seed(5)
@@ -69,11 +72,14 @@ def compare(rank: int, name: str, router: RouterConfig, dtype: torch.dtype, *, r
     ids_RK = None
     if replay:  # the router's own choice, slots in another order: an external engine may write them down like this
         ids_RK = moe_of(router, dtype).gate(x_RD).topk_ids_TK.flip(1)
-    whole = run_moe(moe_of(router, dtype), x_RD, upstream_RD, ids_RK)
+    alone = moe_of(router, dtype)
+    alone.experts.fp8 = Fp8Experts() if fp8 else None
+    whole = run_moe(alone, x_RD, upstream_RD, ids_RK)
     mine = slice(rank * TOKENS, (rank + 1) * TOKENS)
     moe = moe_of(router, dtype)
     keep_local_experts(moe.experts, rank, ranks)
     moe.dispatch = build_dispatch(name, router, dist.group.WORLD)  # type: ignore[arg-type]
+    moe.experts.fp8 = alone.experts.fp8
     part = run_moe(moe, x_RD[mine], upstream_RD[mine], None if ids_RK is None else ids_RK[mine])
     dist.all_reduce(part["gate.weight"])
     expected = {"y": whole["y"][mine], "x": whole["x"][mine], "gate.weight": whole["gate.weight"]}
@@ -98,6 +104,16 @@ def cases(ranks: int) -> Iterator[tuple[str, RouterConfig]]:
         )
         for name in (*STATIC, "counted") if grouped else ("counted",):
             yield name, chosen
+
+
+def compare_fp8(rank: int) -> list[float]:
+    return [compare(rank, name, GROUPED, torch.float32, fp8=True)["error"] for name in (*STATIC, "counted")]
+
+
+def test_fp8_experts_are_the_same_numbers_behind_every_dispatch() -> None:
+    """Blocks of rows see the tokens of all ranks in the order of one process; sums may differ in their last bit."""
+    for errors in run_ranks(compare_fp8, 2):
+        assert max(errors) < 1e-4, errors
 
 
 def compare_all(rank: int) -> list[tuple[str, float, bool]]:
@@ -160,9 +176,9 @@ def rows_received(rank: int, name: str, router: RouterConfig) -> list[int]:
     counts: list[int] = []
     compute = dispatch_module.experts_forward
 
-    def counting(x_RD: Tensor, ids: Tensor, *rest: Tensor) -> Tensor:
+    def counting(x_RD: Tensor, ids: Tensor, *rest: Tensor, **options: object) -> Tensor:
         counts.append(ids.numel())
-        return compute(x_RD, ids, *rest)
+        return compute(x_RD, ids, *rest, **options)
 
     dispatch_module.experts_forward = counting
     moe = moe_of(router, torch.float32)

@@ -249,9 +249,9 @@ def test_rows_per_rank_while_training(tmp_path: Path, grouped: bool, dispatch: s
         computed: list[int] = []
         compute = dispatch_module.experts_forward
 
-        def counting(x: Tensor, ids: Tensor, *rest: Tensor) -> Tensor:
+        def counting(x: Tensor, ids: Tensor, *rest: Tensor, **options: object) -> Tensor:
             computed.append(ids.numel())
-            return compute(x, ids, *rest)
+            return compute(x, ids, *rest, **options)
 
         dispatch_module.experts_forward = counting
         trainer = small_trainer(run, join(run.parallel, "cpu"))
