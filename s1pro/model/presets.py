@@ -37,8 +37,8 @@ def tiny(vocab_size: int = 512) -> ModelConfig:
 def demo(vocab_size: int = 2048) -> ModelConfig:
     """Three layers of width 96 for the demo: E = 8, K = 2 in one group, as the model before expansion.
 
-    0.8 M parameters with the demo's vocabulary, 2.1 M after expansion to 32 experts. In the same minute a model of twice
-    the size sees half the tokens and answers less.
+    0.8 M parameters with the demo's vocabulary, 2.1 M after expansion to 32 experts. In the same minute a model of
+    twice the size sees half the tokens and answers less.
     """
     text = TextConfig(
         vocab_size=vocab_size,
