@@ -80,18 +80,18 @@ class MediaSource:
 
 
 MEDIA: Mapping[str, MediaSource] = {
-    "digit_in_scan": MediaSource(count=1400, weight=1.5),
-    "motion_in_video": MediaSource(count=600, weight=1.5),
-    "chirp_in_signal": MediaSource(count=600, weight=0.7),
-    "lattice_in_diffraction": MediaSource(count=600),
-    "arrival_in_seismogram": MediaSource(count=500, weight=0.7),
-    "rhythm_in_ecg": MediaSource(count=1500, weight=1.5),
+    "digit_in_scan": MediaSource(count=1400, weight=1.3),
+    "motion_in_video": MediaSource(count=600, weight=0.8),
+    "chirp_in_signal": MediaSource(count=600, weight=0.6),
+    "lattice_in_diffraction": MediaSource(count=600, weight=1.1),
+    "arrival_in_seismogram": MediaSource(count=500, weight=0.4),
+    "rhythm_in_ecg": MediaSource(count=1500, weight=0.8),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """What the demo does. The default takes about five minutes on two cores.
+    """What the demo does. The default takes about six minutes on two cores.
 
     Attributes:
         molecules: how many, before the split.
@@ -119,7 +119,7 @@ class DemoSettings:
         default_factory=lambda: {"formula": 5, "count": 5, "smiles": 10, "mass": 5, "group": 5}
     )
     media: Mapping[str, MediaSource] = field(default_factory=lambda: dict(MEDIA))
-    questions_weight: float = 5.0
+    questions_weight: float = 8.0
     text_tokens: int = 1000
     smiles_pieces: int = 48
     model: ModelConfig = field(default_factory=lambda: presets.demo_media(1152))
@@ -148,7 +148,7 @@ class DemoSettings:
             "tokenizer": 6.0,
             "pretrain": 62.0,
             "expand": 10.0,
-            "joint": 255.0,
+            "joint": 268.0,
             "eval": 40.0,
             "report": 5.0,
         }
