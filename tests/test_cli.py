@@ -339,3 +339,18 @@ def test_data_inspect_shows_which_tokens_carry_loss(s1pro: Run, model_folder: Pa
     code, out, _ = s1pro(*arguments)
     assert code == 0
     assert "masked tail" in out
+
+
+def test_chat_with_a_file_that_cannot_be_read(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "bad.csv"
+    table.write_text("t,v\n0,1\n1,x\n")
+    asked = ["chat", model_folder, "--message", "What is it?", "--max-new-tokens", 3]
+    code, _, err = s1pro(*asked, "--signal", table)
+    assert code == 2 and "bad.csv: row 3: 'x' is no number" in err.replace("\n", "")
+    code, _, err = s1pro(*asked, "--image", tmp_path / "gone.png")
+    assert code == 2 and "gone.png: there is no such file" in err.replace("\n", "")
+    code, _, err = s1pro(*asked, "--signal", f"{table},fast")
+    assert code == 2 and "must be a number of hertz, got 'fast'" in err.replace("\n", "")
+    table.write_text("v\n0\n1\n")
+    code, _, err = s1pro(*asked, "--signal", f"{table},10,mV")
+    assert code == 2 and "no time_series module" in err

@@ -120,7 +120,10 @@ class Conversation:
             if line.startswith("/"):
                 self.command(line)
             elif line:
-                self.answer(line)
+                try:
+                    self.answer(line)
+                except InputError as error:  # for example a conversation that no longer fits the context
+                    self.console.print(f"error: {error} (/reset starts over)", style="red", markup=False)
 
     def command(self, line: str) -> None:
         name, _, text = line.partition(" ")
@@ -142,7 +145,11 @@ class Conversation:
         return _message("user", [*parts, {"type": "text", "text": text}] if parts else text)
 
     def answer(self, question: str) -> None:
-        """Streams the answer; an interrupted one stays in the conversation as far as it came."""
+        """Streams the answer; an interrupted one stays in the conversation as far as it came.
+
+        Raises:
+            InputError: the question cannot be asked; the conversation stays as it was.
+        """
         messages = [*self.messages, self.question(question)]
         pieces: list[str] = []
 
@@ -153,9 +160,6 @@ class Conversation:
 
         try:
             asyncio.run(stream())
-        except InputError as error:  # for example a conversation that no longer fits the context
-            self.console.print(f"error: {error} (/reset starts over)", style="red", markup=False)
-            return
         except KeyboardInterrupt:
             self.console.print(" [stopped]", style="dim", markup=False, end="")
         self.console.print()

@@ -123,7 +123,9 @@ class Tokenizer:
         return self.decode_bytes(ids, skip_special_tokens).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int], skip_special_tokens: bool = False) -> bytes:
-        """The bytes of `ids`: a token may hold a part of a character."""
+        """The bytes of `ids`, also of an array or tensor: a token may hold a part of a character."""
+        if hasattr(ids, "tolist"):
+            ids = ids.tolist()
         table, size = self._bytes, len(self._bytes)
         skipped = self.special_token_ids if skip_special_tokens else frozenset()
         return b"".join([table[i] for i in ids if 0 <= i < size and i not in skipped])

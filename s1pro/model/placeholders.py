@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from s1pro.base.errors import InputError
 from s1pro.base.media import Media, Patches, Signals
 from s1pro.base.signal_tokens import signal_layout
 from s1pro.model.config import ModelConfig
@@ -15,7 +16,7 @@ def check_media(input_ids_T: Tensor, media: Media[Any], config: ModelConfig) -> 
     """Compares placeholders with media.
 
     Raises:
-        ValueError: the model has no tower for a kind, or the numbers differ.
+        InputError: the model has no tower for a kind, or the numbers differ.
     """
     for kind, token, part, tower in (
         ("image", config.image_token_id, media.images, config.vision),
@@ -26,11 +27,11 @@ def check_media(input_ids_T: Tensor, media: Media[Any], config: ModelConfig) -> 
             continue
         if tower is None:
             missing = "time_series module (ts_config)" if kind == "signal" else "vision tower (vision_config)"
-            raise ValueError(f"{kind}s were given, but this model has no {missing}")
+            raise InputError(f"{kind}s were given, but this model has no {missing}")
         wanted = num_signal_tokens(part) if isinstance(part, Signals) else num_patch_tokens(part, config)
         found = int((input_ids_T == token).sum())
         if found != wanted:
-            raise ValueError(
+            raise InputError(
                 f"{found} {kind} placeholders (token {token}) for {wanted} {kind} tokens; "
                 "run the processor on the whole conversation"
             )

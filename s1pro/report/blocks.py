@@ -118,6 +118,12 @@ class Answer:
         if self.picture_svg:
             check_svg(self.picture_svg)
 
+    @property
+    def picture_is_wide(self) -> bool:
+        """Curves and films get the width of the card; other pictures stand beside the text."""
+        box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', self.picture_svg)
+        return box is not None and float(box[1]) > 2 * float(box[2])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:

@@ -21,6 +21,7 @@ from torch import Size, Tensor
 
 from s1pro.base.errors import InputError
 from s1pro.base.region import Region
+from s1pro.base.stamp import write_json
 from s1pro.checkpoint.names import Piece, pieces
 from s1pro.checkpoint.released import open_network, save_network
 from s1pro.model.network import Network
@@ -39,13 +40,15 @@ def build_on_ranks(run: TrainRun, tokenizer: Any, ranks: Ranks) -> Network:
 
 
 def export(network: Network, processor: Any, folder: Path, ranks: Ranks) -> Path:
-    """Writes the model and its processor. All ranks call it."""
+    """Writes the model and its processor, and for transformers where answers end. All ranks call it."""
     if ranks.is_distributed:
         save_spread(network, folder, ranks)
     else:
         save_network(network, folder)
     if processor is not None and ranks.is_first:
         processor.save_pretrained(folder)
+        ends = [processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id]
+        write_json(folder / "generation_config.json", {"eos_token_id": ends, "pad_token_id": ends[-1]})
     return folder
 
 

@@ -202,3 +202,10 @@ def test_refusing_control_tokens_never_yields_one(tiny: Tokenizer, text: str) ->
 def test_any_ids_decode(tiny: Tokenizer, ids: list[int]) -> None:
     tiny.decode(ids).encode("utf-8")
     tiny.decode(ids, skip_special_tokens=True)
+
+
+def test_arrays_of_ids_decode_like_lists(tiny: Tokenizer) -> None:
+    ids = [*tiny.encode("a fox"), tiny.eos_token_id]
+    assert (
+        tiny.decode(np.asarray(ids), skip_special_tokens=True) == tiny.decode(ids, skip_special_tokens=True) == "a fox"
+    )

@@ -31,13 +31,14 @@ def test_pixels_are_embedded_as_they_are() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
     svg = picture(pixels)
     np.testing.assert_array_equal(shown(svg)[0], pixels)
-    Answer(question="q", answer="a", picture_svg=svg)  # checks that nothing in it is active
+    assert not Answer(question="q", answer="a", picture_svg=svg).picture_is_wide  # and nothing in it is active
 
 
 def test_a_film_shows_the_first_and_the_last_frame() -> None:
     frames = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
     values = [int(frame[0, 0, 0]) for frame in shown(film(frames))]
     assert values[0] == 0 and values[-1] == 19 and len(values) == 6
+    assert Answer(question="q", answer="a", picture_svg=film(frames)).picture_is_wide
 
 
 def test_long_signals_keep_their_extremes() -> None:
