@@ -41,7 +41,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS)]'
 	@echo "$(CURDIR)" > $(STAMP)
 
-demo: $(STAMP) ## train, evaluate and question a tiny model on real molecules (about 3 minutes)
+demo: $(STAMP) ## train, grow and examine a tiny model on molecules, pictures, videos and signals (about 6 minutes)
 	$(KEEP_MEMORY) $(BIN)/s1pro demo --folder runs/demo
 
 test: check test-fast ## checks and the fast tests

@@ -1,4 +1,5 @@
-"""`s1pro demo`: the whole way in minutes, from real molecules to a small model that answers questions about them."""
+"""`s1pro demo`: the whole way in minutes, from molecules, pictures, videos and signals to a small model that answers
+questions about them."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ def add(commands: Commands) -> None:
         commands,
         "demo",
         run,
-        summary="train, evaluate and question a tiny model on real molecules",
-        description="Make training data from real compounds, train a tokenizer and a tiny mixture of experts, "
-        "fine-tune it, evaluate it on compounds that it never saw, and write report.html. "
-        "About three minutes on two cores.",
+        summary="train, grow and examine a tiny model on molecules, pictures, videos and signals",
+        description="Make training data from real compounds, scans, videos and signals, train a tokenizer and a tiny "
+        "mixture of experts, multiply its experts, train it on all of them together, evaluate it on what it never saw, "
+        "and write report.html. About six minutes on two cores.",
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), metavar="DIR", help="where everything goes")
 
