@@ -353,4 +353,4 @@ def test_chat_with_a_file_that_cannot_be_read(s1pro: Run, model_folder: Path, tm
     assert code == 2 and "must be a number of hertz, got 'fast'" in err.replace("\n", "")
     table.write_text("v\n0\n1\n")
     code, _, err = s1pro(*asked, "--signal", f"{table},10,mV")
-    assert code == 2 and "no time_series module" in err
+    assert code == 2 and "no time-series module" in err

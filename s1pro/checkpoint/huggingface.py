@@ -25,7 +25,7 @@ from s1pro.base.errors import InputError
 from s1pro.checkpoint.hf_arguments import HUB_ARGUMENTS, parse_device, parse_dtype, parse_num_bytes
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.hf_config import S1ProConfig
-from s1pro.checkpoint.hf_media import MEDIA_ARGUMENTS, as_tensors, media_of, repeat_media
+from s1pro.checkpoint.hf_media import MEDIA_ARGUMENTS, as_tensors, check_rows, media_of, repeat_media
 from s1pro.checkpoint.hf_packing import Packing
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.kernels.attention import AttentionContext, PackedContext
@@ -224,7 +224,11 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
         )
         shape = _batch_shape(input_ids, inputs_embeds)
         cache = self._cache(past_key_values, use_cache, shape[0])
-        packing = Packing.from_mask(attention_mask, position_ids, shape, cache.get_seq_length() if cache else 0)
+        past = cache.get_seq_length() if cache else 0
+        packing = Packing.from_mask(attention_mask, position_ids, shape, past)
+        if input_ids is not None and media is not None:
+            valid_BS = torch.ones(shape, dtype=torch.bool) if attention_mask is None else attention_mask[:, past:] != 0
+            check_rows(input_ids, valid_BS.to(input_ids.device), media, self.network.config)
         ids_N = (
             packing.pack(input_ids) if input_ids is not None else packing.index_N.new_full((len(packing.index_N),), -1)
         )

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     for path in args.video:
         conversation.attach("video", path)
     for given in args.signal:
-        conversation.attach("signal", *given.split(","))
+        conversation.attach("signal", *_signal_of(given))
     if args.message is None:
         conversation.loop()
     elif args.json:
@@ -181,6 +181,14 @@ def _message(role: Role, content: str | list[dict[str, Any]]) -> Message:
     from s1pro.base.records import Message
 
     return Message(role=role, content=content)
+
+
+def _signal_of(given: str) -> list[str]:
+    """FILE[,HZ[,UNIT]] taken apart; a file whose name holds commas stays whole."""
+    parts = [given] if Path(given).exists() else given.split(",")
+    if len(parts) > 3:
+        raise InputError(f"--signal takes FILE[,HZ[,UNIT]], got {given!r}")
+    return parts
 
 
 def _part(kind: str, path: str, rate: str | None = None, unit: str | None = None) -> dict[str, Any]:

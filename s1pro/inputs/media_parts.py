@@ -7,12 +7,17 @@
     {"type": "time_series", "time_series": SOURCE, "sampling_rate": 100, "unit": "mV", "channels": ["I", "II"]}
                                                  standardised values, one run of tokens, described before it
 
+A signal may also say how it is treated: `missing`, `strict` and `max_tokens` instead of the settings of the folder, and
+`resample_irregular` for tables with irregular times. Other keys are errors: a misspelled rate would otherwise be a
+guess.
+
 A SOURCE is a path, a `data:` URL, bytes, an array, a picture of Pillow, or, for videos, a list of frames. The order of
 the parts is the order of the placeholders, because the template writes them in that order.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +26,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from s1pro.base.config import config_from_json, config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.media import Media, Patches, Signals, join_media
 from s1pro.inputs.images import ImageSettings, image_patches, load_image, num_image_tokens
-from s1pro.inputs.media_source import locate_media
-from s1pro.inputs.signal_files import load_signal
+from s1pro.inputs.media_source import check_file, locate_media, media_name
+from s1pro.inputs.signal_files import MAX_FILE_BYTES, load_signal
 from s1pro.inputs.signals import SignalSettings, prepare_signal, signal_text
 from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, VIDEO_MARK
 from s1pro.inputs.videos import VideoSettings, prepare_video
@@ -39,10 +45,12 @@ _KEYS: Mapping[str, tuple[Kind, str]] = {
     "video_url": ("video", "video_url"),
     "time_series": ("time_series", "time_series"),
 }
+_READING = ("sampling_rate", "unit", "channels", "resample_irregular")
+_TREATING = ("missing", "strict", "max_tokens")
 _OPTIONS: Mapping[Kind, tuple[str, ...]] = {
     "image": (),
     "video": ("fps",),
-    "time_series": ("sampling_rate", "unit", "channels"),
+    "time_series": (*_READING, *_TREATING),
 }
 
 
@@ -89,8 +97,9 @@ def media_parts(messages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], 
 
 def kind_of(part: Mapping[str, Any]) -> Kind | None:
     """What medium a part holds; None for text."""
-    if part.get("type") in _KEYS:
-        return _KEYS[part["type"]][0]
+    named = part.get("type")
+    if isinstance(named, str) and named in _KEYS:
+        return _KEYS[named][0]
     return next((kind for key, (kind, _) in _KEYS.items() if key in part), None)
 
 
@@ -132,6 +141,13 @@ def _normal_form(part: Mapping[str, Any], kind: Kind, where: str) -> dict[str, A
         source = source.get("url")
     if source is None or (isinstance(source, str) and not source):
         raise InputError(f"{where}: a part of type {kind!r} needs its source under {kind!r}: a path, data URL or array")
+    known = (*_OPTIONS[kind], "type", "text", *(key for key, (found, _) in _KEYS.items() if found == kind))
+    unknown = [str(name) for name in part if name not in known]
+    if unknown:
+        raise InputError(
+            f"{where}: a part of type {kind!r} has no option {', '.join(unknown)}; "
+            f"there are {', '.join(_OPTIONS[kind]) or 'none'}"
+        )
     options = {name: part[name] for name in _OPTIONS[kind] if part.get(name) is not None}
     return {"type": kind, kind: source, **options, "where": where}
 
@@ -153,16 +169,23 @@ def _video(part: Mapping[str, Any], settings: Preparation, base: Path | None) ->
 
 def _time_series(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
     source = part["time_series"]
-    if isinstance(source, str | Path):
-        source = locate_media(source, base=base)
-    rate, unit, names = (part.get(name) for name in _OPTIONS["time_series"])
-    signal = load_signal(source, sampling_rate=rate, unit=unit, channels=names)
-    prepared = prepare_signal(signal, settings.signals)
+    if isinstance(source, str | os.PathLike):
+        found = locate_media(source, base=base)
+        if isinstance(found, Path):
+            check_file(found, media_name(source), MAX_FILE_BYTES)
+        source = found
+    if not isinstance(part.get("unit", ""), str):
+        raise InputError(f"unit must be text, got {part['unit']!r:.60}")
+    reading = {name: part[name] for name in _READING if name in part}
+    treating = {name: part[name] for name in _TREATING if name in part}
+    chosen = config_from_json(SignalSettings, {**config_to_json(settings.signals), **treating}, path="signal")
+    signal = load_signal(source, **reading)
+    prepared = prepare_signal(signal, chosen)
     length, channels = prepared.values_SA.shape
     signals = Signals(
         values_X=prepared.values_SA.ravel(), shapes=((length, channels),), sampling_rates=(prepared.sampling_rate,)
     )
-    text = f"{signal_text(signal, prepared)} {SIGNAL_MARK}" if settings.signals.describe else SIGNAL_MARK
+    text = f"{signal_text(signal, prepared)} {SIGNAL_MARK}" if chosen.describe else SIGNAL_MARK
     return MediaItem(kind="time_series", media=Media(signals=signals), text=text, runs=(prepared.tokens,))
 
 

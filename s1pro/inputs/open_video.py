@@ -12,7 +12,7 @@ from s1pro.inputs.patches import Pixels
 DEFAULT_FPS = 24.0
 """Of videos that do not say: what the release assumes."""
 
-MAX_FPS = 1e6
+MIN_FPS, MAX_FPS = 1e-3, 1e6
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -223,9 +223,9 @@ class Processor:
         conversations: Messages | Sequence[Messages] | None = None,
         *,
         text: str | Sequence[str] | None = None,
-        images: Sequence[Any] = (),
-        videos: Sequence[Any] = (),
-        time_series: Sequence[Any] = (),
+        images: Any = (),
+        videos: Any = (),
+        time_series: Any = (),
         sampling_rate: float | Sequence[float | None] | None = None,
         fps: float | Sequence[float | None] | None = None,
         add_generation_prompt: bool = True,
@@ -238,7 +238,8 @@ class Processor:
         Args:
             conversations: one conversation or a list of them, with their media inside; or
             text: one text or a list of them that hold signs, with
-            images, videos, time_series: their media, in order; `sampling_rate` (Hz) and `fps` for all or each.
+            images, videos, time_series: their media, one or a list in order; `sampling_rate` (Hz) and `fps` for all or
+                each.
             add_generation_prompt, enable_thinking, tools: as in `render`, for conversations.
             padding_side: "left" for generation, "right" for training.
 
@@ -247,6 +248,7 @@ class Processor:
         """
         if (conversations is None) == (text is None):
             raise InputError("give conversations, or text with its media")
+        images, videos, time_series = _several(images, 3), _several(videos, 4), _several(time_series, 2)
         if conversations is None:
             assert text is not None
             items = [
@@ -257,7 +259,7 @@ class Processor:
                     for s, rate in _with(time_series, sampling_rate, "sampling_rate")
                 ),
             ]
-            encoded = self._encode_texts([text] if isinstance(text, str) else list(text), items)
+            encoded = self._encode_texts(_texts(text), items)
         else:
             if images or videos or time_series:
                 raise InputError("put the media of conversations into their messages")
@@ -289,7 +291,8 @@ class Processor:
         return ids, learned
 
     def _item(self, part: Mapping[str, Any]) -> MediaItem:
-        return prepare_part({key: value for key, value in part.items() if value is not None}, self.preparation)
+        [checked] = media_parts([{"content": [part]}])
+        return prepare_part({**checked, "where": part["type"]}, self.preparation)
 
     def _encode_texts(self, texts: Sequence[str], items: Sequence[MediaItem]) -> list[Encoded]:
         """Each text takes as many media of a kind as it has signs."""
@@ -356,15 +359,34 @@ def _cuts(rendered: Rendered) -> Iterator[tuple[int, int, bool]]:
 
 def _conversations(given: Messages | Sequence[Messages]) -> list[Messages]:
     """One conversation, or several, as a list."""
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise InputError(f"conversations are lists of messages, got {given!r:.80}")
     found = list(given)
     if found and all(isinstance(one, (Message, Mapping)) for one in found):
         return [found]  # type: ignore[list-item]
     return found  # type: ignore[return-value]
 
 
+def _several(given: Any, dims: int) -> Sequence[Any]:
+    """A list of media; a single one, which is no list or an array of at most `dims` dimensions, becomes one."""
+    if isinstance(given, (list, tuple)):
+        numbers = bool(given) and all(isinstance(item, (int, float)) for item in given)  # a signal
+        return [given] if numbers else given
+    return [given] if np.ndim(given) <= dims or isinstance(given, (str, bytes)) else list(given)
+
+
+def _texts(given: str | Sequence[str]) -> list[str]:
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError(f"text must be text or a list of texts, got {given!r:.80}")
+    return texts
+
+
 def _with(sources: Sequence[Any], values: Any, name: str) -> Iterator[tuple[Any, Any]]:
     """Each source with its own value of a setting, or with the one for all."""
-    several = [values] * len(sources) if values is None or np.isscalar(values) else list(values)
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    several = list(values) if isinstance(values, (list, tuple)) else [values] * len(sources)
     if len(several) != len(sources):
         raise InputError(f"{name}: {len(several)} values for {len(sources)} media")
     return zip(sources, several, strict=True)

@@ -21,6 +21,7 @@ import base64
 import binascii
 import io
 import math
+import tokenize
 import wave
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -72,6 +73,8 @@ def load_signal(
         signal = replace(signal, unit=unit)
     if channels is None:
         return signal
+    if not isinstance(channels, (list, tuple)) or not channels or not all(isinstance(name, str) for name in channels):
+        raise InputError(f"signal: channels must be a list of names, got {channels!r:.60}")
     if not signal.channel_names:
         return replace(signal, channel_names=tuple(map(str, channels)))
     return _selected(signal, channels)
@@ -168,7 +171,7 @@ def read_npy(data: bytes, where: str) -> Signal:
             version
         ]
         shape, _, dtype = read_header(stream)
-    except (ValueError, KeyError, SyntaxError, TypeError) as error:
+    except (ValueError, KeyError, SyntaxError, TypeError, tokenize.TokenError) as error:
         raise InputError(f"{where}: not a .npy file of numbers ({error})") from error
     if dtype.hasobject:
         raise InputError(f"{where}: holds Python objects, which are never loaded; save an array of numbers")
@@ -190,7 +193,7 @@ def read_wav(data: bytes, where: str) -> Signal:
                 file.getframerate(),
             )
             raw = file.readframes(count)
-    except (wave.Error, EOFError) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last for chunks of impossible size
         if "unknown format" in str(error):  # floats, A-law …
             return read_audio(data, where)
         raise InputError(f"{where}: not a WAV file ({error})") from error

@@ -17,7 +17,6 @@ What was done stands in `note`, and in the line of text beside the placeholder: 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,7 +31,10 @@ Missing = Literal["error", "mask", "interpolate"]
 
 MAX_CHANNELS = 1024
 MAX_VALUES = 2**26
+MIN_RATE, MAX_RATE = 1e-15, 1e15
 _EPSILON = 1e-8
+_SMALL, _HUGE = 1e-4, 1e100
+_ROUNDING = 1e-6  # of float32 values, which most recordings are
 _LONGEST_WORD = 40
 
 
@@ -112,7 +114,9 @@ def as_values(data: Any, where: str) -> NDArray[np.floating[Any]]:
     """
     try:
         array = np.asarray(data)
-    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(data, np.ma.MaskedArray):
+            array = np.ma.filled(data.astype(np.float64), np.nan)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
         raise InputError(f"{where}: not a rectangular array of numbers ({error})") from error
     if array.dtype.kind == "c":
         raise InputError(f"{where}: complex values; give real and imaginary part as two channels")
@@ -137,8 +141,8 @@ def check_rate(rate: float | None, where: str) -> None:
         return
     if isinstance(rate, bool) or not isinstance(rate, (int, float, np.integer, np.floating)):
         raise InputError(f"{where}: sampling_rate must be a number in Hz, got {rate!r:.60}")
-    if not 0 < rate < math.inf:
-        raise InputError(f"{where}: sampling_rate must be positive and finite (Hz), got {rate}")
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise InputError(f"{where}: sampling_rate must be positive and finite (Hz, 1e-15 to 1e15), got {rate!s:.60}")
 
 
 def prepare_signal(signal: Signal, settings: SignalSettings | None = None) -> PreparedSignal:
@@ -243,11 +247,21 @@ def _block_means(values_SA: NDArray[np.float64], factor: int) -> NDArray[np.floa
 
 
 def _standardised(values_SA: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Zero mean and unit deviation per channel; NaN become 0."""
+    """Zero mean and unit deviation per channel; NaN become 0.
+
+    The released rule adds 1e-8 to the deviation, which flattens whatever is small in its unit, such as displacements in
+    metres. A channel whose deviation is below 1e-4 is therefore brought to size first, unless it is constant but for
+    rounding; so is one whose squares would overflow.
+    """
     known = np.isfinite(values_SA)
     count = known.sum(axis=0)
+    largest = np.abs(np.where(known, values_SA, 0.0)).max(axis=0)
+    values_SA = values_SA / np.where(largest > _HUGE, largest, 1.0)
     mean = np.where(known, values_SA, 0.0).sum(axis=0) / count
     centred = np.where(known, values_SA - mean, 0.0)
+    spread = np.abs(centred).max(axis=0)
+    small = (spread < _SMALL) & (spread > _ROUNDING * np.abs(mean)) & (spread > 0)
+    centred = centred / np.where(small, spread, 1.0)
     deviation = np.sqrt((centred**2).sum(axis=0) / count)
     return np.ascontiguousarray(centred / (deviation + _EPSILON), dtype=np.float32)
 

@@ -26,7 +26,7 @@ import numpy as np
 from s1pro.base.errors import InputError
 from s1pro.inputs.image_files import ImageSource, as_rgb, decoding, load_image, open_picture
 from s1pro.inputs.media_source import MediaSource, check_file, locate_media, media_name, read_media
-from s1pro.inputs.open_video import DEFAULT_FPS, MAX_FPS, OpenVideo, VideoLimits, check_limits, check_same_size
+from s1pro.inputs.open_video import DEFAULT_FPS, MAX_FPS, MIN_FPS, OpenVideo, VideoLimits, check_limits, check_same_size
 from s1pro.inputs.patches import Pixels
 from s1pro.inputs.video_containers import HEAD_BYTES, container_video, is_container
 
@@ -76,8 +76,8 @@ def open_video(
 ) -> OpenVideo:
     """Reads what is needed to choose frames. Arguments and errors: see `load_video`."""
     limits = limits or VideoLimits()
-    if fps is not None and not (isinstance(fps, (int, float)) and 0 < fps <= MAX_FPS):
-        raise InputError(f"frames per second must be a positive number, got {fps!r}")
+    if fps is not None:
+        fps = _checked_fps(fps)
     if isinstance(source, np.ndarray):
         video = array_video(source, fps or DEFAULT_FPS)
     elif isinstance(source, (str, bytes, os.PathLike)):
@@ -91,6 +91,13 @@ def open_video(
         )
     check_limits(video.name, video.num_frames, video.height, video.width, limits)
     return video
+
+
+def _checked_fps(fps: object) -> float:
+    is_number = isinstance(fps, (int, float, np.integer, np.floating)) and not isinstance(fps, bool)
+    if not is_number or not MIN_FPS <= fps <= MAX_FPS:  # type: ignore[operator]
+        raise InputError(f"frames per second must be a number between {MIN_FPS} and {MAX_FPS}, got {fps!r:.60}")
+    return float(fps)  # type: ignore[arg-type]
 
 
 def array_video(frames_fhw3: np.ndarray, fps: float, name: str = "video array") -> OpenVideo:

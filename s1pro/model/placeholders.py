@@ -26,24 +26,34 @@ def check_media(input_ids_T: Tensor, media: Media[Any], config: ModelConfig) -> 
         if part is None:
             continue
         if tower is None:
-            missing = "time_series module (ts_config)" if kind == "signal" else "vision tower (vision_config)"
+            missing = "time-series module (no ts_config)" if kind == "signal" else "vision tower (no vision_config)"
             raise InputError(f"{kind}s were given, but this model has no {missing}")
-        wanted = num_signal_tokens(part) if isinstance(part, Signals) else num_patch_tokens(part, config)
+        wanted = sum(signal_tokens(part) if isinstance(part, Signals) else patch_tokens(part, config))
         found = int((input_ids_T == token).sum())
         if found != wanted:
             raise InputError(
-                f"{found} {kind} placeholders (token {token}) for {wanted} {kind} tokens; "
+                f"{found} {kind} placeholders (token {token}) for {wanted} {kind} tokens of {_described(part)}: "
                 "run the processor on the whole conversation"
             )
 
 
-def num_patch_tokens(patches: Patches[Any], config: ModelConfig) -> int:
-    """Merged tokens of all images or videos."""
-    assert config.vision is not None
-    return sum(t * h * w for t, h, w in patches.grids) // config.vision.spatial_merge_size**2
+def patch_tokens(patches: Patches[Any] | None, config: ModelConfig) -> list[int]:
+    """Merged tokens of every image or video."""
+    if patches is None or config.vision is None:
+        return []
+    merged = config.vision.spatial_merge_size**2
+    return [t * h * w // merged for t, h, w in patches.grids]
 
 
-def num_signal_tokens(signals: Signals[Any]) -> int:
-    """Tokens of all signals, by the one count function."""
+def signal_tokens(signals: Signals[Any] | None) -> list[int]:
+    """Tokens of every signal, by the one count function."""
+    if signals is None:
+        return []
     pairs = zip(signals.shapes, signals.sampling_rates, strict=True)
-    return sum(signal_layout(length, rate).tokens for (length, _), rate in pairs)
+    return [signal_layout(length, rate).tokens for (length, _), rate in pairs]
+
+
+def _described(part: Patches[Any] | Signals[Any]) -> str:
+    if isinstance(part, Patches):
+        return f"grids {part.grids}"
+    return f"signals of shapes {part.shapes} at {part.sampling_rates} Hz"

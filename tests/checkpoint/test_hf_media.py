@@ -114,6 +114,20 @@ def test_repeated_rows_repeat_their_media_in_place(model, processor: Processor) 
         repeat_media(media, torch.from_numpy(inputs.input_ids[1:]), 2, model.network.config)
 
 
+def test_no_row_takes_the_media_of_another(model, processor: Processor) -> None:
+    inputs = processor([ask(11), ask(12)], padding_side="right")
+    token = processor.tokenizer.token_to_id("<TS_CONTEXT>")
+    first, second = (np.flatnonzero(row == token) for row in inputs.input_ids)
+    ids = inputs.input_ids.copy()
+    ids[0, first[-1]] = 5
+    ids[1, second[-1] + 1] = token  # the sum is right, the rows are not
+    with pytest.raises(ValueError, match="do not fill the placeholders"):
+        model(**{**inputs, "input_ids": ids})
+    ids[0, first[-2]] = 5
+    with pytest.raises(ValueError, match="signal placeholders"):
+        model(**{**inputs, "input_ids": ids})
+
+
 def test_signals_as_padded_tensor_as_list_and_without_rate() -> None:
     first, second = torch.randn(6, 2), torch.randn(4, 2)
     padded = torch.zeros(2, 6, 2)
@@ -136,7 +150,10 @@ def test_signals_as_padded_tensor_as_list_and_without_rate() -> None:
         ({"ts_values": torch.zeros(1, 5, 1), "ts_lens": torch.tensor([6])}, "do not fit"),
         ({"ts_values": torch.zeros(1, 5)}, r"\[length, channels\]"),
         ({"ts_values": torch.zeros(1, 5, 1), "ts_sr": torch.tensor([1.0, 2.0])}, "ts_sr has 2 entries"),
+        ({"ts_values": torch.zeros(1, 5, 1), "ts_sr": torch.tensor([float("nan")])}, "ts_sr holds NaN"),
+        ({"ts_values": torch.full((1, 5, 1), float("nan"))}, "NaN or infinite"),
         ({"pixel_values_videos": torch.zeros(4, 8)}, "video_grid_thw"),
+        ({"pixel_values": torch.zeros(4, 8), "image_grid_thw": [[2, 2]]}, "must have shape"),
     ],
 )
 def test_descriptions_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:

@@ -208,3 +208,70 @@ def test_long_signals_are_resampled_with_their_new_rate_in_the_prompt(tiny: Toke
     strict = Preparation(signals=SignalSettings(max_tokens=16, strict=True))
     with pytest.raises(InputError, match="16"):
         prepare_part({"type": "time_series", "time_series": np.arange(5000.0), "sampling_rate": 1.0}, strict)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samplingrate": 100}, "has no option samplingrate"),
+        ({"unit": 5}, "unit must be text, got 5"),
+        ({"channels": "II"}, "channels must be a list of names, got 'II'"),
+        ({"channels": 5}, "channels must be a list of names"),
+        ({"sampling_rate": 10**400}, "sampling_rate must be positive and finite"),
+        ({"missing": "guess"}, "missing"),
+        ({"max_tokens": "many"}, "max_tokens"),
+        ({"max_tokens": 1, "strict": True}, "more than max_tokens=1"),
+    ],
+)
+def test_options_of_a_signal_are_checked(small: Processor, options: dict, message: str) -> None:
+    part = {"type": "time_series", "time_series": np.arange(100.0), **options}
+    with pytest.raises(InputError, match=message):
+        small.encode([{"role": "user", "content": [part]}])
+
+
+def test_a_signal_says_how_it_is_treated(small: Processor) -> None:
+    gap = [1.0, 2.0, float("nan"), 4.0, 5.0, 6.0]
+    part = {"type": "time_series", "time_series": gap, "sampling_rate": 1, "missing": "interpolate"}
+    encoded = small.encode([{"role": "user", "content": [part]}])
+    assert encoded.media is not None and encoded.media.signals is not None
+    values = encoded.media.signals.values_X
+    assert values[2] == pytest.approx((values[1] + values[3]) / 2, abs=1e-6)
+    table = b"t,x\n0,1\n1,2\n3,3\n4,1\n"
+    part = {"type": "time_series", "time_series": table, "resample_irregular": True}
+    resampled = small.encode([{"role": "user", "content": [part]}]).media
+    assert resampled is not None and resampled.signals is not None and resampled.signals.shapes[0][0] >= 5
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'shape': (" + b" " * 90,
+        b"RIFF" + b"\x44\x03\0\0" + b"WAVEfmt M" + bytes(60),
+    ],
+)
+def test_damaged_bytes_are_input_errors(small: Processor, data: bytes) -> None:
+    with pytest.raises(InputError):
+        small.encode([{"role": "user", "content": [{"type": "time_series", "time_series": data}]}])
+
+
+def test_single_media_need_no_list(small: Processor) -> None:
+    image, wave = picture(32, 64), np.arange(40.0)
+    for images, series in ((image, wave), ([image], [wave]), (Image.fromarray(image), wave.tolist())):
+        inputs = small(text="<|image_pad|><TS_CONTEXT>", images=images, time_series=series, sampling_rate=np.array(5.0))
+        assert inputs.image_grid_thw.tolist() == [[1, 2, 4]] and inputs.ts_lens.tolist() == [40]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"text": 5}, "text must be text"),
+        ({"text": ["a", 5]}, "text must be text"),
+        ({"conversations": {"role": "user", "content": "x"}}, "conversations are lists of messages"),
+        ({"conversations": 5}, "conversations are lists of messages"),
+        ({"text": "<TS_CONTEXT>", "time_series": [None]}, "needs its source"),
+        ({"text": "x", "images": "gone.png"}, r"gone\.png: there is no such file"),
+    ],
+)
+def test_wrong_kinds_of_arguments(small: Processor, arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small(**arguments)

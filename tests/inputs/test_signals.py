@@ -190,3 +190,26 @@ def test_units() -> None:
     assert joined_units(["mV", "mV"]) == "mV"
     assert joined_units(["mV", None]) == "mV, ?"
     assert joined_units([None, ""]) is None
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1e-6, 1e-3, 1.0, 1e9, 1e150, 1e300])
+def test_shape_survives_every_unit(scale: float) -> None:
+    wave = np.sin(np.arange(200) / 7.0)
+    expected = (wave - wave.mean()) / wave.std()
+    prepared = prepare_signal(Signal(values_SA=(scale * wave)[:, None], sampling_rate=10.0))
+    np.testing.assert_allclose(prepared.values_SA[:, 0], expected, atol=1e-4)
+
+
+def test_constants_stay_zero_and_overflow_is_none() -> None:
+    for value in (0.0, 0.1, 1e-12, 1e30):
+        prepared = prepare_signal(Signal(values_SA=np.full((50, 1), value), sampling_rate=1.0))
+        assert np.abs(prepared.values_SA).max() < 1e-3
+    edges = np.array([1e308, 1e308, 1e308, -1e308, 0.0])[:, None]
+    values = prepare_signal(Signal(values_SA=edges, sampling_rate=1.0)).values_SA
+    assert np.isfinite(values).all() and values.std() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_masked_values_are_missing() -> None:
+    masked = np.ma.masked_array([1.0, 2.0, 3.0, 1e20, 5.0], mask=[0, 0, 0, 1, 0])
+    values = as_values(masked, "signal")
+    assert np.isnan(values[3, 0]) and values[4, 0] == 5.0

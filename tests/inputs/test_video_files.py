@@ -166,9 +166,9 @@ def unequal() -> list[np.ndarray]:
         (lambda: "x" * 300, None, "damaged or not readable: .*File name too long"),
         (lambda: "https://example.org/a.mp4", None, "https URLs are not read here"),
         (lambda: {"a": 1}, None, "a video is a path, a data: URL, bytes, an array or a list of pictures, got dict"),
-        (lambda: FRAMES, 0, "frames per second must be a positive number, got 0"),
-        (lambda: FRAMES, "24", "frames per second must be a positive number, got '24'"),
-        (lambda: FRAMES, float("nan"), "frames per second must be a positive number, got nan"),
+        (lambda: FRAMES, 0, "frames per second must be a number between 0.001 and 1000000.0, got 0"),
+        (lambda: FRAMES, "24", "frames per second must be a number between 0.001 and 1000000.0, got '24'"),
+        (lambda: FRAMES, float("nan"), "frames per second must be a number between 0.001 and 1000000.0, got nan"),
     ],
 )
 def test_what_is_refused(source: Any, fps: Any, message: str) -> None:

@@ -83,7 +83,7 @@ def test_media_that_do_not_fit_are_refused_before_the_batch(network: Network, pr
     text_only = LocalClient.from_network(Network(presets.tiny(320)).eval(), processor)
     with pytest.raises(ValueError, match="no vision tower"):
         asyncio.run(text_only.chat(ask(2), GREEDY))
-    with pytest.raises(ValueError, match="no time_series module"):
+    with pytest.raises(ValueError, match="no time-series module"):
         asyncio.run(text_only.chat(ask(1), GREEDY))
     assert not client.engine.has_work
     assert torch.isfinite(network.lm_head.weight).all()
