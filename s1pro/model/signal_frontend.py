@@ -84,7 +84,8 @@ class PatchLayer(nn.Module):
     def mlp(self) -> Callable[[Tensor], Tensor]:
         """The feed-forward half, ready for many chunks with the weights of now."""
         weights = self.linear1.weight, self.linear1.bias, self.linear2.weight, self.linear2.bias
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(weights[0].device.type):
+        device = weights[0].device.type
+        if torch.is_grad_enabled() or device == "meta" or torch.is_autocast_enabled(device):
             return lambda x: relu_mlp(x, *weights)
         return prepared(*weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -121,20 +122,25 @@ def test_as_many_embeddings_as_counted(cases: list[tuple[int, int, float]]) -> N
     assert bool(out.isfinite().all())
 
 
-@given(st.integers(1, 10**6), st.floats(1e-6, 1e7))
-@example(240_000, 2000.0)
-@example(6679, 6679 / 4)
-@example(14_400, 3600.0)
-@example(1_000_000, 1.0)
-@settings(max_examples=6, deadline=None, derandomize=True)
-def test_as_many_embeddings_as_counted_at_any_length(length: int, rate: float) -> None:
-    """The encoder on frames without numbers; the front end's frames are its patches in pairs by construction."""
-    layout = signal_layout(length, rate)
+@given(
+    length=st.one_of(st.integers(1, 3000), st.integers(3001, 10**6)),
+    exponent=st.floats(-6, 7),
+    channels=st.integers(1, 8),
+)
+@example(length=6679, exponent=math.log10(6679 / 4), channels=1)
+@example(length=14_400, exponent=math.log10(3600), channels=2)
+@example(length=240_000, exponent=math.log10(2000), channels=1)
+@example(length=1_000_000, exponent=0.0, channels=3)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_as_many_embeddings_as_counted_at_any_length(length: int, exponent: float, channels: int) -> None:
+    """The whole module on signals without numbers: every chunk, convolution and window, but no arithmetic."""
+    rate = 10.0**exponent
     with torch.device("meta"):
-        encoder = TimeSeriesTower(small_time_series(32)).encoder
-        frames = torch.empty(layout.frames, 128)
+        tower = TimeSeriesTower(small_time_series(32))
+        values = torch.empty(length * channels)
+    signals = Signals(values_X=values, shapes=((length, channels),), sampling_rates=(rate,))
     with torch.no_grad():
-        assert encoder(frames, [layout.frames]).shape == (layout.tokens, 64)
+        assert tower(signals).shape == (signal_layout(length, rate).tokens, 32)
 
 
 @torch.no_grad()
