@@ -97,7 +97,7 @@ def test_weights_that_are_not_finite_are_refused_on_all_ranks(tmp_path: Path) ->
 def test_a_run_from_a_folder_exports_the_same_model_from_two_ranks(tmp_path: Path) -> None:
     """`train` itself: loads parts, trains, writes one folder."""
     save_network(Network(small_model(), seed=5), tmp_path / "start")
-    tokenizer = SimpleNamespace(eos_token_id=0)
+    tokenizer = SimpleNamespace(eos_token_id=0, pad_token_id=1)
     processor = SimpleNamespace(tokenizer=tokenizer, save_pretrained=lambda folder: (folder / "tokenizer").touch())
 
     def run_in(name: str) -> TrainResult[Network]:
