@@ -7,9 +7,13 @@
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
-EXTRAS  := audio,dev,report,science,seismic,signals,tensorboard,video
+ALL     := $(VENV)/.installed-all
+# what the demo needs, and what the tests need besides
+EXTRAS  := audio,papers,report,science,seismic,signals,tensorboard,video
+MORE    := dev,earth,eval,faiss,materials,ray,serve,slurm
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PYTHON  ?= python3
+COMMA   := ,
 
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 # glibc then keeps large buffers instead of returning them to the system after every step: up to 20 % faster training
@@ -18,7 +22,7 @@ KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869
 # A virtual environment that was moved with its folder, or that lost its interpreter, is set up anew.
 ifneq ($(wildcard $(STAMP)),)
 ifneq ($(shell $(BIN)/python -c 'print("works")' 2>/dev/null) $(shell cat $(STAMP)),works $(CURDIR))
-$(shell rm -f $(STAMP))
+$(shell rm -f $(STAMP) $(ALL))
 endif
 endif
 
@@ -28,40 +32,48 @@ endif
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-venv: $(STAMP) ## set up .venv (every other target does this by itself)
+venv: $(ALL) ## set up .venv (every other target does this by itself)
 
-$(STAMP): pyproject.toml constraints.txt
+define install  # $(1): extras
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found; name an interpreter: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "error: s1pro needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@rm -f $(STAMP)
+	@rm -f $@
 	@{ $(BIN)/python -m pip --version && grep -F '$(CURDIR)/$(VENV)/' $(BIN)/pip; } >/dev/null 2>&1 || { rm -rf $(VENV); $(PYTHON) -m venv $(VENV) || { \
 	    rm -rf $(VENV); echo "error: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; }
 	@echo "setting up $(VENV) (one to three minutes the first time)"
-	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[$(1)]'
 	@echo "$(CURDIR)" > $(STAMP)
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call install,$(EXTRAS))
+
+$(ALL): pyproject.toml constraints.txt
+	$(call install,$(EXTRAS)$(COMMA)$(MORE))
+	@echo "$(CURDIR)" > $(ALL)
 
 demo: $(STAMP) ## train, grow and examine a tiny model on molecules, pictures, videos and signals (about 6 minutes)
 	$(KEEP_MEMORY) $(BIN)/s1pro demo --folder runs/demo
 
 test: check test-fast ## checks and the fast tests
 
-test-fast: $(STAMP)
+test-fast: $(ALL)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-slow: $(STAMP) ## tests that take minutes
+test-slow: $(ALL) ## tests that take minutes
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow --timeout 1800 || { code=$$?; [ $$code -eq 5 ] && echo "there are no slow tests"; }
 
-check: $(STAMP) ## lint, format and types
+check: $(ALL) ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(STAMP) ## rewrite files in the project's format
+format: $(ALL) ## rewrite files in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## run every measurement in bench/ (use a quiet machine)
+bench: $(ALL) ## run every measurement in bench/ (use a quiet machine)
 	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(KEEP_MEMORY) $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what tools leave behind (.venv and runs/ stay)
