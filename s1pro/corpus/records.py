@@ -10,8 +10,8 @@ A row is frozen and holds plain values, so every stage is a pure function from r
 wherever it runs. Nothing in a row depends on the clock, the machine or a random state (costs are in the manifests).
 
 Identity. `doc_id` is the SHA-256 of the bytes of the document, `element_id` a BLAKE2b of document, page, type, box and
-extractor, `image_id` the SHA-256 of the encoded picture. Boxes are `(x0, y0, x1, y1)` in PDF points of the page as it is
-shown: origin at the top left corner of its crop box, `/Rotate` applied.
+extractor, `image_id` the SHA-256 of the encoded picture. Boxes are `(x0, y0, x1, y1)` in PDF points of the page as it
+is shown: origin at the top left corner of its crop box, `/Rotate` applied.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class ElementRow:
         caption: the authors' caption without the label; `caption_page` may differ from `page`.
         link_confidence: how sure the bond of element and caption is, 0 to 1.
         confidence: how sure the box is, 0 to 1.
-        text_layer: the characters inside the box in reading order, as the file has them; what a caption is checked against.
+        text_layer: the characters inside the box in reading order; captions are checked against it.
         image, mime: the encoded crop; empty for rows that are read without pictures.
         phash, dhash: 256-bit perceptual hashes, 64 hexadecimal digits; of the crop with its plain margins cut off.
         ink_ratio, entropy: share of pixels that are not background; bits of the grey histogram.
