@@ -124,8 +124,11 @@ class UnitFolder:
     def lease(self, unit: Unit, *, expiry: float) -> Lease:
         return Lease(self.folder / f"{unit.key}.lease", expiry=expiry)
 
-    def commit(self, unit: Unit, outcome: Outcome) -> Manifest:
+    def commit(self, unit: Unit, outcome: Outcome, *, pages: int = 0) -> Manifest:
         """Makes the unit finished.
+
+        Args:
+            pages: for the costs.
 
         Raises:
             InputError: the disk is full; nothing is finished then, and no temporary file is left.
@@ -134,7 +137,7 @@ class UnitFolder:
         try:
             files = {name: self._write_table(unit, name, table) for name, table in outcome.tables.items()}
             content = {"unit": _identity(unit), "files": files, "statuses": dict(sorted(outcome.statuses.items()))}
-            write_durably(self.folder / f"{unit.key}.costs.json", _json(dict(outcome.costs)))
+            write_durably(self.folder / f"{unit.key}.costs.json", _json({"pages": pages, **outcome.costs}))
             write_durably(self.folder / f"{unit.key}.json", _json({**content, "digest": _digest(content)}))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
