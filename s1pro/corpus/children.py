@@ -72,11 +72,18 @@ class Limits:
 
 
 class ChildDied(Exception):
-    """A worker is gone. `status` is how, `reason` says it to a person, `cpu_seconds` what it had used."""
+    """A worker is gone.
 
-    def __init__(self, status: PageStatus, reason: str, cpu_seconds: float) -> None:
+    Attributes:
+        status, reason: how; the reason is for a person.
+        cpu_seconds: what it had used.
+        from_outside: a SIGKILL that we did not send, which says little about the document.
+    """
+
+    def __init__(self, status: PageStatus, reason: str, cpu_seconds: float, *, from_outside: bool = False) -> None:
         super().__init__(reason)
         self.status, self.reason, self.cpu_seconds = status, reason, cpu_seconds
+        self.from_outside = from_outside
 
 
 class Child:
@@ -210,7 +217,7 @@ class Child:
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()
         near_limit = self.peak_mb > _NEAR_LIMIT * self.limits.memory_mb
         status, reason = describe_end(code, lines[-1] if lines else "", near_limit)
-        return ChildDied(status, reason, used)
+        return ChildDied(status, reason, used, from_outside=code == -signal.SIGKILL)
 
     def _wait(self, patience: float = 0.0) -> float:
         if self._process.returncode is not None:

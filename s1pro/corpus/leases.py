@@ -94,6 +94,9 @@ class Lease:
             return False
         try:
             os.write(handle, self._content)
+        except OSError as error:  # a full disk: name the file, and hold nothing
+            self.path.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         finally:
             os.close(handle)
         self._last = time.monotonic()

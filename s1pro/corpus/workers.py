@@ -10,7 +10,8 @@ The document is `ok` when every page was read, `partial` when some were, else it
 Pages reconcile: num_pages = pages_ok + len(pages_failed) + pages_skipped.
 
 A worker that has read other documents may die of what they left behind. So a crash or a lack of memory counts only in a
-fresh worker; in a used one the page is tried again first. Time limits count at once.
+fresh worker; in a used one the page is tried again first. Time limits count at once. A SIGKILL from outside (somebody,
+or a system that is short of memory) says little about a page: it counts when it has hit the same page several times.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from s1pro.corpus.records import DocumentRow, DocumentStatus, ElementRow, PageRo
 from s1pro.corpus.tables import from_plain
 
 _HEADER_WITHIN = 1024
+_STRIKES = 5
 _AS_DOCUMENT: Mapping[PageStatus, DocumentStatus] = {
     "timeout": "timeout",
     "oom": "oom",
@@ -62,6 +64,7 @@ class _Reading:
     elements: dict[int, list[ElementRow]] = field(default_factory=dict)
     first: int = 0
     deaths: int = 0
+    struck: int = 0  # times that this page was killed from outside
     attempts: int = 0
     cpu_seconds: float = 0.0
     finished: bool = False
@@ -128,7 +131,9 @@ class DocumentWorker:
         except ChildDied as death:
             self._drop()
             reading.cpu_seconds += death.cpu_seconds
-            if fresh or death.status in ("timeout", "error"):
+            reading.struck += death.from_outside
+            proof = reading.struck >= _STRIKES if death.from_outside else fresh or death.status in ("timeout", "error")
+            if proof or time.monotonic() >= end:
                 self._bury(reading, death, gone=time.monotonic() >= end)
             return
         _complete(reading)
@@ -161,7 +166,7 @@ class DocumentWorker:
             page = from_plain(PageRow, header["page"])
             reading.pages[page.page] = page
             reading.elements[page.page] = [from_plain(ElementRow, row, frame.parts) for row in header["elements"]]
-            reading.first = page.page + 1
+            reading.first, reading.struck = page.page + 1, 0
             self.beat(len(reading.pages))
         elif frame.op == "end":
             reading.cpu_seconds += float(header["cpu_seconds"])
@@ -181,7 +186,7 @@ class DocumentWorker:
         reading.deaths += 1
         if reading.first < reading.limit:
             reading.fail(reading.first, death.status, death.reason)
-        reading.first += 1
+        reading.first, reading.struck = reading.first + 1, 0
         if gone or reading.deaths >= self.limits.deaths or reading.first >= reading.limit:
             why = "the document took longer than allowed" if gone else "given up after too many deaths"
             for page in range(reading.first, reading.limit):

@@ -64,7 +64,7 @@ def _act(word: str) -> None:
         with open("left-behind", "wb") as file:
             file.write(b"x")
     elif word == "slow":
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def _elements(doc_id: str, page: int) -> list[ElementRow]:

@@ -144,6 +144,25 @@ def test_children_do_not_outlive_their_parent() -> None:
     pytest.fail("the child outlived its parent")
 
 
+def test_a_kill_from_outside_does_not_count_until_it_comes_again_and_again() -> None:
+    killed = []
+
+    def strike(pages: int) -> None:
+        """Kills the worker whenever it has read one page, so many times."""
+        if pages == 1 and len(killed) < strikes:
+            assert worker._child is not None
+            killed.append(worker._child.pid)
+            os.kill(worker._child.pid, signal.SIGKILL)
+
+    for strikes, status in ((3, "ok"), (99, "partial")):
+        killed.clear()
+        with DocumentWorker(NAME, {}, LIMITS, strike) as worker:
+            result = worker.read("d", document("ok", "slow", "ok"))
+        assert result.document.status == status
+        assert len(set(killed)) == min(strikes, 5)
+    assert [page.status for page in result.pages] == ["ok", "oom", "ok"]
+
+
 def test_how_an_end_is_described() -> None:
     assert describe_end(-signal.SIGKILL, "", False)[0] == "oom"
     assert describe_end(-signal.SIGXCPU, "", False)[0] == "timeout"

@@ -97,12 +97,13 @@ class _Readers:
 
 def _read(worker: DocumentWorker, doc_id: str, rows: list[InputRow]) -> DocumentResult:
     try:
-        return worker.read(doc_id, read_source(rows))
+        data = read_source(rows)
     except InputError as error:
         row = DocumentRow(
             doc_id=doc_id, source_uri="", byte_size=rows[0].byte_size, status="corrupt", error=f"not read: {error}"
         )
         return DocumentResult(document=row)
+    return worker.read(doc_id, data)
 
 
 def _outcome(results: list[DocumentResult]) -> Outcome:
