@@ -65,8 +65,8 @@ def open_document(data: bytes) -> PdfDocument:
     return document
 
 
-def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = None) -> PageContent:
-    """Loads and reads page `number` (from 0). Outlines can be read until `close_page(content)`.
+def load_page(document: PdfDocument, number: int) -> PdfPage:
+    """Loads page `number` (from 0).
 
     Raises:
         PdfError: with status `corrupt`: PDFium cannot load this page.
@@ -74,14 +74,22 @@ def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = No
     import pypdfium2 as pdfium
 
     try:
-        page = document[number]
+        return document[number]
     except (pdfium.PdfiumError, IndexError) as error:
         raise PdfError("corrupt", f"page {number} cannot be loaded: {error}") from error
-    return read_loaded(page, number, limits or ReadLimits())
+
+
+def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = None) -> PageContent:
+    """Loads and reads a page. Outlines of its paths can be read until `close_page(content)`.
+
+    Raises:
+        PdfError: PDFium cannot load this page.
+    """
+    return read_loaded(load_page(document, number), number, limits or ReadLimits())
 
 
 def read_loaded(page: PdfPage, number: int, limits: ReadLimits) -> PageContent:
-    """Reads a page that is loaded already; the caller closes it."""
+    """Reads a page that is loaded already."""
     shown = _shown(page)
     reached: list[str] = []
     library = bound_library()
