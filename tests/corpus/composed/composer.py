@@ -13,11 +13,9 @@ from dataclasses import replace
 
 from tests.corpus.composed import drawings, words
 from tests.corpus.composed.pen import CJK, Pen, Sheet
-from tests.corpus.composed.rich import Line, Run, draw_lines, plain, wrap
+from tests.corpus.composed.rich import ROMAN, Line, Run, draw_lines, plain, wrap
 from tests.corpus.composed.styles import CaptionLook, Style
 from tests.corpus.composed.truth import Box, TrueElement, TruePage
-
-ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
 
 
 class Composer:

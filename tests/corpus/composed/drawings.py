@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+
 from tests.corpus.composed import words
 from tests.corpus.composed.pen import Pen, text_width
 
@@ -66,7 +67,9 @@ def points(pen: Pen, rng: random.Random, frame: Frame) -> None:
     x, y, w, h = plot_area(pen, rng, frame)
     for _ in range(rng.randint(12, 50)):
         t, noise = rng.random(), rng.gauss(0, 0.07)
-        pen.circle(x + 4 + (w - 8) * t, y + h * min(max(0.9 - 0.8 * t + noise, 0.04), 0.96), 1.4, fill=rng.choice(COLORS[:3]))
+        pen.circle(
+            x + 4 + (w - 8) * t, y + h * min(max(0.9 - 0.8 * t + noise, 0.04), 0.96), 1.4, fill=rng.choice(COLORS[:3])
+        )
     if rng.random() < 0.5:
         pen.line(x + 3, y + 0.9 * h, x + w - 3, y + 0.1 * h, 0.8)
 
@@ -87,7 +90,9 @@ def heat_map(pen: Pen, rng: random.Random, frame: Frame) -> None:
     for i in range(columns):
         for j in range(rows):
             shade = int(255 * (0.5 + 0.45 * math.sin(i * 0.9 + rng.random()) * math.cos(j * 0.7)))
-            pen.rect(x + w * i / columns, y + h * j / rows, w / columns, h / rows, fill=f"#{shade:02x}50{255 - shade:02x}")
+            pen.rect(
+                x + w * i / columns, y + h * j / rows, w / columns, h / rows, fill=f"#{shade:02x}50{255 - shade:02x}"
+            )
     for j in range(12):
         pen.rect(x + w + 7, y + h * j / 12, 6, h / 12, fill=f"#{j * 20:02x}50{255 - j * 20:02x}")
 
@@ -132,7 +137,9 @@ def molecules(pen: Pen, rng: random.Random, frame: Frame) -> None:
             inner = [(cx + 0.8 * (px - cx), cy + 0.8 * (py - cy)) for px, py in ((ax, ay), (bx, by))]
             pen.line(*inner[0], *inner[1], 0.9)
         pen.line(*ring[0], ring[0][0], ring[0][1] - r * 0.6, 0.9)
-        pen.text(ring[0][0], ring[0][1] - r * 0.6 - 2, rng.choice(("OH", "NH", "Br", "COOH", "Cl")), SANS, 7, anchor="middle")
+        pen.text(
+            ring[0][0], ring[0][1] - r * 0.6 - 2, rng.choice(("OH", "NH", "Br", "COOH", "Cl")), SANS, 7, anchor="middle"
+        )
         pen.text(cx, y + h - 2, f"{i + 1}{rng.choice('ab')}", "Helvetica-Bold", 7, anchor="middle")
         if i + 1 < number:
             arrow(pen, cx + 1.6 * r, cy, x + w * (i + 1.3) / number - 1.6 * r, cy)
@@ -183,7 +190,9 @@ def photograph(pen: Pen, rng: random.Random, frame: Frame) -> None:
         pen.image(x, y + h * part / strips, w, h / strips, rows)
     if rng.random() < 0.6:
         pen.rect(x + w - 32, y + h - 9, 24, 2.5, fill="#ffffff")
-        pen.text(x + w - 20, y + h - 11, f"{rng.choice((1, 5, 10, 50))} µm", SANS, 5.5, anchor="middle", color="#ffffff")
+        pen.text(
+            x + w - 20, y + h - 11, f"{rng.choice((1, 5, 10, 50))} µm", SANS, 5.5, anchor="middle", color="#ffffff"
+        )
 
 
 def gel(pen: Pen, rng: random.Random, frame: Frame) -> None:

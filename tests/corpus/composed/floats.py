@@ -127,7 +127,9 @@ def table_look(c: Composer) -> Look:
 def plan_table(c: Composer, width: float, *, wide: bool = False) -> Planned:
     """A table with its caption and sometimes notes below it."""
     rng, look = c.rng, c.style.table
-    table = make_table(rng, table_look(c), width, rows=rng.randint(3, 10), columns=rng.randint(5, 8) if wide else rng.randint(3, 5))
+    table = make_table(
+        rng, table_look(c), width, rows=rng.randint(3, 10), columns=rng.randint(5, 8) if wide else rng.randint(3, 5)
+    )
     label = c.label("table", look)
     body = c.caption_words(look, (), short=True)
     lines = c.caption_lines(label, look, body, width)
@@ -144,7 +146,13 @@ def plan_table(c: Composer, width: float, *, wide: bool = False) -> Planned:
             c.draw_caption(lines, look, x, y + table.height + 4, width)
         if notes:
             size = c.style.caption_size * 0.9
-            c.pen.text(x + offset, y + table.height + size + 2, "Values are means; n.d., not detected.", c.style.caption_fonts[0], size)
+            c.pen.text(
+                x + offset,
+                y + table.height + size + 2,
+                "Values are means; n.d., not detected.",
+                c.style.caption_fonts[0],
+                size,
+            )
         c.add(TrueElement(page=c.page, type="table", box=union(boxes), label=label, caption=caption_text(body)))
 
     return Planned(caption + 4 + table.height + notes, draw)
@@ -218,7 +226,9 @@ def landscape_page(c: Composer) -> None:
     """A page in landscape with a large figure or table on it."""
     c.fill_page()
     c.new_page(landscape=True, columns=1)
-    planned = plan_table(c, c.column_width, wide=True) if c.rng.random() < 0.4 else plan_figure(c, c.column_width, wide=True)
+    planned = (
+        plan_table(c, c.column_width, wide=True) if c.rng.random() < 0.4 else plan_figure(c, c.column_width, wide=True)
+    )
     planned.draw(c.left, c.top)
     c.y = c.top + planned.height + 14
     c.fill_page()

@@ -100,7 +100,11 @@ def _title(c: Composer) -> None:
     width = c.right - c.left
     title = "样品结构与性能的实验研究" if chinese else f"{words.title(rng)} in {words.title(rng).lower()}"
     y = draw_lines(pen, wrap([Run(title, style.fonts[1])], 17, width), c.left, c.top, width, 17, 21) + 6
-    authors = "张三，李四，王五" if chinese else ", ".join(f"{rng.choice('ABCDEF')}. {n}" for n in rng.sample(words.SURNAMES, 4))
+    authors = (
+        "张三，李四，王五"
+        if chinese
+        else ", ".join(f"{rng.choice('ABCDEF')}. {n}" for n in rng.sample(words.SURNAMES, 4))
+    )
     y = draw_lines(pen, wrap([Run(authors, style.fonts[0])], 11, width), c.left, y, width, 11, 14) + 8
     abstract = wrap([Run(c.words() + c.words(), style.fonts[0])], style.size, width - 20)
     tall = len(abstract) * style.leading + 12
@@ -127,9 +131,18 @@ def equation(c: Composer) -> None:
     c.numbers["equation"] += 1
     y, x = c.y + 2.4 * size, c.x + c.column_width * 0.3
     wide = c.pen.text(x, y, "E(t) = ", "Times-Italic", size)
-    c.pen.text(x + wide + 14, y - 0.7 * size, c.rng.choice(("ax + b", "1 - k", "2n + 1")), "Times-Italic", size, anchor="middle")
+    c.pen.text(
+        x + wide + 14,
+        y - 0.7 * size,
+        c.rng.choice(("ax + b", "1 - k", "2n + 1")),
+        "Times-Italic",
+        size,
+        anchor="middle",
+    )
     c.pen.line(x + wide, y - 0.35 * size, x + wide + 30, y - 0.35 * size, 0.5)
-    c.pen.text(x + wide + 14, y + 0.65 * size, c.rng.choice(("cT", "n + m", "y")), "Times-Italic", size, anchor="middle")
+    c.pen.text(
+        x + wide + 14, y + 0.65 * size, c.rng.choice(("cT", "n + m", "y")), "Times-Italic", size, anchor="middle"
+    )
     after = c.pen.text(x + wide + 34, y, " + ", "Times-Roman", size)
     c.pen.text(x + wide + 36 + after, y, c.rng.choice("αβλσ"), "Symbol", size)
     c.pen.text(c.x + c.column_width, y, f"({c.numbers['equation']})", "Times-Roman", size, anchor="right")
@@ -153,7 +166,9 @@ def algorithm(c: Composer) -> None:
         c.pen.text(c.x + 2 + wide, top + size, name, regular, size)
         c.pen.line(c.x, top + step, c.x + c.column_width, top + step, 0.5)
         for i in range(steps):
-            text = f"{i + 1}:  " + c.rng.choice(("for each sample do", "  update the estimate", "  if converged then stop", "return x"))
+            text = f"{i + 1}:  " + c.rng.choice(
+                ("for each sample do", "  update the estimate", "  if converged then stop", "return x")
+            )
             c.pen.text(c.x + 4, top + step * (i + 2), text, regular, size)
         c.pen.line(c.x, top + step * (steps + 1) + 3, c.x + c.column_width, top + step * (steps + 1) + 3, 0.9)
     c.add(TrueElement(page=c.page, type="algorithm", box=union(boxes), label=label, caption=name))
@@ -210,6 +225,13 @@ def shaded_box(c: Composer) -> None:
     c.pen.rect(c.x, c.y, c.column_width, tall, fill="#f6efe2")
     c.pen.text(c.x + 8, c.y + c.style.leading, f"Box {c.rng.randint(1, 3)}", c.style.fonts[1], c.style.size)
     draw_lines(
-        c.pen, lines, c.x + 8, c.y + 6 + c.style.leading, c.column_width - 16, c.style.size, c.style.leading, align="justify"
+        c.pen,
+        lines,
+        c.x + 8,
+        c.y + 6 + c.style.leading,
+        c.column_width - 16,
+        c.style.size,
+        c.style.leading,
+        align="justify",
     )
     c.y += tall + 10

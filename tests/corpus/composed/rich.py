@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from tests.corpus.composed.pen import CJK, Pen, text_width
 
+ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV")
+
 
 @dataclass(frozen=True)
 class Run:

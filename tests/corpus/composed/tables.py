@@ -45,7 +45,9 @@ def make_table(rng: random.Random, look: Look, available: float, *, rows: int, c
     """A table that fits `available` points: columns are dropped or stretched until it does."""
     cells = words.table_cells(rng, columns, rows)
     if look.font == CJK:
-        cells[0] = ["样品"] + [f"{rng.choice(('温度', '压力', '浓度', '产率'))} ({rng.choice(words.UNITS)})" for _ in cells[0][1:]]
+        cells[0] = ["样品"] + [
+            f"{rng.choice(('温度', '压力', '浓度', '产率'))} ({rng.choice(words.UNITS)})" for _ in cells[0][1:]
+        ]
         for i, row in enumerate(cells[1:]):
             row[0] = f"样品 {i + 1}"
     widths = _widths(cells, look)
@@ -60,7 +62,11 @@ def make_table(rng: random.Random, look: Look, available: float, *, rows: int, c
     if full:
         extra = (available - sum(widths)) / len(widths)
         widths = [width + max(extra, 0.0) for width in widths]
-    group = rng.choice(("Measured values", "This work")) if look.rules == "booktabs" and len(widths) > 3 and rng.random() < 0.4 else ""
+    group = (
+        rng.choice(("Measured values", "This work"))
+        if look.rules == "booktabs" and len(widths) > 3 and rng.random() < 0.4
+        else ""
+    )
     return TableBlock(cells, widths, look.size * rng.choice((1.35, 1.5, 1.7)), look, group)
 
 

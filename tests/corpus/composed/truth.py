@@ -1,10 +1,11 @@
 """What a composed PDF is known to hold: per page the boxes of figures and tables with labels, captions and panels.
 
 Boxes are `(x0, y0, x1, y1)` in points of the page as shown, origin top left, tight on the content without the caption.
-Generators may give boxes with some slack; `tightened` shrinks each side to the ink of the rendered page, by at most
-`MAX_SHRINK` points, so that "tight" means the same for every generator. Tables are tight on rules and cell text, without
-notes below. A panel's box includes its letter. Pictures without a number (cover art, portraits) are `neutral`: to find
-them is neither right nor wrong. Logos, rules and boxes behind text are decoys: a figure found there is false.
+Generators may give boxes with some slack; `tightened` shrinks each side to the ink of the rendered page (by at most
+`MAX_SHRINK` points where fonts may lack), so that "tight" means the same for every generator. Tables are tight on rules
+and cell text, without notes below. A panel's box includes its letter. Pictures without a number (graphical abstracts)
+are `neutral`: to find them is neither right nor wrong. Logos, rules and boxes behind text are decoys: a figure found
+there is false.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def union(boxes: list[Box]) -> Box:
     return min(x0), min(y0), max(x1), max(y1)
 
 
-def tightened(document: ComposedDocument) -> ComposedDocument:
+def tightened(document: ComposedDocument, max_shrink: float = MAX_SHRINK) -> ComposedDocument:
     """The same document with boxes that end where the ink ends."""
     ink_of: dict[int, np.ndarray] = {}
     pages = {element.page for element in document.elements}
@@ -68,7 +69,7 @@ def tightened(document: ComposedDocument) -> ComposedDocument:
         ink_of[page] = ink
     elements = []
     for element in document.elements:
-        shrink = _shrinker(ink_of[element.page], document.pages[element.page])
+        shrink = _shrinker(ink_of[element.page], document.pages[element.page], max_shrink)
         panels = tuple((name, shrink(box)) for name, box in element.panels)
         elements.append(replace(element, box=shrink(element.box), panels=panels))
     return replace(document, elements=tuple(elements))
@@ -87,7 +88,7 @@ def rendered_ink(document: ComposedDocument, pages: set[int], scale: float = _SC
     return found
 
 
-def _shrinker(ink: np.ndarray, page: TruePage) -> Callable[[Box], Box]:
+def _shrinker(ink: np.ndarray, page: TruePage, max_shrink: float) -> Callable[[Box], Box]:
     per_x, per_y = ink.shape[1] / page.width, ink.shape[0] / page.height
 
     def shrink(box: Box) -> Box:
@@ -103,7 +104,7 @@ def _shrinker(ink: np.ndarray, page: TruePage) -> Callable[[Box], Box]:
             (y0 + rows[-1] + 1) / per_y,
         )
         # fonts that are not embedded leave no ink here: a side that would move far stays where it is
-        sides = [new if abs(new - old) <= MAX_SHRINK else old for new, old in zip(found, box, strict=True)]
+        sides = [new if abs(new - old) <= max_shrink else old for new, old in zip(found, box, strict=True)]
         return sides[0], sides[1], sides[2], sides[3]
 
     return shrink

@@ -24,15 +24,29 @@ FILLERS = (
 )  # fmt: skip
 SURNAMES = ("Abe", "Brandt", "Costa", "Dubois", "Eriksen", "Farkas", "Gupta", "Haas", "Ito", "Jansen", "Kowal", "Lindt")
 UNITS = ("K", "nm", "MPa", "mol/L", "eV", "s", "cm", "kJ/mol", "mg/L", "%")
-QUANTITIES = ("Temperature", "Wavelength", "Pressure", "Intensity", "Time", "Depth", "Energy", "Current", "Yield", "Dose")
+QUANTITIES = (
+    "Temperature",
+    "Wavelength",
+    "Pressure",
+    "Intensity",
+    "Time",
+    "Depth",
+    "Energy",
+    "Current",
+    "Yield",
+    "Dose",
+)
 
 CHINESE = (
-    "本文研究了温度对样品结构的影响", "实验结果表明反应速率随浓度增加而增大", "采用高分辨率显微镜观察了表面形貌",
-    "该方法具有较高的精度和稳定性", "沉积物中的有机碳含量与深度呈负相关", "在氮气气氛下进行热处理", "数据与理论模型吻合良好",
+    "本文研究了温度对样品结构的影响", "实验结果表明反应速率随浓度增加而增大",
+    "采用高分辨率显微镜观察了表面形貌",
+    "该方法具有较高的精度和稳定性", "沉积物中的有机碳含量与深度呈负相关", "在氮气气氛下进行热处理",
+    "数据与理论模型吻合良好",
     "误差主要来自仪器的系统偏差", "蛋白质的活性受到酸碱度的显著影响", "因此可以认为该机制占主导地位",
 )  # fmt: skip
 CHINESE_CAPTIONS = (
-    "不同温度下样品的衍射图谱", "反应速率与浓度的关系", "实验装置示意图", "沉积物有机碳含量随深度的变化", "催化剂表面形貌", "各站点主要参数比较",
+    "不同温度下样品的衍射图谱", "反应速率与浓度的关系", "实验装置示意图",
+    "沉积物有机碳含量随深度的变化", "催化剂表面形貌", "各站点主要参数比较",
     "样品的物理性质", "模型参数及其误差",
 )  # fmt: skip
 
@@ -57,7 +71,9 @@ def paragraph(rng: random.Random, sentences: int | None = None) -> str:
     number = sentences or rng.randint(3, 7)
     text = [sentence(rng) for _ in range(number)]
     if rng.random() < 0.25:
-        what = rng.choice(("Figure {} shows that", "Table {} lists how", "Figure {} illustrates how", "Table {} gives what"))
+        what = rng.choice(
+            ("Figure {} shows that", "Table {} lists how", "Figure {} illustrates how", "Table {} gives what")
+        )
         text.insert(rng.choice((0, 0, 1)), what.format(rng.randint(1, 5)) + " " + decapitalised(sentence(rng)))
     return " ".join(text)
 
