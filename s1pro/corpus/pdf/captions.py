@@ -16,30 +16,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from s1pro.corpus.pdf.labels import LABEL, kind_of, label_key
 from s1pro.corpus.pdf.layout import BODY, CAPTION, FORMULA, FREE, FURNITURE, HEADING, Layout
 from s1pro.corpus.pdf.view import HORIZONTAL, View
 from s1pro.corpus.records import Box, ElementType
 
-_KINDS: dict[ElementType, str] = {
-    "figure": (
-        r"fig(?:ure|s)?\b\.?|abb(?:ildung\b|\.)|figura\b|plate\b|photo(?:graph)?\b|illustration\b|exhibit\b|map\b|"
-        r"рис(?:унок\b|\.)|图|圖|図|그림"
-    ),
-    "table": r"tab(?:le\b|\.)|tabelle\b|tableau\b|tabla\b|tabela\b|табл(?:ица\b|\.)|表|표",
-    "scheme": r"scheme\b|schema\b|方案",
-    "chart": r"chart\b|graph\b|diagram\b",
-    "algorithm": r"algorithm\b|listing\b|pseudocode\b|算法",
-}
-_PREFIX = r"(?:(?:extended\s+data|supplementary|supplemental|supporting|supp?\.|appendix|online|additional|附)\s*)?"
-_NUMBER = r"(?:[A-Z]{1,2}[-.]?)?\d{1,3}(?:\s?[-.–]\s?\d{1,3}){0,2}(?:[a-zA-Z](?![a-zA-Z]))?|[IVXL]{1,6}(?![a-zA-Z])|[A-H](?=[:.|])"
-LABEL = re.compile(
-    r"^\s*(?P<open>[\[【<《(〈（]?)\s*(?P<label>(?P<prefix>" + _PREFIX + r")(?:"
-    + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items())
-    + r")\s*(?P<number>" + _NUMBER + r"))",
-    re.IGNORECASE,
-)  # fmt: skip
 _SEPARATOR = re.compile(r"^\s*(?:[:：|｜.．。—–\-﹣]|\)|\]|】|>|》|〉|）)")
 _CONTINUED = re.compile(r"^\s*[(\[]?\s*(?:continued|cont(?:inued|\.|’d|'d)?|forts\.|续|続)\b[^)\]]{0,20}[)\]]?\.?", re.IGNORECASE)
+_CJK_VERBS = re.compile(r"^\s*(?:[，。、；）)]|(?:中|所示|显示|为|是|和|与|可知|给出|表明|列出|可以|的|及|至|の|は|に|と|を|에|은|는|의|와|과))")
+_CJK_TITLE = re.compile(r"^\s*[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _VERBS = re.compile(
     r"^\s*(?:shows?|showed|shown|presents?|illustrates?|depicts?|compares?|gives?|lists?|reports?|summari[sz]es?|is|are|was|"
     r"were|and|or|of|in|for|that|which|we|can|also|has|have|contains?|displays?|demonstrates?|indicates?|provides?|"
@@ -68,21 +53,6 @@ class CaptionFound:
     size: float
     score: float
     continued: bool
-
-
-def label_key(kind: str, prefix: str, number: str) -> str:
-    """The same label in any spelling has one key."""
-    low = prefix.strip().lower()
-    mark = "ed" if low.startswith("ext") else "s" if low.startswith("sup") else "app" if low else ""
-    plain = re.sub(r"[\s.–-]+", ".", number.upper()).strip(".")
-    if mark == "s" and not plain.startswith("S"):
-        plain, mark = "S" + plain, ""
-    return f"{kind}:{'' if mark == 's' else mark}{plain}"
-
-
-def kind_of(match: re.Match[str]) -> ElementType:
-    """Which kind of element a label names."""
-    return next(kind for kind in _KINDS if match.group(kind))
 
 
 def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
@@ -122,6 +92,8 @@ def _score(view: View, layout: Layout, i: int, match: re.Match[str]) -> float:
         points += 1.2
     elif rest.lstrip()[:1] in (",", ";", ")") and not match.group("open"):
         points -= 3.0
+    elif not separator and _CJK_TITLE.match(rest):
+        points += -2.5 if _CJK_VERBS.match(rest) else 1.0
     elif not separator:
         points += -2.5 if _VERBS.match(rest) else 0.9 if rest.strip()[:1].isupper() or rest.startswith("  ") else 0.0
     bold = _bold_label(view, i, match.end())

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from s1pro.corpus.pdf.captions import LABEL, CaptionFound, find_captions
+from s1pro.corpus.pdf.captions import CaptionFound, find_captions
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.formulas import FormulaFound, find_formulas
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.layout import BODY, CAPTION, FREE, HEADING, Layout, Style, lay_out
+from s1pro.corpus.pdf.labels import LABEL
+from s1pro.corpus.pdf.layout import BODY, CAPTION, FREE, HEADING, Layout, Style, assign_role, lay_out
 from s1pro.corpus.pdf.panels import PanelFound, find_panels
 from s1pro.corpus.pdf.regions import Page, Region, assign, open_page
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, View, clusters, view_of
@@ -68,8 +69,13 @@ def find_on_page(content: PageContent, style: Style) -> PageFound:
 
 
 def _search(view: View, layout: Layout, style: Style, unnumbered: bool) -> tuple[list[Found], list[CaptionFound]]:
-    _free_framed(view, layout)
     captions = find_captions(view, layout)
+    for number in {int(layout.block_of[i]) for caption in captions for i in caption.lines}:
+        block = layout.blocks[number]
+        first = next(k for k, i in enumerate(block) if layout.roles[i] == CAPTION)
+        assign_role(view, layout, block[:first])
+        assign_role(view, layout, block[first:])
+    _frames(view, layout)
     formulas = find_formulas(view, layout)
     page = open_page(view, layout, style)
     regions = assign(page, captions)
@@ -83,20 +89,37 @@ def _search(view: View, layout: Layout, style: Style, unnumbered: bool) -> tuple
     return elements, [c for c, region in zip(captions, regions, strict=True) if region is None]
 
 
-def _free_framed(view: View, layout: Layout) -> None:
-    """Text inside a frame or a coloured box that is not the page belongs to the art, whatever it looks like."""
-    size = view.art[:, 2:] - view.art[:, :2]
-    area = size.prod(axis=1)
-    frames = view.art[(view.kind == PATH) & (area > 2500) & (area < 0.4 * view.width * view.height)]
+def _frames(view: View, layout: Layout) -> None:
+    """Running text inside of a frame: a box of text if there is nothing else in it, else a label of a drawing.
+
+    The frame of a box of text is taken out of the art; text of a drawing loses its role, whatever it looks like.
+    """
+    area = (view.art[:, 2:] - view.art[:, :2]).prod(axis=1)
+    frames = np.flatnonzero((view.kind == PATH) & (area > 2500) & (area < 0.5 * view.width * view.height))
     if not len(frames) or len(frames) > 400:
         return
+    boxes = view.art[frames]
+    drop: set[int] = set()
     for block in layout.blocks:
         lines = [i for i in block if layout.roles[i] in (BODY, HEADING)]
         if not lines:
             continue
         low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
-        if ((frames[:, :2] <= low + 1).all(axis=1) & (frames[:, 2:] >= high - 1).all(axis=1)).any():
+        around = (boxes[:, :2] <= low + 1).all(axis=1) & (boxes[:, 2:] >= high - 1).all(axis=1)
+        if not around.any():
+            continue
+        outer = frames[around][np.argmin(area[frames[around]])]
+        x0, y0, x1, y1 = view.art[outer].tolist()
+        middle = (view.art[:, :2] + view.art[:, 2:]) / 2
+        inside = (middle > [x0 + 2, y0 + 2]).all(axis=1) & (middle < [x1 - 2, y1 - 2]).all(axis=1)
+        inside &= (area < 0.8 * area[outer]) & (view.kind != HORIZONTAL)
+        text_area = ((view.boxes[lines, 2:] - view.boxes[lines, :2]).prod(axis=1)).sum()
+        if inside.sum() >= 3 or text_area < 0.12 * area[outer]:
             layout.roles[lines] = FREE
+        else:
+            drop.update(frames[around].tolist())
+    if drop:
+        view.drop(np.array(sorted(drop)))
 
 
 def _inside(inner: Box, outer: Box) -> bool:

@@ -54,13 +54,14 @@ def find_formulas(view: View, layout: Layout) -> list[FormulaFound]:
         if i in used or layout.roles[i] not in (FREE, BODY) or view.lines[i].math < 0.3:
             continue
         column = layout.column_of(*boxes[i, [0, 2]].tolist())
-        if boxes[i, 0] < column[0] + 0.07 * (column[1] - column[0]) or words_in(text) > 3 or len(text) < 4:
+        tail = _TAIL.search(text)
+        edge = boxes[i, 0] < column[0] + 0.07 * (column[1] - column[0]) and not (tail and column[1] - boxes[i, 2] < 8)
+        if edge or words_in(text) > 3 or len(text) < 4:
             continue
         rows = [j for j in _beside(view, layout, i, column, itself=True) if j not in used]
         math = np.average([view.lines[j].math for j in rows], weights=[len(view.texts[j]) for j in rows])
         if math >= 0.3 and _SIGNS.search(" ".join(view.texts[j] for j in rows)) and not _in_art(view, _box(view, rows)):
             used.update(rows)
-            tail = _TAIL.search(text)
             found.append(_formula(view, layout, rows, tail.group(1) if tail else "", 0.6))
     return sorted(found, key=lambda formula: formula.box[1])
 

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.view import HORIZONTAL, Index, View
+from s1pro.corpus.pdf.labels import LABEL
+from s1pro.corpus.pdf.view import FOOT, HORIZONTAL, TOP, Index, View
 
 FREE, BODY, HEADING, CAPTION, FURNITURE, FORMULA = range(6)
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -55,6 +56,9 @@ class Layout:
     roles: NDArray[np.int8]
     blocks: list[list[int]]
     block_of: Index
+    words: Index
+    mates: NDArray[np.bool_]
+    body_font: str
 
     def column_of(self, x0: float, x1: float) -> tuple[float, float]:
         """The column that holds most of a span, or the range of all columns if the span crosses a gutter by far."""
@@ -83,10 +87,16 @@ def lay_out(view: View, style: Style) -> Layout:
     long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
     columns = _columns(view, long, style)
     blocks, block_of = _blocks(view)
-    layout = Layout(body_size, columns, np.zeros(len(view.lines), dtype=np.int8), blocks, block_of)
+    body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
+    count = len(view.lines)
+    roles, mates = np.zeros(count, dtype=np.int8), np.zeros(count, dtype=bool)
+    layout = Layout(body_size, columns, roles, blocks, block_of, words, mates, body_font)
     if view.lines:
         _furniture(view, layout, style)
-        _roles(view, layout, words, style)
+        layout.mates = _row_mates(view, layout)
+        for block in blocks:
+            assign_role(view, layout, block)
+        _footnotes(view, layout)
     return layout
 
 
@@ -183,10 +193,12 @@ def _blocks(view: View) -> tuple[list[list[int]], Index]:
 
 def _furniture(view: View, layout: Layout, style: Style) -> None:
     """Running heads and page numbers: alone in the outermost strip, or seen at the same place before."""
-    high, low = 0.085 * view.height, 0.925 * view.height
+    high, low = TOP * view.height, FOOT * view.height
     edges = [i for i, box in enumerate(view.boxes.tolist()) if box[3] < high or box[1] > low]
     for i in edges:
         x0, y0, x1, y1 = view.boxes[i].tolist()
+        if LABEL.match(view.texts[i]):
+            continue
         text = re.sub(r"\d+", "#", view.texts[i]).strip()
         key = f"{text}|{round(y0 / 8)}"
         top = y1 < high
@@ -204,15 +216,11 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
         style.heads.add(key)
 
 
-def _roles(view: View, layout: Layout, words: Index, style: Style) -> None:
-    body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
-    rows = _row_mates(view, layout)
-    for block in layout.blocks:
-        lines = [i for i in block if layout.roles[i] == FREE]
-        if not lines:
-            continue
-        layout.roles[lines] = _role(view, layout, lines, words, rows, body_font)
-    _footnotes(view, layout)
+def assign_role(view: View, layout: Layout, lines: list[int]) -> None:
+    """Gives lines that are one block, and are no furniture, their role."""
+    rest = [i for i in lines if layout.roles[i] not in (FURNITURE, CAPTION, FORMULA)]
+    if rest:
+        layout.roles[rest] = _role(view, layout, rest)
 
 
 def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
@@ -233,9 +241,8 @@ def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
     return mates
 
 
-def _role(
-    view: View, layout: Layout, lines: list[int], words: Index, rows: NDArray[np.bool_], body_font: str
-) -> int:  # fmt: skip
+def _role(view: View, layout: Layout, lines: list[int]) -> int:
+    words, rows, body_font = layout.words, layout.mates, layout.body_font
     boxes = view.boxes[lines]
     width = np.median(boxes[:, 2] - boxes[:, 0]) if len(lines) < 3 else np.quantile(boxes[:, 2] - boxes[:, 0], 0.6)
     x0, x1 = float(boxes[:, 0].min()), float(boxes[:, 2].max())
@@ -246,12 +253,14 @@ def _role(
     relative = size / layout.body_size
     typical = float(np.median(words[lines]))
     at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
-    if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (relative > 0.93 or len(lines) >= 5):
+    small = relative <= 0.93
+    even = float(np.quantile(boxes[:, 2] - boxes[:, 0], 0.35)) / max(1.0, column[1] - column[0])
+    if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (not small or (len(lines) >= 5 and even > 0.8)):
         return BODY
     same_font = first.font.name == body_font or abs(relative - 1.0) < 0.04
     text = view.texts[lines[0]]
     alone = not rows[lines].any()
-    if len(lines) <= 3 and alone and (relative > 1.12 or first.bold > 0.8) and words[lines].sum() >= 1:
+    if len(lines) <= 3 and alone and (relative > 1.12 or first.bold > 0.8) and words[lines].sum() >= 1 and relative > 0.88 and len(text) > 3:
         if at_edge and (_NUMBERED.match(text) or _HEADINGS.match(text) or relative > 1.12):
             return HEADING
         if at_edge and typical >= 1 and filled < 0.9 and abs(x0 - column[0]) < 3 and first.bold > 0.8:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from s1pro.corpus.pdf.captions import LABEL, join_lines, kind_of, label_key
+from s1pro.corpus.pdf.captions import join_lines
+from s1pro.corpus.pdf.labels import key_of_label, label_key
 from s1pro.corpus.pdf.layout import BODY, HEADING, Layout
 from s1pro.corpus.pdf.view import View
 from s1pro.corpus.records import ElementRow, Mention
@@ -154,9 +155,3 @@ def attach_mentions(elements: Iterable[ElementRow], citations: Iterable[Citation
         mentions = tuple(dict.fromkeys(by_key.get(key, [])))[:MAX_MENTIONS] if key else ()
         rows.append(replace(row, mentions=mentions) if mentions else row)
     return rows
-
-
-def key_of_label(label: str) -> str:
-    """The key of a printed label, empty if it is none ("(3)" of a formula)."""
-    match = LABEL.match(label)
-    return label_key(kind_of(match), match.group("prefix") or "", match.group("number")) if match else ""

@@ -77,7 +77,7 @@ def _is_page_rule(view: View, layout: Layout, y: float) -> bool:
         return False
     rest = view.boxes[layout.roles != FURNITURE]
     above, below = rest[rest[:, 3] < y + 1], rest[rest[:, 1] > y - 1]
-    near_top = y < 0.12 * view.height and not len(above)
+    near_top = y < 0.12 * view.height and not len(above) and bool((abs(furniture[:, 3] - y) < 14).any())
     near_foot = y > 0.6 * view.height and not len(below) and bool((furniture[:, 1] > y - 3).any())
     return near_top or near_foot
 
@@ -119,9 +119,9 @@ def assign(page: Page, captions: list[CaptionFound]) -> list[Region | None]:
 
 
 def _urgency(caption: CaptionFound, options: list[Region]) -> float:
-    """Captions with one place only come first, then clear tables, then the best points."""
+    """Tables first, since rows and rules end by themselves; then captions with one place only, then the best points."""
     margin = options[0].score - options[1].score if len(options) > 1 else 2.0
-    return options[0].score + margin + (0.4 if caption.kind == "table" else 0.0)
+    return options[0].score + margin + (10.0 if caption.kind == "table" else 0.0)
 
 
 def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
@@ -131,12 +131,20 @@ def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
         region = _vertical(page, captions, k, side)
         if region is not None and region.score >= MIN_SCORE:
             found.append(region)
-    if not found or caption.box[2] - caption.box[0] < 0.4 * page.view.width:
+    if not found or caption.box[2] - caption.box[0] < 0.45 * page.view.width:
         for side in ("left", "right"):
             region = _sideways(page, captions, k, side)
             if region is not None and region.score >= MIN_SCORE:
+                found = [other for other in found if not _contains(region.box, other.box)]
                 found.append(region)
     return sorted(found, key=lambda region: -region.score)
+
+
+def _contains(outer: Box, inner: Box) -> bool:
+    """All of a region but for a margin lies in another one, which goes on: the first saw only the part at its height."""
+    return (
+        inner[0] > outer[0] - 6 and inner[2] < outer[2] + 6 and inner[1] > outer[1] - 6 and inner[3] < outer[3] + 6
+    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------- zones

@@ -24,6 +24,7 @@ WHITE = 246
 THIN = 3.0
 LONG = 14.0
 WHOLE_PAGE = 0.7
+TOP, FOOT = 0.085, 0.925
 PATH, IMAGE, HORIZONTAL, VERTICAL = 0, 1, 2, 3
 Index = NDArray[np.int64]
 
@@ -60,6 +61,12 @@ class View:
     def texts(self) -> list[str]:
         return [line.text for line in self.lines]
 
+    def drop(self, items: Index) -> None:
+        """Takes items out of the art."""
+        keep = np.ones(len(self.art), dtype=bool)
+        keep[items] = False
+        self.art, self.kind, self.source = self.art[keep], self.kind[keep], self.source[keep]
+
     def back(self, box: Box) -> Box:
         """A box of this view on the page as shown."""
         x0, y0, x1, y1 = box
@@ -83,9 +90,28 @@ def view_of(content: PageContent, turn: int = 0) -> View:
         swap = {HORIZONTAL: VERTICAL, VERTICAL: HORIZONTAL}
         kind = np.array([swap.get(k, k) for k in kind.tolist()], dtype=np.int8)
     width, height = (content.width, content.height) if turn == 0 else (content.height, content.width)
+    strip = _strips(art, height)
+    art, kind, source = art[~strip], kind[~strip], source[~strip]
     return View(
         turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source, page_images
     )
+
+
+def _strips(art: Array, height: float) -> NDArray[np.bool_]:
+    """Logos and bars of colour at the very top and foot, with nothing else of the art near them."""
+    result = np.zeros(len(art), dtype=bool)
+    if not len(art):
+        return result
+    for inside, near in (
+        (art[:, 3] < TOP * height, art[:, 1] < TOP * height + 12),
+        (art[:, 1] > FOOT * height, art[:, 3] > FOOT * height - 12),
+    ):
+        part = np.flatnonzero(near)
+        for group in clusters(art[part], gap=6.0):
+            members = part[group]
+            if inside[members].all():
+                result[members] = True
+    return result
 
 
 def _turned(boxes: Array, turn: int, content: PageContent) -> Array:
