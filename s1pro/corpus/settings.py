@@ -9,6 +9,7 @@ from typing import Any
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.corpus.children import Limits
+from s1pro.corpus.pdf.extract import ExtractSettings
 
 # Limits that change how a document is read, but not what comes out of it.
 _WITHOUT_EFFECT = ("documents_per_worker", "resident_mb", "start_seconds", "nice")
@@ -22,11 +23,13 @@ class IngestSettings:
         limits: what a document may cost.
         documents_per_unit: about so many documents are one unit; a few for small corpora, 256 for millions.
         extractor: `module:function` that runs in the worker.
+        extract: settings of the extractor.
     """
 
     limits: Limits = field(default_factory=Limits)
     documents_per_unit: int = 4
     extractor: str = "s1pro.corpus.stages.reading:extract"
+    extract: ExtractSettings = field(default_factory=ExtractSettings)
 
     def __post_init__(self) -> None:
         if self.documents_per_unit < 1:

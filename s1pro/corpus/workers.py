@@ -10,15 +10,18 @@ The document is `ok` when every page was read, `partial` when some were, else it
 Pages reconcile: num_pages = pages_ok + len(pages_failed) + pages_skipped.
 
 A worker that has read other documents may die of what they left behind. So a crash or a lack of memory counts only in a
-fresh worker; in a used one the page is tried again first. Time limits count at once. A SIGKILL from outside (somebody,
-or a system that is short of memory) says little about a page: it counts when it has hit the same page several times.
+fresh worker; in a used one it is tried again first. Time limits count at once. A SIGKILL from outside (somebody, or a
+system that is short of memory) says little about a page: it counts when it has hit the same page several times.
+What a page is read as may depend on the pages before it, so a death that does not count repeats all pages since the
+last one that does: the rows are the same as without it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +30,9 @@ from s1pro.corpus.children import Child, ChildDied, Limits
 from s1pro.corpus.frames import Frame
 from s1pro.corpus.records import DocumentRow, DocumentStatus, ElementRow, PageRow, PageStatus
 from s1pro.corpus.tables import from_plain
+
+# Elements of a document and what its pages noted for the end, to the final elements.
+Join = Callable[[Sequence[ElementRow], Sequence[Any]], Sequence[ElementRow]]
 
 _HEADER_WITHIN = 1024
 _STRIKES = 5
@@ -62,9 +68,11 @@ class _Reading:
     refused: tuple[DocumentStatus, str] | None = None
     pages: dict[int, PageRow] = field(default_factory=dict)
     elements: dict[int, list[ElementRow]] = field(default_factory=dict)
-    first: int = 0
+    notes: dict[int, list[Any]] = field(default_factory=dict)
+    begin: int = 0  # page at which the worker was started last for good
+    first: int = 0  # page that is being read
     deaths: int = 0
-    struck: int = 0  # times that this page was killed from outside
+    strikes: Counter[int] = field(default_factory=Counter)  # kills from outside by page
     attempts: int = 0
     cpu_seconds: float = 0.0
     finished: bool = False
@@ -72,6 +80,13 @@ class _Reading:
     @property
     def opened(self) -> bool:
         return self.num_pages >= 0
+
+    def back(self) -> None:
+        """Forgets the pages since the last death that counts."""
+        for table in (self.pages, self.elements, self.notes):
+            for page in [page for page in table if page >= self.begin]:
+                del table[page]
+        self.first = self.begin
 
     def fail(self, page: int, status: PageStatus, reason: str) -> None:
         self.pages[page] = PageRow(
@@ -86,12 +101,19 @@ class DocumentWorker:
         function: what the child calls, `module:function`.
         settings: JSON values for it; part of what the result depends on.
         beat: called about twice a second, and after every page with the number of pages of this document so far.
+        join: gets the elements of a document and the notes of all its pages, in order, and gives the final elements.
     """
 
     def __init__(
-        self, function: str, settings: Mapping[str, Any], limits: Limits, beat: Callable[[int], None] | None = None
+        self,
+        function: str,
+        settings: Mapping[str, Any],
+        limits: Limits,
+        beat: Callable[[int], None] | None = None,
+        join: Join | None = None,
     ) -> None:
         self.function, self.settings, self.limits = function, settings, limits
+        self.join = join or (lambda elements, notes: elements)
         self.beat = beat or (lambda pages: None)
         self._child: Child | None = None
 
@@ -118,7 +140,9 @@ class DocumentWorker:
             "cpu_seconds": reading.cpu_seconds,
             "attempts": float(reading.attempts),
         }
-        return _result(reading, data, costs)
+        result = _result(reading, data, costs)
+        notes = [note for page in sorted(reading.notes) for note in reading.notes[page]]
+        return replace(result, elements=tuple(self.join(result.elements, notes)))
 
     def _attempt(self, reading: _Reading, data: bytes, end: float) -> None:
         child = self._ready()
@@ -131,10 +155,11 @@ class DocumentWorker:
         except ChildDied as death:
             self._drop()
             reading.cpu_seconds += death.cpu_seconds
-            reading.struck += death.from_outside
-            proof = reading.struck >= _STRIKES if death.from_outside else fresh or death.status in ("timeout", "error")
-            if proof or time.monotonic() >= end:
+            reading.strikes[reading.first] += death.from_outside
+            if _counts(death, fresh, reading.strikes[reading.first]) or time.monotonic() >= end:
                 self._bury(reading, death, gone=time.monotonic() >= end)
+            else:
+                reading.back()
             return
         _complete(reading)
         if child.documents >= self.limits.documents_per_worker:
@@ -166,7 +191,8 @@ class DocumentWorker:
             page = from_plain(PageRow, header["page"])
             reading.pages[page.page] = page
             reading.elements[page.page] = [from_plain(ElementRow, row, frame.parts) for row in header["elements"]]
-            reading.first, reading.struck = page.page + 1, 0
+            reading.notes[page.page] = list(header.get("notes", ()))
+            reading.first = page.page + 1
             self.beat(len(reading.pages))
         elif frame.op == "end":
             reading.cpu_seconds += float(header["cpu_seconds"])
@@ -186,7 +212,8 @@ class DocumentWorker:
         reading.deaths += 1
         if reading.first < reading.limit:
             reading.fail(reading.first, death.status, death.reason)
-        reading.first, reading.struck = reading.first + 1, 0
+        reading.first += 1
+        reading.begin = reading.first
         if gone or reading.deaths >= self.limits.deaths or reading.first >= reading.limit:
             why = "the document took longer than allowed" if gone else "given up after too many deaths"
             for page in range(reading.first, reading.limit):
@@ -203,6 +230,13 @@ class DocumentWorker:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+
+def _counts(death: ChildDied, fresh: bool, strikes: int) -> bool:
+    """Whether a death is proof against the page at which it happened."""
+    if death.from_outside:
+        return strikes >= _STRIKES
+    return fresh or death.status in ("timeout", "error")
 
 
 def preflight(data: bytes, limits: Limits) -> tuple[DocumentStatus, str] | None:

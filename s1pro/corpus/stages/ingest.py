@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.corpus.ledger import InputRow, read_ledger, read_source, sources
 from s1pro.corpus.records import DocumentRow, ElementRow, PageRow
 from s1pro.corpus.settings import IngestSettings
 from s1pro.corpus.stages.base import Beat, CorpusFolder, Work
+from s1pro.corpus.stages.reading import join
 from s1pro.corpus.units import Outcome, Table, Unit, chunks, digest_of
 from s1pro.corpus.workers import DocumentResult, DocumentWorker
 
@@ -90,8 +92,8 @@ class _Readers:
     def get(self, settings: IngestSettings) -> DocumentWorker:
         if self._current is None or self._current[0] != settings:
             self.__exit__()
-            extract = {"max_pages": settings.limits.max_pages}
-            self._current = (settings, DocumentWorker(settings.extractor, extract, settings.limits))
+            extract = {"max_pages": settings.limits.max_pages, "extract": config_to_json(settings.extract)}
+            self._current = (settings, DocumentWorker(settings.extractor, extract, settings.limits, join=join))
         return self._current[1]
 
 
