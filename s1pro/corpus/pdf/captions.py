@@ -214,6 +214,11 @@ def _stops(
         return len(row) > 1
     if len(row) > 1 and _cells(view, row, size):
         return True
+    wide, usual = max(view.lines[i].gap for i in row), max(view.lines[i].gap for i in lines[1:] or [lines[0]])
+    if wide > 0.95 and (wide > 1.6 * usual or len(lines) == 1):
+        return True
+    if all(view.lines[i].bold > 0.9 for i in row) and view.lines[lines[-1]].bold < 0.5:
+        return True
     width = max(view.boxes[i, 2] - view.boxes[i, 0] for i in lines)
     last = lines[-1]
     ended = view.texts[last].rstrip().endswith((".", "。", "?", "!", ")"))
@@ -225,7 +230,8 @@ def _stops(
         return True
     if bold_all and len(lines) >= 1 and view.lines[first].bold < 0.1 and is_body:
         return True
-    return layout.roles[first] == FREE and wider and len(lines) == 1 and not _centred(view, first, last)
+    few = layout.words[row].sum() < 7
+    return bool(layout.roles[first] == FREE and wider and few and len(lines) == 1 and not _centred(view, first, last))
 
 
 def _centred(view: View, first: int, second: int) -> bool:

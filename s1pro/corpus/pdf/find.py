@@ -15,7 +15,7 @@ from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.formulas import FormulaFound, find_formulas
 from s1pro.corpus.pdf.glyphs import Array
 from s1pro.corpus.pdf.labels import LABEL
-from s1pro.corpus.pdf.layout import BODY, CAPTION, FREE, HEADING, Layout, Style, assign_role, lay_out
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, Style, assign_role, lay_out
 from s1pro.corpus.pdf.panels import PanelFound, find_panels
 from s1pro.corpus.pdf.regions import Page, Region, assign, open_page
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, View, clusters, view_of
@@ -90,36 +90,40 @@ def _search(view: View, layout: Layout, style: Style, unnumbered: bool) -> tuple
 
 
 def _frames(view: View, layout: Layout) -> None:
-    """Running text inside of a frame: a box of text if there is nothing else in it, else a label of a drawing.
+    """Text in a frame or on a coloured box that stands alone: a box of text or a listing, no drawing.
 
-    The frame of a box of text is taken out of the art; text of a drawing loses its role, whatever it looks like.
+    With other art inside or touching it, the frame is part of a drawing, and so is its text, whatever it looks like.
     """
     area = (view.art[:, 2:] - view.art[:, :2]).prod(axis=1)
     frames = np.flatnonzero((view.kind == PATH) & (area > 2500) & (area < 0.5 * view.width * view.height))
     if not len(frames) or len(frames) > 400:
         return
-    boxes = view.art[frames]
+    middle = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2
+    size = (view.boxes[:, 2:] - view.boxes[:, :2]).prod(axis=1)
     drop: set[int] = set()
-    for block in layout.blocks:
-        lines = [i for i in block if layout.roles[i] in (BODY, HEADING)]
-        if not lines:
+    for frame in frames.tolist():
+        low, high = view.art[frame, :2], view.art[frame, 2:]
+        lines = np.flatnonzero((middle > low).all(axis=1) & (middle < high).all(axis=1))
+        text = lines[np.isin(layout.roles[lines], (BODY, HEADING, CODE))]
+        rest = lines[layout.roles[lines] == FREE]
+        if not len(text) and (len(rest) < 2 or layout.mates[rest].any()):
             continue
-        low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
-        around = (boxes[:, :2] <= low + 1).all(axis=1) & (boxes[:, 2:] >= high - 1).all(axis=1)
-        if not around.any():
-            continue
-        outer = frames[around][np.argmin(area[frames[around]])]
-        x0, y0, x1, y1 = view.art[outer].tolist()
-        middle = (view.art[:, :2] + view.art[:, 2:]) / 2
-        inside = (middle > [x0 + 2, y0 + 2]).all(axis=1) & (middle < [x1 - 2, y1 - 2]).all(axis=1)
-        inside &= (area < 0.8 * area[outer]) & (view.kind != HORIZONTAL)
-        text_area = ((view.boxes[lines, 2:] - view.boxes[lines, :2]).prod(axis=1)).sum()
-        if inside.sum() >= 3 or text_area < 0.12 * area[outer]:
-            layout.roles[lines] = FREE
-        else:
-            drop.update(frames[around].tolist())
+        near = (view.art[:, :2] < high + 4).all(axis=1) & (view.art[:, 2:] > low - 4).all(axis=1)
+        same = (np.abs(view.art - view.art[frame]) < 3).all(axis=1)
+        if (near & ~same & (view.kind != HORIZONTAL) & (area > 30)).sum() >= 2:
+            layout.roles[text] = FREE
+        elif size[lines].sum() > 0.1 * area[frame] and (len(text) or _left_aligned(view, rest)):
+            layout.roles[rest] = CODE
+            if not (layout.roles[lines] == CODE).all():
+                drop.update(np.flatnonzero(same).tolist())
     if drop:
         view.drop(np.array(sorted(drop)))
+
+
+def _left_aligned(view: View, lines: np.ndarray) -> bool:
+    """At least three lines, most of which start at one of two indents."""
+    starts = np.round(view.boxes[lines, 0])
+    return len(lines) >= 3 and int((np.abs(starts - starts.min()) < 2).sum()) >= 0.5 * len(lines)
 
 
 def _inside(inner: Box, outer: Box) -> bool:

@@ -23,7 +23,7 @@ from s1pro.corpus.pdf.glyphs import Array
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.view import FOOT, HORIZONTAL, TOP, Index, View
 
-FREE, BODY, HEADING, CAPTION, FURNITURE, FORMULA = range(6)
+FREE, BODY, HEADING, CAPTION, FURNITURE, FORMULA, CODE = range(7)
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _NUMBERED = re.compile(r"^(?:\d{1,2}(?:\.\d{1,2})*\.?|[A-Z]\.|[IVX]{1,4}\.)\s+\S")
@@ -43,6 +43,7 @@ class Style:
     fonts: Counter[str] = field(default_factory=Counter)
     columns: Counter[int] = field(default_factory=Counter)
     heads: set[str] = field(default_factory=set)
+    gutters: list[tuple[float, float]] = field(default_factory=list)
     above: Counter[str] = field(default_factory=Counter)
     below: Counter[str] = field(default_factory=Counter)
 
@@ -62,6 +63,9 @@ class Layout:
 
     def column_of(self, x0: float, x1: float) -> tuple[float, float]:
         """The column that holds most of a span, or the range of all columns if the span crosses a gutter by far."""
+        for before, after in zip(self.columns, self.columns[1:], strict=False):
+            if x0 < before[1] - 8 and x1 > after[0] + 8:
+                return self.columns[0][0], self.columns[-1][1]
         best = max(self.columns, key=lambda column: min(column[1], x1) - max(column[0], x0))
         inside = min(best[1], x1) - max(best[0], x0)
         if inside < 0.8 * (x1 - x0) and x1 - x0 > 0.5 * (best[1] - best[0]):
@@ -128,6 +132,13 @@ def _columns(view: View, long: NDArray[np.bool_], style: Style) -> list[tuple[fl
     columns = [(left, right)]
     if len(narrow) >= 6 and share > (0.25 if known > 1 else 0.4):
         columns = _gutters(narrow, left, right)
+    if len(columns) > 1:
+        style.gutters = columns
+    elif known > 1 and style.gutters and len(narrow) > 0.6 * len(boxes):
+        starts, stops = np.array(style.gutters).T
+        fits = (narrow[:, :1] > starts - 6) & (narrow[:, 2:3] < stops + 6)
+        if fits.any(axis=1).mean() > 0.9:
+            return style.gutters
     if len(boxes) >= 12:
         style.columns[len(columns)] += len(boxes)
     return columns
@@ -250,6 +261,8 @@ def _role(view: View, layout: Layout, lines: list[int]) -> int:
     filled = float(width) / max(1.0, column[1] - column[0])
     size = float(np.median(view.sizes[lines]))
     first = view.lines[lines[0]]
+    if first.font.is_mono and len(lines) >= 2 and view.lines[lines[-1]].font.is_mono and not rows[lines].any():
+        return CODE
     relative = size / layout.body_size
     typical = float(np.median(words[lines]))
     at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
@@ -280,6 +293,15 @@ def _footnotes(view: View, layout: Layout) -> None:
         column = layout.column_of(x0, x1)
         if y0 < 0.6 * view.height or abs(x0 - column[0]) > 6 or x1 - x0 > 0.6 * (column[1] - column[0]):
             continue
-        below = (view.boxes[:, 1] > y0 - 2) & (view.boxes[:, 0] < column[1]) & (view.boxes[:, 2] > column[0])
-        if below.any() and bool((view.sizes[below] < 0.97 * layout.body_size).mean() > 0.6):
-            layout.roles[below] = FURNITURE
+        notes: list[int] = []
+        bottom = y0
+        for i in range(len(view.lines)):
+            u0, v0, u1, v1 = view.boxes[i].tolist()
+            if v0 < y0 - 2 or u0 > column[1] or u1 < column[0]:
+                continue
+            if v0 > bottom + 1.6 * view.sizes[i] or LABEL.match(view.texts[i]):
+                break
+            notes.append(i)
+            bottom = max(bottom, v1)
+        if notes and bool((view.sizes[notes] < 0.97 * layout.body_size).mean() > 0.6):
+            layout.roles[notes] = FURNITURE

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.layout import BODY, CAPTION, FORMULA, FREE, FURNITURE, HEADING, Layout, Style
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout, Style
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View
 from s1pro.corpus.records import Box
 
-WALLS = (BODY, HEADING, FORMULA)
+WALLS = (BODY, HEADING, FORMULA, CODE)
 MIN_SCORE = 0.5
 MAX_CAPTIONS = 40
 
@@ -67,7 +67,7 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
             free_items[i] = False
     inside = _inside_text(view.art, text)
     free_items &= ~inside
-    return Page(view, layout, style, free_items, layout.roles == FREE)
+    return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)))
 
 
 def _is_page_rule(view: View, layout: Layout, y: float) -> bool:
@@ -191,7 +191,8 @@ def _zone(page: Page, captions: list[CaptionFound], k: int, span: tuple[float, f
     roles = page.layout.roles
     others = np.array([c.box for j, c in enumerate(captions) if j != k], dtype=np.float64).reshape(-1, 4)
     taken = np.array(page.taken, dtype=np.float64).reshape(-1, 4)
-    walls = np.concatenate([page.view.boxes[np.isin(roles, WALLS)], others, taken])
+    solid = (BODY, HEADING, FORMULA) if captions[k].kind == "algorithm" else WALLS
+    walls = np.concatenate([page.view.boxes[np.isin(roles, solid)], others, taken])
     overlap = np.minimum(walls[:, 2], span[1]) - np.maximum(walls[:, 0], span[0])
     walls = walls[overlap > np.minimum(12.0, 0.5 * (walls[:, 2] - walls[:, 0]))]
     if side == "above":
@@ -258,6 +259,9 @@ def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Reg
     art = view.art[items]
     if len(items):
         box = _box_of(art)
+        between = _between(box, view.boxes[lines], caption.box, side)
+        if len(between):
+            box = _box_of(np.concatenate([[box], view.boxes[lines][between]]))
         box, chosen = _absorb(box, view.boxes[lines], reach=0.022 * view.height)
         lines = lines[chosen]
         box, _ = _absorb(box, slanted, reach=14.0)
@@ -278,17 +282,32 @@ def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Reg
 def _chain(
     view: View, items: Index, lines: Index, zone: Box, side: str, limit: float
 ) -> tuple[Index, Index]:  # fmt: skip
-    """What is connected with the end of the zone at the caption without a gap of more than `limit`."""
+    """What hangs together without a gap of more than `limit`, from the graphics nearest to the caption on.
+
+    Whatever lies between these graphics and the caption belongs to them. Without graphics the chain begins at the end
+    of the zone.
+    """
     boxes = np.concatenate([view.art[items], view.boxes[lines]])
     if not len(boxes):
         return items, lines
     near, far = (zone[3] - boxes[:, 3], zone[3] - boxes[:, 1]) if side == "above" else (
         boxes[:, 1] - zone[1], boxes[:, 3] - zone[1])  # fmt: skip
+    start = float(far[: len(items)][np.argmin(near[: len(items)])]) if len(items) else 0.0
+    if len(items) and near[: len(items)].min() > 0.3 * view.height:
+        start = 0.0
     order = np.argsort(near, kind="stable")
-    reach = np.maximum.accumulate(np.concatenate([[0.0], far[order]]))[:-1]
+    reach = np.maximum(np.maximum.accumulate(np.concatenate([[0.0], far[order]]))[:-1], start)
     broken = np.flatnonzero(near[order] - reach > limit)
     keep = order[: broken[0]] if len(broken) else order
     return items[np.sort(keep[keep < len(items)])], lines[np.sort(keep[keep >= len(items)] - len(items))]
+
+
+def _between(box: Box, parts: Array, caption: Box, side: str) -> Index:
+    """Text between the art and its caption."""
+    low, high = (box[3], caption[1]) if side == "above" else (caption[3], box[1])
+    middle = (parts[:, 1] + parts[:, 3]) / 2
+    beside = (parts[:, 0] < box[2] + 25) & (parts[:, 2] > box[0] - 25)
+    return np.flatnonzero((middle > low) & (middle < high) & beside)
 
 
 def _absorb(box: Box, parts: Array, reach: float) -> tuple[Box, Index]:

@@ -85,13 +85,12 @@ def view_of(content: PageContent, turn: int = 0) -> View:
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     other = _turned(np.array([line.box for line in others]).reshape(-1, 4), turn, content)
     art, kind, source, page_images = _art(content)
-    art = _turned(art, turn, content)
+    strip = _strips(art, content.height)
+    art, kind, source = _turned(art[~strip], turn, content), kind[~strip], source[~strip]
     if turn:
         swap = {HORIZONTAL: VERTICAL, VERTICAL: HORIZONTAL}
         kind = np.array([swap.get(k, k) for k in kind.tolist()], dtype=np.int8)
     width, height = (content.width, content.height) if turn == 0 else (content.height, content.width)
-    strip = _strips(art, height)
-    art, kind, source = art[~strip], kind[~strip], source[~strip]
     return View(
         turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source, page_images
     )
