@@ -74,6 +74,12 @@ def perceptual_hashes(grey: np.ndarray) -> Hashes:
     )
 
 
+def box_phash(picture: Image.Image, view: tuple[float, float, float, float]) -> str:
+    """pHash of a part of a grey picture; the box in shares of its width and height."""
+    x0, y0, x1, y1 = view
+    return _phash(picture, (x0 * picture.width, y0 * picture.height, x1 * picture.width, y1 * picture.height))
+
+
 def plain_margins(grey: np.ndarray) -> tuple[int, int, int, int]:
     """The box `(x0, y0, x1, y1)` inside the plain margins; the whole picture if it has none."""
     background, plain = _background(grey)
@@ -115,7 +121,7 @@ def _background(grey: np.ndarray) -> tuple[int, bool]:
     return background, bool(near >= PLAIN_EDGE * edge.size)
 
 
-def _phash(picture: Image.Image, box: tuple[int, int, int, int]) -> str:
+def _phash(picture: Image.Image, box: tuple[float, float, float, float]) -> str:
     scaled = np.asarray(
         picture.resize((_SCALED, _SCALED), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0), dtype=np.float64
     )
