@@ -34,6 +34,8 @@ from s1pro.corpus.frames import Frame, encode, read
 
 Handler = Callable[[bytes, Mapping[str, Any], int], Iterator[Frame]]
 
+FOLDER_PREFIX = "s1pro-worker-"
+
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _MEBIBYTE = 1 << 20
@@ -61,7 +63,8 @@ def main(parent: int) -> None:
         began = time.process_time()
         for answer in handler(frame.parts[0], opening.header["settings"], int(frame.header["first_page"])):
             send(outbox, answer)
-        cost = {"cpu_seconds": time.process_time() - began, "resident_mb": resident_mb()}
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        cost = {"cpu_seconds": time.process_time() - began, "resident_mb": resident_mb(), "peak_mb": peak}
         send(outbox, Frame(header={"op": "end", **cost}))
 
 
@@ -97,7 +100,7 @@ def confine(limits: Mapping[str, Any], parent: int) -> str:
 def hide_folder() -> None:
     """Moves into a folder that is deleted at once: relative paths lead nowhere."""
     with suppress(OSError):
-        folder = tempfile.mkdtemp()
+        folder = tempfile.mkdtemp(prefix=FOLDER_PREFIX)
         os.chdir(folder)
         os.rmdir(folder)
 

@@ -9,6 +9,7 @@ from typing import Any
 from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.corpus.children import Limits
+from s1pro.corpus.dedup.settings import DedupSettings
 from s1pro.corpus.pdf.extract import ExtractSettings
 
 # Limits that change how a document is read, but not what comes out of it.
@@ -53,3 +54,4 @@ class PipelineSettings:
     """All stages."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    deduplicate: DedupSettings = field(default_factory=DedupSettings)

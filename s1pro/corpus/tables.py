@@ -92,6 +92,14 @@ def iter_rows(path: Path, kind: type[Row], *, without: Sequence[str] = ()) -> It
         raise InputError(f"{path}: not a readable Parquet file ({error})") from error
 
 
+def read_column(path: Path, column: str, group: int) -> list[Any]:
+    """One column of one group of `ROWS_PER_GROUP` rows, without the rest of the file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        return list(file.read_row_group(group, columns=[column]).column(column).to_pylist())
+
+
 def file_settings(path: Path) -> str:
     """The digest of the settings in the metadata of a file; "" if it has none."""
     import pyarrow.parquet as pq

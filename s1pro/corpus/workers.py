@@ -75,6 +75,7 @@ class _Reading:
     strikes: Counter[int] = field(default_factory=Counter)  # kills from outside by page
     attempts: int = 0
     cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
     finished: bool = False
 
     @property
@@ -138,6 +139,7 @@ class DocumentWorker:
         costs = {
             "wall_seconds": time.monotonic() - began,
             "cpu_seconds": reading.cpu_seconds,
+            "peak_mb": reading.peak_mb,
             "attempts": float(reading.attempts),
         }
         result = _result(reading, data, costs)
@@ -155,6 +157,7 @@ class DocumentWorker:
         except ChildDied as death:
             self._drop()
             reading.cpu_seconds += death.cpu_seconds
+            reading.peak_mb = max(reading.peak_mb, child.peak_mb)
             reading.strikes[reading.first] += death.from_outside
             if _counts(death, fresh, reading.strikes[reading.first]) or time.monotonic() >= end:
                 self._bury(reading, death, gone=time.monotonic() >= end)
@@ -196,6 +199,7 @@ class DocumentWorker:
             self.beat(len(reading.pages))
         elif frame.op == "end":
             reading.cpu_seconds += float(header["cpu_seconds"])
+            reading.peak_mb = max(reading.peak_mb, float(header["peak_mb"]))
             if float(header["resident_mb"]) > self.limits.resident_mb:
                 self._drop()
             return True

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -33,14 +34,19 @@ def extract(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterat
     yield Frame(header={"op": "facts", **facts})
     doc_id = document_id(data)
     for page in range(first_page, min(len(pages), int(settings.get("max_pages", 10**9)))):
-        _act(pages[page])
+        _act(pages[page], settings)
         pictures: list[bytes] = []
         elements = [to_plain(row, pictures) for row in _elements(doc_id, page)]
         row = PageRow(doc_id=doc_id, page=page, width=612.0, height=792.0, num_chars=100)
         yield Frame(header={"op": "page", "page": to_plain(row), "elements": elements}, parts=pictures)
 
 
-def _act(word: str) -> None:
+def liar(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[Frame]:
+    """Sends a page that is none."""
+    yield Frame(header={"op": "page", "page": {"doc_id": "d", "mood": "good"}, "elements": []})
+
+
+def _act(word: str, settings: Mapping[str, Any]) -> None:
     if word == "crash":
         os.kill(os.getpid(), signal.SIGABRT)
     elif word == "hang":
@@ -63,6 +69,8 @@ def _act(word: str) -> None:
     elif word == "write":
         with open("left-behind", "wb") as file:
             file.write(b"x")
+    elif word == "connect":
+        socket.create_connection(("127.0.0.1", settings["port"]), timeout=5).close()
     elif word == "slow":
         time.sleep(0.02)
 

@@ -10,7 +10,7 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.corpus.records import CaptionRow, DocumentRow, DuplicateRow, ElementRow, Mention, PageRow, QualityRow, RouteRow
-from s1pro.corpus.tables import arrow_schema, file_settings, from_plain, read_rows, to_plain, write_rows
+from s1pro.corpus.tables import arrow_schema, file_settings, from_plain, read_column, read_rows, to_plain, write_rows
 
 ELEMENT = ElementRow(
     element_id="e", doc_id="d", page=3, type="chart", box=(1.0, 2.5, 3.0, 4.0), page_width=612.0, page_height=792.0,
@@ -52,6 +52,7 @@ def test_pictures_are_stored_as_they_are_and_may_be_left_out(tmp_path: Path) -> 
     assert group.column(columns["image"]).compression == "UNCOMPRESSED"
     assert {group.column(i).compression for name, i in columns.items() if name != "image"} == {"ZSTD"}
     assert ELEMENT.image in (tmp_path / "a").read_bytes()
+    assert read_column(tmp_path / "a", "image", 2) == [ELEMENT.image] * 44
     assert read_rows(tmp_path / "a", ElementRow, without=("image",))[0] == dataclasses.replace(ELEMENT, image=b"")
 
 

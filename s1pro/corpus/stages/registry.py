@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from s1pro.base.errors import InputError
 from s1pro.corpus.stages.base import Stage
+from s1pro.corpus.stages.deduplicate import Deduplicate
 from s1pro.corpus.stages.ingest import Ingest
 
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in (Ingest(),)}
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in (Ingest(), Deduplicate())}
 
 
 def stage_named(name: str) -> Stage:
