@@ -74,6 +74,22 @@ class Axis:
         """The label of the nearest tick."""
         return self.labels[int(np.argmin([abs(p - position) for p in self.positions]))]
 
+    def reading(self, position: float) -> tuple[str, ...]:
+        """What a reader can say of a position: the label of the tick that is near, or the two that are around it."""
+        order = np.argsort(self.positions)
+        places = np.array(self.positions)[order]
+        after = int(np.searchsorted(places, position))
+        if not self.is_numeric or after in (0, len(places)):
+            return (self.nearest(position).text,)
+        low, high = places[after - 1], places[after]
+        share = (position - low) / (high - low)
+        if share < 0.2 or share > 0.8:
+            return (self.nearest(position).text,)
+        pair = [order[after - 1], order[after]]
+        if self.values is not None:
+            pair.sort(key=self.values.__getitem__)
+        return (self.labels[pair[0]].text, self.labels[pair[1]].text)
+
     def outer_edge(self) -> float:
         """How far the labels reach outwards."""
         edges = [_range(label, 1 - self.k)[1 if self.outward > 0 else 0] for label in self.labels]

@@ -23,6 +23,8 @@ Trend = Literal[
 ]
 SeriesKind = Literal["line", "points", "bars", "histogram", "area"]
 Scale = Literal["linear", "log", "category", "other"]
+Reading = tuple[str, ...]
+"""One printed label, or the two that a point lies between."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +59,10 @@ class SeriesFacts:
         mark: "circle", "square", "triangle", "diamond", "cross" of its points; empty if it has none or an unclear one.
         num_marks: points or bars; 0 where they are not counted (lines without marks).
         horizontal: bars that extend to the right.
-        start, end: labels of the vertical axis nearest to its first and last point.
-        top_x, low_x: label of the horizontal axis nearest to the highest and the lowest point, or their category.
-        top_y, low_y: labels of the vertical axis nearest to them.
+        start, end: reading of the vertical axis at its first and last point: the label of the tick beside it, or of
+            the two ticks that it lies between.
+        top_x, low_x: reading of the horizontal axis at the highest and the lowest point, or their category.
+        top_y, low_y: readings of the vertical axis there.
     """
 
     kind: SeriesKind
@@ -70,12 +73,12 @@ class SeriesFacts:
     dashed: bool = False
     horizontal: bool = False
     trend: Trend = ""
-    start: str = ""
-    end: str = ""
-    top_x: str = ""
-    top_y: str = ""
-    low_x: str = ""
-    low_y: str = ""
+    start: Reading = ()
+    end: Reading = ()
+    top_x: Reading = ()
+    top_y: Reading = ()
+    low_x: Reading = ()
+    low_y: Reading = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -109,43 +109,30 @@ def _is_point_like(shape: Shape, others: Sequence[Shape]) -> bool:
 
 
 def _bars(rectangles: Sequence[Shape], marks: Marks) -> bool:
-    """Finds bars; True if there are any."""
-    if not rectangles:
-        return False
-    best: tuple[int, bool, list[Shape], list[Shape]] = (0, False, [], [])
-    for horizontal in (False, True):
-        k = 0 if horizontal else 1
-        for side in (k, 2 + k) if not horizontal else (k,):
-            groups: dict[int, list[Shape]] = defaultdict(list)
-            for shape in rectangles:
-                groups[round(shape.box[side] * 2)].append(shape)
-            base, on_base = max(groups.items(), key=lambda item: len(item[1]))
-            others = [s for s in rectangles if s not in on_base]
-            stacked = [s for s in others if _stands_on(s, rectangles, k)]
-            below = [s for s in others if s not in stacked and abs(s.box[(2 + side) % 4] * 2 - base) < 2]
-            widths = {round(s.h if horizontal else s.w) for s in on_base}
-            preference = len(on_base) + len(stacked) + len(below) + (1 if len(widths) <= 2 else 0) + (side == 3)
-            if len(on_base) >= 2 and preference > best[0]:
-                best = (preference, horizontal, on_base + below, stacked)
-    _, horizontal, on_base, stacked = best
+    """Finds bars; True if there are any. Upright bars have their feet at one height, lying ones their left ends."""
+    best: tuple[int, bool, list[Shape], list[Shape]] = (1, False, [], [])
+    for horizontal, foot, head in ((False, 3, 1), (True, 0, 2)):
+        feet = [round(shape.box[foot] * 2) for shape in rectangles]
+        base = max(set(feet), key=feet.count, default=0)
+        on_base = [s for s in rectangles if abs(s.box[foot] * 2 - base) <= 1 or abs(s.box[head] * 2 - base) <= 1]
+        others = [shape for shape in rectangles if shape not in on_base]
+        stacked = [shape for shape in others if _stands_on(shape, rectangles, foot, head)]
+        if feet.count(base) >= 2 and len(on_base) + len(stacked) > best[0]:
+            best = (len(on_base) + len(stacked), horizontal, on_base, stacked)
+    number, horizontal, on_base, stacked = best
     lengths = {round(s.w if horizontal else s.h, 1) for s in on_base}
-    if (
-        len(on_base) < 2
-        or len(on_base) + len(stacked) < 0.6 * len(rectangles)
-        or (len(lengths) < 2 and len(on_base) > 4)
-    ):
+    if not on_base or number < 0.6 * len(rectangles) or (len(lengths) < 2 and len(on_base) > 4):
         return False
     marks.bars, marks.horizontal, marks.stacked = [*on_base, *stacked], horizontal, len(stacked) >= 2
     return True
 
 
-def _stands_on(shape: Shape, others: Sequence[Shape], k: int) -> bool:
-    """Whether a bar continues another one of the same width."""
+def _stands_on(shape: Shape, others: Sequence[Shape], foot: int, head: int) -> bool:
+    """Whether a bar begins where another one of the same width ends."""
+    side = (foot + 1) % 2
     for other in others:
-        same = abs(other.box[1 - k] - shape.box[1 - k]) < 0.6 and abs(other.box[3 - k] - shape.box[3 - k]) < 0.6
-        if other is not shape and same and abs(other.box[0 if k == 0 else 1] - shape.box[2 if k == 0 else 3]) < 0.6:
-            return True
-        if other is not shape and same and k == 0 and abs(other.box[2] - shape.box[0]) < 0.6:
+        aside = abs(other.box[side] - shape.box[side]) + abs(other.box[side + 2] - shape.box[side + 2])
+        if other is not shape and aside < 1.2 and abs(other.box[head] - shape.box[foot]) < 0.6:
             return True
     return False
 

@@ -7,6 +7,7 @@ that is what the page shows.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 
 from s1pro.corpus.describe import colours, trend
 from s1pro.corpus.describe.axes import Axis
-from s1pro.corpus.describe.facts import SeriesFacts
+from s1pro.corpus.describe.facts import Reading, SeriesFacts
 from s1pro.corpus.describe.legend import Entry, Legend, same_colour
 from s1pro.corpus.describe.marks import Marks, line_points
 from s1pro.corpus.describe.panels import Panel
@@ -132,8 +133,8 @@ def _located(facts: SeriesFacts, panel: Panel, points: Array, y: Array) -> Serie
     return facts if across is None else replace(facts, top_x=across(top[0]), low_x=across(low[0]))
 
 
-def _tick(axis: Axis | None) -> Callable[[float], str] | None:
-    return None if axis is None else lambda position: axis.nearest(position).text
+def _tick(axis: Axis | None) -> Callable[[float], Reading] | None:
+    return None if axis is None else axis.reading
 
 
 def _bar_groups(marks: Marks, legend: Legend | None) -> list[list[Shape]]:
@@ -167,12 +168,12 @@ def _bars(panel: Panel, group: Sequence[Shape], marks: Marks) -> SeriesFacts:
     top, low = bars[int(np.argmax(lengths))], bars[int(np.argmin(lengths))]
     unique = np.sort(lengths)
     if along is not None and unique[-1] - unique[-2] > 0.3:
-        facts = replace(facts, top_x=along.nearest(top.centre[k]).text)
+        facts = replace(facts, top_x=along.reading(top.centre[k]))
     if along is not None and unique[1] - unique[0] > 0.3:
-        facts = replace(facts, low_x=along.nearest(low.centre[k]).text)
+        facts = replace(facts, low_x=along.reading(low.centre[k]))
     if across is not None:
         end = 2 if marks.horizontal else 1
-        facts = replace(facts, top_y=across.nearest(top.box[end]).text, low_y=across.nearest(low.box[end]).text)
+        facts = replace(facts, top_y=across.reading(top.box[end]), low_y=across.reading(low.box[end]))
     return facts
 
 
@@ -181,7 +182,7 @@ def _is_histogram(bars: Sequence[Shape], along: Axis | None, k: int) -> bool:
     if len(bars) < 5 or along is None or not along.is_numeric:
         return False
     widths = [shape.box[2 + k] - shape.box[k] for shape in bars]
-    gaps = [b.box[k] - a.box[2 + k] for a, b in zip(bars[:-1], bars[1:], strict=True)]
+    gaps = [b.box[k] - a.box[2 + k] for a, b in itertools.pairwise(bars)]
     return float(np.median(gaps)) < TOUCHING * float(np.median(widths))
 
 
