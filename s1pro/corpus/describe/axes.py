@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from s1pro.corpus.describe.labels import Label
+from s1pro.corpus.describe.labels import Label, Piece, part_of
 from s1pro.corpus.describe.numbers import parse_number, parse_offset
 from s1pro.corpus.describe.shapes import Colour, Shape
 
@@ -28,6 +28,7 @@ LONGEST_TICK = 12.0
 SHORTEST_AXIS = 20.0
 REACH = 2.4
 GOOD_FIT = 0.012
+LIGHT = 215
 Scale = Literal["linear", "log", "category", "other"]
 Line = tuple[float, float, float]
 """Height across, begin and end along."""
@@ -101,20 +102,47 @@ def find_axes(shapes: Sequence[Shape], labels: Sequence[Label]) -> list[Axis]:
     found: list[Axis] = []
     claimed: set[int] = set()
     for k in (0, 1):
-        lines = long_lines(shapes, k)
-        candidates = []
+        lines, across = long_lines(shapes, k), long_lines(shapes, 1 - k)
+        candidates: list[_Candidate] = []
         for shortest, longest in ((0.8, LONGEST_TICK), (SHORTEST_AXIS, 1e9)):
             for row in _rows(shapes, k, shortest, longest):
                 for ticks in _split(row, lines):
-                    candidates += _match(k, ticks, labels)
+                    found_here = _match(k, ticks, labels)
+                    candidates += [c for c in found_here if c.axis.is_numeric or not _is_inside(c.axis, across)]
         found += _choose(candidates, labels, claimed)
     for k in (0, 1):
         found += _choose(_numbers_in_a_row(labels, k, found, shapes), labels, claimed)
     return [_with_offset(axis, labels, claimed) for axis in found]
 
 
+def separate(labels: Sequence[Label], shapes: Sequence[Shape]) -> list[Label]:
+    """Labels with those cut apart that run along several ticks, one word under each (`E. coli wheat yeast`)."""
+    lines = long_lines(shapes, 0)
+    rows = [ticks for row in _rows(shapes, 0, 0.8, LONGEST_TICK) for ticks in _split(row, lines)]
+    return [part for label in labels for part in _cut(label, rows)]
+
+
+def _cut(label: Label, rows: Sequence[_Ticks]) -> list[Label]:
+    if not label.is_upright or len(label.pieces) < 2:
+        return [label]
+    for row in rows:
+        below = -1.2 <= label.box[1] - row.high <= 1.5 * label.size
+        above = -1.2 <= row.low - label.box[3] <= 1.5 * label.size
+        ticks = [tick for tick in row.ticks if label.box[0] - 1 <= tick <= label.box[2] + 1]
+        if len(ticks) < 2 or not (below or above):
+            continue
+        groups: dict[float, list[Piece]] = {}
+        for piece in label.pieces:
+            middle = (piece.box[0] + piece.box[2]) / 2
+            groups.setdefault(min(ticks, key=lambda tick: abs(tick - middle)), []).append(piece)
+        parts = [(tick, part_of(label, pieces)) for tick, pieces in groups.items()]
+        if len(parts) == len(ticks) and all(abs(part.centre[0] - tick) < 0.4 * label.size for tick, part in parts):
+            return [part for _, part in parts]
+    return [label]
+
+
 def long_lines(shapes: Iterable[Shape], k: int) -> list[Line]:
-    """Straight lines along k, and the edges of rectangles."""
+    """Straight lines along k, and the edges of rectangles that are empty or light (others are bars and boxes)."""
     lines: list[Line] = []
     for shape in shapes:
         start, end = shape.box[k], shape.box[2 + k]
@@ -123,7 +151,7 @@ def long_lines(shapes: Iterable[Shape], k: int) -> list[Line]:
             continue
         if shape.kind == "segment" and high - low < 1.5:
             lines.append(((low + high) / 2, start, end))
-        elif shape.kind == "rectangle":
+        elif shape.kind == "rectangle" and (shape.fill is None or min(shape.fill) >= LIGHT):
             lines += [(low, start, end), (high, start, end)]
         elif shape.kind == "line" and len(shape.points) <= 6:  # axes drawn as one L or U
             lines += _straight_parts(shape, k)
@@ -188,9 +216,10 @@ def _rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) -> l
 def _split(row: _Row, lines: Sequence[Line]) -> list[_Ticks]:
     """Cuts a row of ticks by the lines that they touch."""
     near = [line for line in lines if row.low - 1.2 <= line[0] <= row.high + 1.2]
+    near = [line for line in near if sum(_spans(line, tick) for tick in row.ticks) >= 2]
     parts: dict[tuple[float, float], list[float]] = {}
     for tick in row.ticks:
-        around = [line for line in near if line[1] - 1.2 <= tick <= line[2] + 1.2]
+        around = [line for line in near if _spans(line, tick)]
         extent = min(((line[1], line[2]) for line in around), key=lambda e: e[1] - e[0], default=(0.0, 0.0))
         key = next((k for k in parts if abs(k[0] - extent[0]) < 1.5 and abs(k[1] - extent[1]) < 1.5), extent)
         parts.setdefault(key, []).append(tick)
@@ -200,6 +229,10 @@ def _split(row: _Row, lines: Sequence[Line]) -> list[_Ticks]:
         extent = (start, end) if touching else (min(ticks), max(ticks))
         result.append(_Ticks(row.low, row.high, tuple(ticks), extent, touching))
     return result
+
+
+def _spans(line: Line, tick: float) -> bool:
+    return line[1] - 1.2 <= tick <= line[2] + 1.2
 
 
 def _range(label: Label, k: int) -> tuple[float, float]:
@@ -222,6 +255,13 @@ def _match(k: int, row: _Ticks, labels: Sequence[Label]) -> list[_Candidate]:
         if axis is not None and (axis.is_numeric or row.touching):
             candidates.append(_Candidate(axis, float(np.mean(distances))))
     return candidates
+
+
+def _is_inside(axis: Axis, across: Sequence[Line]) -> bool:
+    """Whether the labels stand between lines that begin at the ends of the axis: inside the frame of a plot."""
+    middle = float(np.mean([label.centre[1 - axis.k] for label in axis.labels]))
+    ends = [line for line in across if min(abs(line[0] - axis.extent[0]), abs(line[0] - axis.extent[1])) < 1.5]
+    return any(line[1] + 1 < middle < line[2] - 1 for line in ends)
 
 
 def _distance(label: Label, k: int, tick: float, edge: float, outward: int, last: bool) -> float | None:

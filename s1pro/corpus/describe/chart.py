@@ -9,9 +9,9 @@ left goes back to the caller.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from s1pro.corpus.describe.axes import Axis, find_axes
+from s1pro.corpus.describe.axes import Axis, find_axes, separate
 from s1pro.corpus.describe.facts import AxisFacts, ChartFacts, ColourBarFacts, PanelFacts
 from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.legend import Legend, find_legends, legend_of
@@ -38,12 +38,13 @@ class Chart:
 
 def find_chart(content: PageContent, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Chart | None:
     """None if there are no axes inside the box."""
+    labels = separate(labels, shapes)
     axes = find_axes(shapes, labels)
     panels = find_panels(shapes, axes)
     if not panels:
         return None
     used = {id(label) for axis in axes for label in axis.labels} | {id(a.offset) for a in axes if a.offset is not None}
-    legends = find_legends(shapes, labels, used)
+    legends = find_legends(shapes, labels, used, panels)
     name_axes(panels, labels, used)
     name_panels(panels, labels, used)
     bars = [panel for panel in panels if _is_colour_bar(panel, panels, shapes, content)]
@@ -68,11 +69,14 @@ def _panel(
     content: PageContent,
     box: Box,
 ) -> PanelFacts:
-    legend = legend_of(panel, panels, legends)
+    legend, own = legend_of(panel, panels, legends)
     samples = {id(shape) for one in legends for entry in one.entries for shape in entry.samples}
     samples |= {id(one.frame) for one in legends if one.frame is not None}
     colours = [] if legend is None else [entry.colour for entry in legend.entries if entry.colour is not None]
     marks = sort_marks(panel, shapes, samples, colours)
+    series = () if marks.cells else find_series(panel, marks, legend)
+    if legend is not None and not own and not (series and all(one.name for one in series)):
+        legend, series = None, tuple(replace(one, name="") for one in series)
     notes = [label for label in labels if id(label) not in used and panel.contains(label.box)]
     used.update(id(label) for label in notes)
     pictures = sum(panel.contains(tuple(image)) for image in content.images.boxes.tolist())
@@ -83,7 +87,7 @@ def _panel(
         x=_axis(panel.x, shared=0 in panel.shared),
         y=_axis(panel.y, shared=1 in panel.shared),
         right=_axis(panel.right),
-        series=() if marks.cells or pictures else find_series(panel, marks, legend),
+        series=() if pictures else series,
         legend=() if legend is None else tuple(entry.label.text for entry in legend.entries),
         legend_title="" if legend is None or legend.title is None else legend.title.text,
         notes=tuple(label.text for label in notes[:MOST_NOTES]),

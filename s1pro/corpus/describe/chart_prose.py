@@ -56,7 +56,11 @@ def panel_opening(panel: PanelFacts, choice: Choice, *, alone: bool) -> str:
     if alone:
         mark = f" It is marked {panel.label}." if panel.label else ""
         what = f"{article} {kind}{relation}"
-        options = [f"The figure is {what}{title}.", f"This is {what}{title}.", f"{what[0].upper()}{what[1:]} is shown{title}."]
+        options = [
+            f"The figure is {what}{title}.",
+            f"This is {what}{title}.",
+            f"{what[0].upper()}{what[1:]} is shown{title}.",
+        ]
         return choice(*options) + mark
     name = panel_name(panel)
     place = f", {panel.place}," if panel.label and panel.place and not panel.place.startswith("row") else ""

@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,16 @@ WORD_GAP = 0.2
 LINE_GAP = 0.8
 NUMBER_GAP = 0.4
 _BLANKS = frozenset({0x20, 0xA0, 0x3000, 0xFFFE, *range(0x2000, 0x200C), *range(32)})
+_SIGNS = ("-", "−", "–", "+", "±")
 _NUMERIC = re.compile(r"[-+−±\d.,^%]+")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a label: its text with the blank or mark before it, and where it stands."""
+
+    text: str
+    box: Box
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +49,7 @@ class Label:
         angle: direction of reading in degrees, counter-clockwise, rounded; 0 is upright.
         start, end: where its base line begins and ends on the page.
         bold: most of it is in a bold font.
+        pieces: what it was joined from, in order.
     """
 
     text: str
@@ -49,6 +59,7 @@ class Label:
     start: tuple[float, float]
     end: tuple[float, float]
     bold: bool = False
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -81,7 +92,7 @@ class _Joined:
     v: float
     size: float
     raised: bool = False
-    boxes: list[Box] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
 
 
 def labels_in(content: PageContent, box: Box) -> list[Label]:
@@ -148,7 +159,7 @@ def _join(atoms: Iterable[_Atom]) -> list[_Joined]:
         if near:
             _append(min(near, key=lambda joined: abs(joined.v - atom.v) + abs(joined.u1 - atom.u0)), atom)
         else:
-            joined = _Joined([atom], atom.text, atom.u1, atom.v, atom.size, boxes=[atom.box])
+            joined = _Joined([atom], atom.text, atom.u1, atom.v, atom.size, pieces=[Piece(atom.text, atom.box)])
             open_at[key].append(joined)
             done.append(joined)
     return done
@@ -175,17 +186,18 @@ def _append(joined: _Joined, atom: _Atom) -> None:
     gap = (atom.u0 - joined.u1) / max(joined.size, atom.size)
     raised = atom.size <= 0.87 * joined.size and joined.v - atom.v > 0.15 * joined.size
     same_run = joined.atoms[-1].run == atom.run
-    blank = " " if (gap > WORD_GAP or same_run) and not (raised and gap < 0.35) else ""
+    signed = joined.text in _SIGNS and atom.text[0].isdigit()
+    blank = " " if (gap > WORD_GAP or same_run) and not (raised and gap < 0.35) and not signed else ""
     mark = "^" if raised and not joined.raised else ""
     joined.text += blank + mark + atom.text
     joined.raised = raised
     joined.u1 = max(joined.u1, atom.u1)
     joined.atoms.append(atom)
-    joined.boxes.append(atom.box)
+    joined.pieces.append(Piece(blank + mark + atom.text, atom.box))
 
 
 def _finish(joined: _Joined, angle: int) -> Label:
-    boxes = np.array(joined.boxes)
+    boxes = np.array([piece.box for piece in joined.pieces])
     along, across = _directions(angle)
     first = min(atom.u0 for atom in joined.atoms)
     ends = [along * u + across * joined.v for u in (first, joined.u1)]
@@ -198,4 +210,14 @@ def _finish(joined: _Joined, angle: int) -> Label:
         start=(float(ends[0][0]), float(ends[0][1])),
         end=(float(ends[1][0]), float(ends[1][1])),
         bold=2 * sum(len(atom.text) for atom in joined.atoms if atom.bold) > letters,
+        pieces=tuple(joined.pieces),
     )
+
+
+def part_of(label: Label, pieces: Sequence[Piece]) -> Label:
+    """A label of some pieces of an upright one."""
+    x0, y0 = min(piece.box[0] for piece in pieces), min(piece.box[1] for piece in pieces)
+    x1, y1 = max(piece.box[2] for piece in pieces), max(piece.box[3] for piece in pieces)
+    text = "".join(piece.text for piece in pieces).strip()
+    ends = (x0, label.start[1]), (x1, label.end[1])
+    return replace(label, text=text, box=(x0, y0, x1, y1), start=ends[0], end=ends[1], pieces=tuple(pieces))

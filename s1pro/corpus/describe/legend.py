@@ -1,7 +1,8 @@
 """Legends: texts with a sample of a colour, a line or a marker right before them.
 
 A sample alone proves little (a text may stand beside a data point), so entries must come as a group: aligned below each
-other or side by side, or inside a box of their own; one entry alone needs a box or a sample that is a line. The title
+other or side by side, or inside a box of their own; one entry alone needs a box, a
+sample that is a line, or a place outside of all panels. The title
 of a legend stands above its first entry.
 """
 
@@ -58,7 +59,9 @@ class Legend:
     title: Label | None = None
 
 
-def find_legends(shapes: Sequence[Shape], labels: Sequence[Label], used: set[int]) -> list[Legend]:
+def find_legends(
+    shapes: Sequence[Shape], labels: Sequence[Label], used: set[int], panels: Sequence[Panel]
+) -> list[Legend]:
     """All legends; their labels are added to `used`."""
     small = [s for s in shapes if s.w <= LONGEST_SAMPLE and s.h <= 24 and s.colour not in (None, (255, 255, 255))]
     entries = []
@@ -67,7 +70,7 @@ def find_legends(shapes: Sequence[Shape], labels: Sequence[Label], used: set[int
             samples = _samples(label, small)
             if samples and not any(_between(other, label, samples) for other in labels):
                 entries.append(Entry(label, tuple(samples)))
-    legends = [legend for group in _groups(entries) if (legend := _legend(group, shapes)) is not None]
+    legends = [legend for group in _groups(entries) if (legend := _legend(group, shapes, panels)) is not None]
     for legend in legends:
         used.update(id(entry.label) for entry in legend.entries)
     return [_titled(legend, labels, used) for legend in legends]
@@ -125,11 +128,13 @@ def _aligned(a: Entry, b: Entry) -> bool:
     return below or beside
 
 
-def _legend(entries: list[Entry], shapes: Sequence[Shape]) -> Legend | None:
+def _legend(entries: list[Entry], shapes: Sequence[Shape], panels: Sequence[Panel]) -> Legend | None:
     boxes = [entry.label.box for entry in entries] + [s.box for entry in entries for s in entry.samples]
     box = (min(b[0] for b in boxes), min(b[1] for b in boxes), max(b[2] for b in boxes), max(b[3] for b in boxes))
     frame = _frame(box, shapes)
-    proven = len(entries) >= 2 or frame is not None or (entries[0].has_line and entries[0].samples[0].w >= 8)
+    outside = not any(panel.contains(sample.box, 6) for panel in panels for sample in entries[0].samples)
+    drawn = any(sample.kind in ("segment", "line") and sample.w >= 8 for sample in entries[0].samples)
+    proven = len(entries) >= 2 or frame is not None or drawn or outside
     if not proven:
         return None
     columns = len({round(entry.start / 4) for entry in entries}) > 1
@@ -173,22 +178,27 @@ def _in_reach(label: Label, legend: Legend) -> bool:
     return b[0] - 1 <= label.centre[0] <= b[2] + 1 and b[1] - 1 <= label.centre[1] <= b[3] + 1
 
 
-def legend_of(panel: Panel, panels: Sequence[Panel], legends: Sequence[Legend]) -> Legend | None:
-    """The legend inside a panel, else the one outside of all panels that is nearest to it."""
+def legend_of(panel: Panel, panels: Sequence[Panel], legends: Sequence[Legend]) -> tuple[Legend | None, bool]:
+    """The legend of a panel, and whether it is its own: inside of it, or outside of all and nearest to it.
+
+    A panel without one may share the only legend of the figure.
+    """
     inside = [legend for legend in legends if panel.contains(legend.box)]
     if inside:
-        return max(inside, key=lambda legend: len(legend.entries))
+        return max(inside, key=lambda legend: len(legend.entries)), True
     outside = [legend for legend in legends if not any(other.contains(legend.box) for other in panels)]
-    if not outside:
-        return None
+    own = [legend for legend in outside if min(panels, key=lambda other: _away(legend, other)) is panel]
+    if own:
+        return min(own, key=lambda legend: _away(legend, panel)), True
+    return (outside[0], False) if len(legends) == 1 and outside else (None, False)
 
-    def away(legend: Legend) -> float:
-        x, y = (legend.box[0] + legend.box[2]) / 2, (legend.box[1] + legend.box[3]) / 2
-        dx = max(panel.frame[0] - x, 0, x - panel.frame[2])
-        dy = max(panel.frame[1] - y, 0, y - panel.frame[3])
-        return dx + dy
 
-    return min(outside, key=away)
+def _away(legend: Legend, panel: Panel) -> float:
+    """Distance of a legend from a panel; one that stands over several panels is as near to all of them."""
+    x0, y0, x1, y1 = legend.box
+    dx = max(panel.frame[0] - x1, 0, x0 - panel.frame[2])
+    dy = max(panel.frame[1] - y1, 0, y0 - panel.frame[3])
+    return dx + dy
 
 
 def same_colour(a: Colour | None, b: Colour | None) -> bool:

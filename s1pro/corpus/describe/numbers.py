@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _MINUS = str.maketrans({"−": "-", "–": "-", "‐": "-", "‑": "-", "⁻": "-", "\u2009": "", "\u202f": "", "\xa0": ""})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
 _RAISED = re.compile(r"(?<=\d)([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_SIGN_APART = re.compile(r"^([-+])\s+(?=[\d.])")
 _SI = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12, "m": 1e-3, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 _BODY = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 _NUMBER = re.compile(
@@ -37,7 +38,7 @@ class Number:
 def normalise(text: str) -> str:
     """One kind of minus, no thin blanks, superscripts as `^`."""
     marked = _RAISED.sub(lambda match: "^" + match[1].translate(_SUPERSCRIPTS), text)
-    return marked.translate(_MINUS).strip()
+    return _SIGN_APART.sub(r"\1", marked.translate(_MINUS).strip())
 
 
 def parse_number(text: str) -> float | None:

@@ -3,8 +3,8 @@
     element + page --labels, shapes--> chart | table | drawing --> Facts --> text
 
 The authors' caption and the sentences that mention the element are never looked at here: they are context, and belong
-to the caption stage, which marks them as such. What cannot be proven is not said; an element about which nothing is known
-gets an empty description.
+to the caption stage, which marks them as such. What cannot be proven is not said; an element about which nothing is
+known gets an empty description.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from s1pro.corpus.records import Box
 
 SMALLEST_PANEL = 24.0
 MEETING = 15.0
-PANEL_LABEL = re.compile(r"[(\[]?(?:[a-z]|[A-Z]|i{1,3}|iv|v)[)\]]|[(\[](?:\d)[)\]]")
+PANEL_LABEL = re.compile(r"(?:[(\[]?(?:[a-z]|[A-Z]|i{1,3}|iv|v)[)\]]|[(\[]\d[)\]])")
 BARE_LETTER = re.compile(r"[A-Za-z][.:]?")
 
 

@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from s1pro.corpus.describe.axes import Axis
 from s1pro.corpus.describe.labels import Label
-from s1pro.corpus.describe.panels import Panel, is_number, is_panel_label
+from s1pro.corpus.describe.panels import PANEL_LABEL, Panel, is_number, is_panel_label
 
 REACH = 3.2
 LONGEST_TITLE = 300
+LABEL_AND_TITLE = re.compile(rf"({PANEL_LABEL.pattern})(?:\s+(.*)|$)")
 _BRACKETS = re.compile(
     r"(?P<quantity>.*\S)\s*(?:\((?P<round>[^()]*(?:\([^()]*\)[^()]*)*)\)|\[(?P<square>[^\[\]]+)\])\s*"
 )
@@ -148,12 +149,29 @@ def name_panels(panels: Sequence[Panel], labels: Sequence[Label], used: set[int]
             nearest = lines[-1]
             panel.title = [line for line in lines if abs(line.size - nearest.size) < 0.5]
             used.update(id(line) for line in panel.title)
+            _split_label(panel)
+
+
+def _split_label(panel: Panel) -> None:
+    """A title "(a) Results" is a label and a title."""
+    first = panel.title[0]
+    match = LABEL_AND_TITLE.match(first.text)
+    if panel.label is None and match:
+        panel.label = replace(first, text=match[1])
+        rest = match[2].strip()
+        panel.title = [replace(first, text=rest), *panel.title[1:]] if rest else panel.title[1:]
+
+
+def _left_of(axis: Axis) -> float:
+    """How far to the left an axis reaches with its labels and title."""
+    return min(label.box[0] for label in (*axis.labels, *axis.title))
 
 
 def _is_above(label: Label, panel: Panel, top: float) -> bool:
     x0, _, x1, _ = panel.frame
     gap = (top - label.box[3]) / label.size
     centred = abs(label.centre[0] - (x0 + x1) / 2) < 0.08 * (x1 - x0)
-    at_start = -0.15 * (x1 - x0) - 6 <= label.box[0] - x0 <= 4 and label.box[2] <= x1
-    inside = label.box[0] >= x0 - 0.3 * (x1 - x0) and label.box[2] <= x1 + 0.3 * (x1 - x0)
+    left = x0 if panel.y is None or 1 in panel.shared else min(_left_of(panel.y), x0)
+    at_start = left - 6 <= label.box[0] <= x0 + 4 and label.box[2] <= x1
+    inside = label.box[0] >= left - 0.3 * (x1 - x0) and label.box[2] <= x1 + 0.3 * (x1 - x0)
     return label.is_upright and -0.3 <= gap <= 2.2 and (centred or at_start) and inside and not is_number(label)

@@ -162,6 +162,7 @@ STYLES = ["default", "default", "default", "ggplot", "bmh", "classic", "seaborn-
 
 def _matplotlib(panels: list[PanelTruth], rng: random.Random) -> bytes:
     import matplotlib as mpl
+    import matplotlib.style
     from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.figure import Figure
 
@@ -192,8 +193,9 @@ def _draw(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
             top = max(max(series.y) for series in panel.series)
             axis.set_ylim(0, 1.3 * top)
     elif panel.kind == "scatter":
-        for series in panel.series:
-            axis.scatter(series.x, series.y, label=series.name, s=rng.choice((8, 20)), marker=rng.choice("os^x"))
+        for color, series in zip(("C0", "C1", "C2"), panel.series, strict=False):
+            size, marker = rng.choice((8, 20)), rng.choice("os^x")
+            axis.scatter(series.x, series.y, label=series.name, s=size, marker=marker, color=color)
     elif panel.kind == "bar":
         width = 0.8 / len(panel.series)
         for i, series in enumerate(panel.series):
@@ -268,7 +270,7 @@ def _spec(panel: PanelTruth, rng: random.Random) -> dict[str, Any]:
         return {**spec, **_bar_spec(panel, color, rng)}
     if panel.kind == "histogram":
         data = panel.series[0].x
-        step = rng.choice((1, 2, 5)) * max(1.0, round((max(data) - min(data)) / 50))
+        step = max(1.0, round((max(data) - min(data)) / rng.choice((12, 18))))
         panel.x.low = panel.x.high = panel.y.low = panel.y.high = ""
         x = {"bin": {"step": step}, "field": "x", "type": "quantitative", "title": panel.x.title}
         y = {"aggregate": "count", "type": "quantitative", "title": panel.y.title}
