@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from s1pro.corpus.describe.labels import Label, Piece, part_of
+from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.numbers import parse_number, parse_offset
 from s1pro.corpus.describe.shapes import Colour, Shape
 
@@ -105,40 +105,14 @@ def find_axes(shapes: Sequence[Shape], labels: Sequence[Label]) -> list[Axis]:
         lines, across = long_lines(shapes, k), long_lines(shapes, 1 - k)
         candidates: list[_Candidate] = []
         for shortest, longest in ((0.8, LONGEST_TICK), (SHORTEST_AXIS, 1e9)):
-            for row in _rows(shapes, k, shortest, longest):
-                for ticks in _split(row, lines):
+            for row in tick_rows(shapes, k, shortest, longest):
+                for ticks in split_row(row, lines):
                     found_here = _match(k, ticks, labels)
                     candidates += [c for c in found_here if c.axis.is_numeric or not _is_inside(c.axis, across)]
         found += _choose(candidates, labels, claimed)
     for k in (0, 1):
         found += _choose(_numbers_in_a_row(labels, k, found, shapes), labels, claimed)
     return [_with_offset(axis, labels, claimed) for axis in found]
-
-
-def separate(labels: Sequence[Label], shapes: Sequence[Shape]) -> list[Label]:
-    """Labels with those cut apart that run along several ticks, one word under each (`E. coli wheat yeast`)."""
-    lines = long_lines(shapes, 0)
-    rows = [ticks for row in _rows(shapes, 0, 0.8, LONGEST_TICK) for ticks in _split(row, lines)]
-    return [part for label in labels for part in _cut(label, rows)]
-
-
-def _cut(label: Label, rows: Sequence[_Ticks]) -> list[Label]:
-    if not label.is_upright or len(label.pieces) < 2:
-        return [label]
-    for row in rows:
-        below = -1.2 <= label.box[1] - row.high <= 1.5 * label.size
-        above = -1.2 <= row.low - label.box[3] <= 1.5 * label.size
-        ticks = [tick for tick in row.ticks if label.box[0] - 1 <= tick <= label.box[2] + 1]
-        if len(ticks) < 2 or not (below or above):
-            continue
-        groups: dict[float, list[Piece]] = {}
-        for piece in label.pieces:
-            middle = (piece.box[0] + piece.box[2]) / 2
-            groups.setdefault(min(ticks, key=lambda tick: abs(tick - middle)), []).append(piece)
-        parts = [(tick, part_of(label, pieces)) for tick, pieces in groups.items()]
-        if len(parts) == len(ticks) and all(abs(part.centre[0] - tick) < 0.4 * label.size for tick, part in parts):
-            return [part for _, part in parts]
-    return [label]
 
 
 def long_lines(shapes: Iterable[Shape], k: int) -> list[Line]:
@@ -167,7 +141,7 @@ def _straight_parts(shape: Shape, k: int) -> list[Line]:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """Parallel segments across an axis: their common ends, and where along they are."""
 
     low: float
@@ -176,7 +150,7 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class _Ticks(_Row):
+class Ticks(Row):
     """Those of one axis; `touching` if the line of the axis was found."""
 
     extent: tuple[float, float]
@@ -189,7 +163,7 @@ class _Candidate:
     distance: float
 
 
-def _rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) -> list[_Row]:
+def tick_rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) -> list[Row]:
     """Step 1: segments of one length and colour at one height."""
     segments = []
     for shape in shapes:
@@ -207,13 +181,13 @@ def _rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) -> l
         else:
             groups.append([segment])
     return [
-        _Row(group[0][0], group[0][1], tuple(sorted({round(s[2], 2) for s in group})))
+        Row(group[0][0], group[0][1], tuple(sorted({round(s[2], 2) for s in group})))
         for group in groups
         if len(group) >= 2
     ]
 
 
-def _split(row: _Row, lines: Sequence[Line]) -> list[_Ticks]:
+def split_row(row: Row, lines: Sequence[Line]) -> list[Ticks]:
     """Cuts a row of ticks by the lines that they touch."""
     near = [line for line in lines if row.low - 1.2 <= line[0] <= row.high + 1.2]
     near = [line for line in near if sum(_spans(line, tick) for tick in row.ticks) >= 2]
@@ -227,7 +201,7 @@ def _split(row: _Row, lines: Sequence[Line]) -> list[_Ticks]:
     for (start, end), ticks in parts.items():
         touching = end > start
         extent = (start, end) if touching else (min(ticks), max(ticks))
-        result.append(_Ticks(row.low, row.high, tuple(ticks), extent, touching))
+        result.append(Ticks(row.low, row.high, tuple(ticks), extent, touching))
     return result
 
 
@@ -239,7 +213,7 @@ def _range(label: Label, k: int) -> tuple[float, float]:
     return label.box[k], label.box[2 + k]
 
 
-def _match(k: int, row: _Ticks, labels: Sequence[Label]) -> list[_Candidate]:
+def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
     """Step 2, on either side of the ticks."""
     candidates = []
     for outward, edge in ((1, row.high), (-1, row.low)):
@@ -319,7 +293,8 @@ def fit_scale(
     powers = all("^" in text for text in texts)
     if len(p) == 2:
         return ("log", log) if powers else ("linear", linear)
-    if log_miss < GOOD_FIT and (log_miss < linear_miss or powers):
+    clear = log_miss < 0.25 * linear_miss and float(v.max() / v.min()) > 1.5
+    if log_miss < GOOD_FIT and (powers or clear):
         return "log", log
     return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
 

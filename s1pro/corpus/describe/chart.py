@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s1pro.corpus.describe.axes import Axis, find_axes, separate
+from s1pro.corpus.describe.axes import Axis, find_axes
 from s1pro.corpus.describe.facts import AxisFacts, ChartFacts, ColourBarFacts, PanelFacts
 from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.legend import Legend, find_legends, legend_of
 from s1pro.corpus.describe.marks import Marks, sort_marks
 from s1pro.corpus.describe.panels import Panel, find_panels
+from s1pro.corpus.describe.separate import separate
 from s1pro.corpus.describe.series import find_series
 from s1pro.corpus.describe.shapes import Shape
 from s1pro.corpus.describe.titles import name_axes, name_panels, split_unit, title_text

@@ -175,7 +175,7 @@ def _belongs(joined: _Joined, atom: _Atom) -> bool:
         return min(joined.size, atom.size) <= 0.87 * large and gap <= 0.45
     last = joined.atoms[-1]
     both = _NUMERIC.fullmatch(last.text) and _NUMERIC.fullmatch(atom.text)
-    if both and gap > WORD_GAP and last.run != atom.run:
+    if both and gap > 0.3 and last.run != atom.run:
         return gap <= NUMBER_GAP
     return max(joined.size, atom.size) <= 1.6 * min(joined.size, atom.size)
 
@@ -187,7 +187,10 @@ def _append(joined: _Joined, atom: _Atom) -> None:
     raised = atom.size <= 0.87 * joined.size and joined.v - atom.v > 0.15 * joined.size
     same_run = joined.atoms[-1].run == atom.run
     signed = joined.text in _SIGNS and atom.text[0].isdigit()
-    blank = " " if (gap > WORD_GAP or same_run) and not (raised and gap < 0.35) and not signed else ""
+    digits = atom.text[0].isdigit() and joined.text[-1].isdigit()  # a narrow 1 has wide margins
+    blank = (
+        " " if (gap > (0.3 if digits else WORD_GAP) or same_run) and not (raised and gap < 0.35) and not signed else ""
+    )
     mark = "^" if raised and not joined.raised else ""
     joined.text += blank + mark + atom.text
     joined.raised = raised
