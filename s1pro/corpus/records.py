@@ -107,6 +107,7 @@ class ElementRow:
         image, mime: the encoded crop; empty for rows that are read without pictures.
         phash, dhash: 256-bit perceptual hashes, 64 hexadecimal digits; of the crop with its plain margins cut off.
         ink_ratio, entropy: share of pixels that are not background; bits of the grey histogram.
+        description: what the page proves to be visible, in sentences; `facts` the same as JSON (`corpus.describe`).
     """
 
     element_id: str
@@ -139,6 +140,7 @@ class ElementRow:
     ink_ratio: float = 0.0
     entropy: float = 0.0
     description: str = ""
+    facts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
