@@ -1,0 +1,276 @@
+"""What the lines of a page are: running text, headings, furniture (page numbers, running heads, notes), or free.
+
+Figures and tables are found between blocks of running text, so the question here is which lines certainly are text.
+
+1. **Size of the body**: the size of most characters in long lines, of this page and of the pages before (`Style`).
+2. **Columns**: long lines leave gutters that hardly any of them crosses.
+3. **Blocks**: lines of one size below each other.
+4. **Roles**: a block of lines that fill their column and consist of words is body; so is a short block in the font of
+   the body that starts at the edge of its column with nothing beside it. Bold or larger lines at the edge are headings.
+   What stands alone at the very top or bottom is furniture. All else is free: labels of figures, cells of tables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.view import HORIZONTAL, Index, View
+
+FREE, BODY, HEADING, CAPTION, FURNITURE, FORMULA = range(6)
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_NUMBERED = re.compile(r"^(?:\d{1,2}(?:\.\d{1,2})*\.?|[A-Z]\.|[IVX]{1,4}\.)\s+\S")
+_BULLET = re.compile(r"^(?:[•·▪◦‣●○–—*-]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+\S")
+_HEADINGS = re.compile(
+    r"^(?:abstract|introduction|methods?|materials and methods|results?|discussion|conclusions?|references|"
+    r"acknowledge?ments?|bibliography|appendix|supplementary|background|related work|experiments?|摘要|引言|结论|参考文献)\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class Style:
+    """What earlier pages of the document have shown; grows page by page."""
+
+    sizes: Counter[float] = field(default_factory=Counter)
+    fonts: Counter[str] = field(default_factory=Counter)
+    columns: Counter[int] = field(default_factory=Counter)
+    heads: set[str] = field(default_factory=set)
+    above: Counter[str] = field(default_factory=Counter)
+    below: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class Layout:
+    """Roles of the lines of a view. `blocks` are indices of lines from top to bottom."""
+
+    body_size: float
+    columns: list[tuple[float, float]]
+    roles: NDArray[np.int8]
+    blocks: list[list[int]]
+    block_of: Index
+
+    def column_of(self, x0: float, x1: float) -> tuple[float, float]:
+        """The column that holds most of a span, or the range of all columns if the span crosses a gutter by far."""
+        best = max(self.columns, key=lambda column: min(column[1], x1) - max(column[0], x0))
+        inside = min(best[1], x1) - max(best[0], x0)
+        if inside < 0.8 * (x1 - x0) and x1 - x0 > 0.5 * (best[1] - best[0]):
+            return self.columns[0][0], self.columns[-1][1]
+        return best
+
+    def gutter_between(self, left: float, right: float) -> bool:
+        """Whether a gutter lies between two places on one row."""
+        pairs = zip(self.columns, self.columns[1:], strict=False)
+        return any(left <= before[1] + 3 and right >= after[0] - 3 for before, after in pairs)
+
+
+def words_in(text: str) -> int:
+    """Words of letters; characters of Chinese, Japanese and Korean count half a word each."""
+    cjk = len(_CJK.findall(text))
+    return cjk // 2 if cjk > 4 else len(_WORD.findall(text))
+
+
+def lay_out(view: View, style: Style) -> Layout:
+    """Finds columns, blocks and roles, and adds what it sees to the style."""
+    words = np.array([words_in(text) for text in view.texts], dtype=np.int64)
+    body_size = _body_size(view, words, style)
+    long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
+    columns = _columns(view, long, style)
+    blocks, block_of = _blocks(view)
+    layout = Layout(body_size, columns, np.zeros(len(view.lines), dtype=np.int8), blocks, block_of)
+    if view.lines:
+        _furniture(view, layout, style)
+        _roles(view, layout, words, style)
+    return layout
+
+
+def _body_size(view: View, words: Index, style: Style) -> float:
+    here: Counter[float] = Counter()
+    for i in np.flatnonzero(words >= 5).tolist():
+        line = view.lines[i]
+        here[round(line.size * 4) / 4] += len(line.text)
+        style.fonts[line.font.name] += len(line.text)
+    style.sizes.update(here)
+    if not style.sizes:
+        return float(np.median(view.sizes)) if view.lines else 10.0
+    total = sum(here.values())
+    if here and here.most_common(1)[0][1] > 0.6 * total and total > 800:
+        return here.most_common(1)[0][0]
+    return style.sizes.most_common(1)[0][0]
+
+
+def _columns(view: View, long: NDArray[np.bool_], style: Style) -> list[tuple[float, float]]:
+    if not long.any():
+        margin = 0.08 * view.width
+        return [(margin, view.width - margin)]
+    boxes = view.boxes[long]
+    left, right = float(np.quantile(boxes[:, 0], 0.03)), float(np.quantile(boxes[:, 2], 0.97))
+    span = max(1.0, right - left)
+    narrow = boxes[boxes[:, 2] - boxes[:, 0] < 0.62 * span]
+    known = style.columns.most_common(1)[0][0] if style.columns else 0
+    share = len(narrow) / len(boxes)
+    columns = [(left, right)]
+    if len(narrow) >= 6 and share > (0.25 if known > 1 else 0.4):
+        columns = _gutters(narrow, left, right)
+    if len(boxes) >= 12:
+        style.columns[len(columns)] += len(boxes)
+    return columns
+
+
+def _gutters(narrow: Array, left: float, right: float) -> list[tuple[float, float]]:
+    """Splits the text range at stretches of at least 5 points that nearly no line covers."""
+    bins = int(right - left) + 2
+    change = np.zeros(bins + 1)
+    starts = np.clip(np.round(narrow[:, 0] - left).astype(int), 0, bins)
+    stops = np.clip(np.round(narrow[:, 2] - left).astype(int), 0, bins)
+    np.add.at(change, starts, 1.0)
+    np.add.at(change, stops, -1.0)
+    cover = np.cumsum(change)[:bins]
+    empty = cover <= max(1.0, 0.08 * len(narrow)) if len(narrow) > 12 else cover <= 0
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], empty.astype(int), [0]])))
+    columns, start = [], left
+    for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        width = right - left
+        if b - a < 5 or a < 0.15 * width or b > 0.85 * width:
+            continue
+        middle = left + (a + b) / 2
+        before = int(((narrow[:, 2] <= middle + 3) & (narrow[:, 0] >= start - 5)).sum())
+        if before >= 3 and int((narrow[:, 0] >= middle - 3).sum()) >= 3:
+            columns.append((start, left + a))
+            start = left + b
+    columns.append((start, right))
+    widths = [b - a for a, b in columns]
+    return columns if min(widths) > 0.4 * max(widths) else [(left, right)]
+
+
+def _blocks(view: View) -> tuple[list[list[int]], Index]:
+    """Lines below each other with one size and a common range, nearest first; a window over recent blocks."""
+    blocks: list[list[int]] = []
+    block_of = np.zeros(len(view.lines), dtype=np.int64)
+    live: list[int] = []
+    boxes, sizes = view.boxes.tolist(), view.sizes.tolist()
+    for i, (x0, y0, x1, y1) in enumerate(boxes):
+        size = sizes[i]
+        best, best_gap = -1, 1e9
+        keep = []
+        for b in live:
+            last = blocks[b][-1]
+            u0, _, u1, v1 = boxes[last]
+            gap = y0 - v1
+            if gap > 2.5 * max(size, sizes[last]):
+                continue
+            keep.append(b)
+            overlap = min(x1, u1) - max(x0, u0)
+            near = -0.45 * size < gap < 0.95 * size and boxes[last][1] < y0 - 0.4 * size
+            alike = abs(size - sizes[last]) < 0.13 * size
+            if near and alike and overlap > 0.3 * min(x1 - x0, u1 - u0) and gap < best_gap:
+                best, best_gap = b, gap
+        live = keep[-80:]
+        if best < 0:
+            best = len(blocks)
+            blocks.append([])
+            live.append(best)
+        blocks[best].append(i)
+        block_of[i] = best
+    return blocks, block_of
+
+
+def _furniture(view: View, layout: Layout, style: Style) -> None:
+    """Running heads and page numbers: alone in the outermost strip, or seen at the same place before."""
+    high, low = 0.085 * view.height, 0.925 * view.height
+    edges = [i for i, box in enumerate(view.boxes.tolist()) if box[3] < high or box[1] > low]
+    for i in edges:
+        x0, y0, x1, y1 = view.boxes[i].tolist()
+        text = re.sub(r"\d+", "#", view.texts[i]).strip()
+        key = f"{text}|{round(y0 / 8)}"
+        top = y1 < high
+        others = np.delete(view.boxes, i, axis=0)
+        inner = others[(others[:, 1] > y1 - 1)] if top else others[(others[:, 3] < y0 + 1)]
+        gap = (inner[:, 1].min() - y1 if top else y0 - inner[:, 3].max()) if len(inner) else 1e9
+        drawn = view.art[view.kind != HORIZONTAL]
+        near_art = len(drawn) > 0 and bool(
+            ((drawn[:, 0] < x1) & (drawn[:, 2] > x0) & (drawn[:, 1] < y1 + 25) & (drawn[:, 3] > y0 - 25)).any()
+        )
+        page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
+        alone = gap > 0.9 * view.lines[i].size
+        if key in style.heads or (alone and not near_art) or (page_number and alone):
+            layout.roles[i] = FURNITURE
+        style.heads.add(key)
+
+
+def _roles(view: View, layout: Layout, words: Index, style: Style) -> None:
+    body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
+    rows = _row_mates(view, layout)
+    for block in layout.blocks:
+        lines = [i for i in block if layout.roles[i] == FREE]
+        if not lines:
+            continue
+        layout.roles[lines] = _role(view, layout, lines, words, rows, body_font)
+    _footnotes(view, layout)
+
+
+def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
+    """Whether another piece of text stands beside a line at the same height, not farther than a wide table has it."""
+    count = len(view.lines)
+    mates = np.zeros(count, dtype=bool)
+    boxes, sizes = view.boxes.tolist(), view.sizes.tolist()
+    for i in range(count):
+        x0, y0, x1, y1 = boxes[i]
+        middle = (y0 + y1) / 2
+        for j in range(i + 1, min(count, i + 24)):
+            u0, v0, u1, v1 = boxes[j]
+            if v0 > middle:
+                break
+            if abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i] and max(x0, u0) - min(x1, u1) < 60:
+                if not layout.gutter_between(min(x1, u1), max(x0, u0)):
+                    mates[i] = mates[j] = True
+    return mates
+
+
+def _role(
+    view: View, layout: Layout, lines: list[int], words: Index, rows: NDArray[np.bool_], body_font: str
+) -> int:  # fmt: skip
+    boxes = view.boxes[lines]
+    width = np.median(boxes[:, 2] - boxes[:, 0]) if len(lines) < 3 else np.quantile(boxes[:, 2] - boxes[:, 0], 0.6)
+    x0, x1 = float(boxes[:, 0].min()), float(boxes[:, 2].max())
+    column = layout.column_of(x0, x1)
+    filled = float(width) / max(1.0, column[1] - column[0])
+    size = float(np.median(view.sizes[lines]))
+    first = view.lines[lines[0]]
+    relative = size / layout.body_size
+    typical = float(np.median(words[lines]))
+    at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
+    if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (relative > 0.93 or len(lines) >= 5):
+        return BODY
+    same_font = first.font.name == body_font or abs(relative - 1.0) < 0.04
+    text = view.texts[lines[0]]
+    alone = not rows[lines].any()
+    if len(lines) <= 3 and alone and (relative > 1.12 or first.bold > 0.8) and words[lines].sum() >= 1:
+        if at_edge and (_NUMBERED.match(text) or _HEADINGS.match(text) or relative > 1.12):
+            return HEADING
+        if at_edge and typical >= 1 and filled < 0.9 and abs(x0 - column[0]) < 3 and first.bold > 0.8:
+            return HEADING
+    if same_font and alone and typical >= 3 and (abs(x0 - column[0]) < 26 or _BULLET.match(text)):
+        if filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")):
+            return BODY
+    if _BULLET.match(text) and same_font and alone and at_edge and words[lines].sum() >= 4:
+        return BODY
+    return FREE
+
+
+def _footnotes(view: View, layout: Layout) -> None:
+    """Small text below a short rule at the foot of a column."""
+    rules = view.art[(view.kind == HORIZONTAL)]
+    for x0, y0, x1, _ in rules.tolist():
+        column = layout.column_of(x0, x1)
+        if y0 < 0.6 * view.height or abs(x0 - column[0]) > 6 or x1 - x0 > 0.6 * (column[1] - column[0]):
+            continue
+        below = (view.boxes[:, 1] > y0 - 2) & (view.boxes[:, 0] < column[1]) & (view.boxes[:, 2] > column[0])
+        if below.any() and bool((view.sizes[below] < 0.97 * layout.body_size).mean() > 0.6):
+            layout.roles[below] = FURNITURE
