@@ -144,6 +144,8 @@ def run_ingest(args: argparse.Namespace) -> int:
     with StageBar() as bar:
         if args.paths:
             register(folder.root, args.paths, licence=args.licence, progress=bar.files)
+        if args.layout:
+            register(folder.root, args.layout, kind="layout", licence=args.licence, progress=bar.files)
         run_stage(folder, "ingest", executor, bar)
     return report(folder_status(folder, check=False), as_json=args.json)
 
@@ -222,6 +224,14 @@ def _add_ingest(kinds: Commands) -> None:
         "without PATHS it only finishes what is registered.",
     )
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="PDF files, or folders of them")
+    parser.add_argument(
+        "--layout",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="what MinerU or Docling made of a document: its JSON file, or the folder with it; pictures come along",
+    )
     parser.add_argument("--folder", type=Path, required=True, metavar="OUT", help="corpus folder")
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of these inputs, kept with them")
     add_changes(parser)

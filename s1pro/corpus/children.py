@@ -130,7 +130,10 @@ class Child:
         return self._process.pid
 
     def alive(self) -> bool:
-        return self._process.returncode is None and self._process.poll() is None
+        """Whether the process still runs; it is not reaped here."""
+        if self._process.returncode is not None:
+            return False
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
     def send(self, frame: Frame) -> None:
         """Queues a frame; it is written while waiting for answers."""
@@ -170,7 +173,7 @@ class Child:
     def kill(self) -> float:
         """Ends the process, whatever it does; gives the CPU seconds that it had used."""
         if self._process.returncode is None:
-            self._process.kill()
+            self._strike()
         return self._wait()
 
     def close(self) -> None:
@@ -219,6 +222,10 @@ class Child:
         status, reason = describe_end(code, lines[-1] if lines else "", near_limit)
         return ChildDied(status, reason, used, from_outside=code == -signal.SIGKILL)
 
+    def _strike(self) -> None:
+        """SIGKILL. Not `Popen.kill`, which looks first whether the process has ended and then eats how it did."""
+        os.kill(self._process.pid, signal.SIGKILL)
+
     def _wait(self, patience: float = 0.0) -> float:
         if self._process.returncode is not None:
             return 0.0
@@ -227,7 +234,7 @@ class Child:
             time.sleep(0.005)
             ended, status, usage = os.wait4(self._process.pid, os.WNOHANG)
         if not ended:
-            self._process.kill()
+            self._strike()
             _, status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         self.peak_mb = usage.ru_maxrss / 1024

@@ -17,7 +17,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -140,7 +139,9 @@ class Processes:
 
     def run(self, root: Path, stage: str, board: Board) -> None:
         count = min(self.workers, len(board.units))
-        with tempfile.TemporaryFile() as errors:
+        log = root / "logs" / f"{stage}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w+b") as errors:
             running = [
                 _spawn(root, stage, number * len(board.units) // count, errors) for number in range(count)
             ]
@@ -153,12 +154,12 @@ class Processes:
             board.look()
             errors.seek(0)
             said = errors.read().decode("utf-8", "replace").strip()
-        if any(process.returncode == 130 for process in running):
+        codes = {process.returncode for process in running}
+        if 130 in codes:
             raise KeyboardInterrupt
-        if any(process.returncode == 2 for process in running):
-            raise InputError(said.splitlines()[-1] if said else f"{stage}: a worker ended with an error")
-        if said and any(process.returncode for process in running):
-            sys.stderr.write(said + "\n")
+        if codes & {1, 2}:  # an error of the user, or of ours: it would come again
+            last = said.splitlines()[-1] if said else "a worker ended with an error"
+            raise InputError(last if 2 in codes else f"{stage}: {last} ({log} has the whole traceback)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,9 @@
 with equal bytes are one document; each keeps its row, and its status is that of the document. Rows are sorted by
 source, so the file does not depend on the order in which inputs came.
 
+Kinds. A `pdf` is read by this project. A `layout` is what MinerU or Docling made of a document (corpus/importers); its
+identity is that of its JSON file.
+
 A folder stands for the files below it that look like documents by their names (`.pdf`, in any case); hidden ones are
 left out. A file that is named itself is an input whatever its name: what it really is, preflight decides.
 """
@@ -16,13 +19,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from s1pro.base.errors import InputError
+from s1pro.corpus.importers.read import layout_file
 from s1pro.corpus.tables import read_rows, write_rows
 from s1pro.corpus.units import replace_durably
 
 LEDGER = "inputs.parquet"
 DOCUMENT_ENDINGS = (".pdf",)
+
+
+Kind = Literal["pdf", "layout"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +46,33 @@ class InputRow:
     source_uri: str
     doc_id: str
     byte_size: int
+    kind: Kind = "pdf"
     licence: str = ""
     error: str = ""
 
 
 def register(
-    folder: Path, paths: Sequence[Path], *, licence: str = "", progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    paths: Sequence[Path],
+    *,
+    kind: Kind = "pdf",
+    licence: str = "",
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[InputRow]:
     """Adds inputs to the ledger of a corpus folder and gives the whole ledger.
 
     Args:
+        kind: what all `paths` are.
         licence: of the inputs that are added.
         progress: called with the number of files read so far and their total.
 
     Raises:
         InputError: a path that does not exist, or a folder without documents.
     """
-    files = sorted(set(_files(paths)))
+    files = sorted(set(_files(paths) if kind == "pdf" else (layout_file(path).absolute() for path in paths)))
     known = {row.source_uri: row for row in read_ledger(folder)}
     for number, file in enumerate(files):
-        known[str(file)] = _row(file, licence)
+        known[str(file)] = _row(file, kind, licence)
         if progress is not None:
             progress(number + 1, len(files))
     rows = [known[uri] for uri in sorted(known)]
@@ -124,8 +139,8 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield Path(root) / name
 
 
-def _row(path: Path, licence: str) -> InputRow:
-    row = InputRow(source_uri=str(path), doc_id="", byte_size=0, licence=licence)
+def _row(path: Path, kind: Kind, licence: str) -> InputRow:
+    row = InputRow(source_uri=str(path), doc_id="", byte_size=0, kind=kind, licence=licence)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,6 +10,8 @@ stored as they are, without dictionary or statistics, so that reading the other 
 in its metadata which row it holds, the version of that layout and the digest of the settings it was made with. Nothing
 in it depends on the clock or the machine: the same rows give the same bytes (with the same version of pyarrow).
 
+Text that is no Unicode (halves of surrogate pairs, from broken fonts) is repaired on the way.
+
 `to_plain` and `from_plain` are the same mapping for JSON: pipes between processes carry rows so, with the pictures
 beside the JSON.
 
@@ -174,11 +176,22 @@ def _plain(value: Any, pictures: list[bytes] | None) -> Any:
     if isinstance(value, bytes) and pictures is not None:
         pictures.append(value)
         return len(pictures) - 1
+    if isinstance(value, str):
+        return _whole_characters(value)
     if isinstance(value, tuple):
         return [_plain(item, pictures) for item in value]
     if dataclasses.is_dataclass(value):
         return to_plain(value, pictures)
     return value
+
+
+def _whole_characters(text: str) -> str:
+    """The text with halves of surrogate pairs joined, as broken fonts give them; a half alone becomes U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
 
 
 def _typed(hint: Any, value: Any, pictures: Sequence[bytes] | None) -> Any:

@@ -56,6 +56,13 @@ def test_pictures_are_stored_as_they_are_and_may_be_left_out(tmp_path: Path) -> 
     assert read_rows(tmp_path / "a", ElementRow, without=("image",))[0] == dataclasses.replace(ELEMENT, image=b"")
 
 
+def test_text_that_is_no_unicode_is_repaired(tmp_path: Path) -> None:
+    row = dataclasses.replace(ELEMENT, caption="\ud835\udc65 and \udb62", mentions=(Mention(page=0, text="\udc00"),))
+    write_rows(tmp_path / "a", ElementRow, [row], settings="")
+    (read,) = read_rows(tmp_path / "a", ElementRow)
+    assert (read.caption, read.mentions[0].text) == ("𝑥 and \ufffd", "\ufffd")
+
+
 def test_old_files_are_read_and_newer_ones_refused(tmp_path: Path) -> None:
     write_rows(tmp_path / "a", PageRow, ROWS[PageRow], settings="")
     table = pq.read_table(tmp_path / "a")

@@ -55,7 +55,7 @@ def read_layout(path: Path, settings: ImportSettings | None = None, *, pdf: Path
         MissingExtraError: a PDF must be opened for its page sizes, and pypdfium2 is not installed.
     """
     settings = settings or ImportSettings()
-    file = _file_in(path)
+    file = layout_file(path)
     root = read_json(file, settings.max_json_bytes)
     format_ = recognise(root)
     pdf = pdf or _beside(file, "_origin.pdf")
@@ -145,7 +145,8 @@ def _sizes_from_elsewhere(file: Path, pdf: Path | None, settings: ImportSettings
     return sizes
 
 
-def _file_in(path: Path) -> Path:
+def layout_file(path: Path) -> Path:
+    """The file that `read_layout` reads. Raises `InputError` if there is none, or several."""
     if path.is_file():
         return path
     for pattern in _PATTERNS:

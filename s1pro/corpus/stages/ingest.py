@@ -4,22 +4,26 @@ Documents are read in a worker process (corpus/workers.py), one after another; s
 each with its own worker. The status of every document is in the manifest of its unit. A document whose bytes cannot be
 read any more is `corrupt` with the reason, and may be tried again.
 
+Layouts of other programs are read in this process, since they are JSON and pictures of bounded size.
+
 Retries are rounds after the first: their units name the documents, the changed limits and the number of the round, so
 they are new units even if nothing else changed.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from s1pro.base.config import config_to_json
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.corpus.ledger import InputRow, read_ledger, read_source, sources
 from s1pro.corpus.records import DocumentRow, ElementRow, PageRow
 from s1pro.corpus.settings import IngestSettings
 from s1pro.corpus.stages.base import Beat, CorpusFolder, Work
+from s1pro.corpus.stages.layouts import IMPORT_VERSION, import_layout
 from s1pro.corpus.stages.reading import join
 from s1pro.corpus.units import Outcome, Table, Unit, chunks, digest_of
 from s1pro.corpus.workers import DocumentResult, DocumentWorker
@@ -27,23 +31,28 @@ from s1pro.corpus.workers import DocumentResult, DocumentWorker
 
 class Ingest:
     name = "ingest"
-    version = 1
+    version = 2
 
     def plan(self, folder: CorpusFolder) -> list[Unit]:
         ledger = read_ledger(folder.root)
         if not ledger:
             raise InputError(f"{folder.root}: there are no inputs; give PDF files or folders of them")
         settings = folder.settings().ingest
-        known = {row.doc_id for row in ledger}
-        units = self._round(settings, known, 0, {})
-        for number, entry in enumerate(folder.rounds(), start=1):
-            units += self._round(settings, known.intersection(entry["documents"]), number, entry["changes"])
+        units = []
+        for kind in ("pdf", "layout"):
+            known = {row.doc_id for row in ledger if row.kind == kind}
+            units += self._round(settings, kind, known, 0, {})
+            for number, entry in enumerate(folder.rounds(), start=1):
+                again = known.intersection(entry["documents"])
+                units += self._round(settings, kind, again, number, entry["changes"])
         return units
 
     def _round(
-        self, settings: IngestSettings, documents: set[str], number: int, changes: dict[str, Any]
+        self, settings: IngestSettings, kind: str, documents: set[str], number: int, changes: dict[str, Any]
     ) -> list[Unit]:
-        identity: dict[str, Any] = settings.changed(changes).identity()
+        identity: dict[str, Any] = {"layout": IMPORT_VERSION}
+        if kind == "pdf":
+            identity = settings.changed(changes).identity()
         digest = digest_of({**identity, "round": number} if number else identity)
         return [
             Unit(
@@ -51,7 +60,7 @@ class Ingest:
                 version=self.version,
                 settings=digest,
                 inputs=group,
-                work={"changes": changes},
+                work={"kind": kind, "changes": changes},
             )
             for group in chunks(documents, settings.documents_per_unit)
         ]
@@ -59,10 +68,14 @@ class Ingest:
     @contextmanager
     def open(self, folder: CorpusFolder) -> Iterator[Work]:
         settings = folder.settings().ingest
+        if importlib.util.find_spec("pypdfium2") is None:
+            raise MissingExtraError("pypdfium2", "papers")
         inputs = sources(read_ledger(folder.root))
         with _Readers() as readers:
 
             def work(unit: Unit, beat: Beat) -> Outcome:
+                if unit.work["kind"] == "layout":
+                    return _outcome([import_layout(inputs[doc_id][0]) for doc_id in unit.inputs])
                 worker = readers.get(settings.changed(unit.work["changes"]))
                 done = 0
                 worker.beat = lambda pages: beat(done + pages)

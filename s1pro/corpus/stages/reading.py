@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from s1pro.base.config import config_from_json
+from s1pro.corpus.describe.page import described
 from s1pro.corpus.frames import Frame
 from s1pro.corpus.pdf.extract import EXTRACTOR, ExtractSettings, PageResult, read_facts
 from s1pro.corpus.pdf.extract import extract as extract_pages
@@ -46,7 +47,9 @@ def join(elements: Sequence[ElementRow], notes: Sequence[Any]) -> Sequence[Eleme
 
 def _frame(result: PageResult) -> Frame:
     pictures: list[bytes] = []
-    elements = [to_plain(row, pictures) for row in result.elements]
+    content = result.content
+    rows = result.elements if content is None else [described(row, content) for row in result.elements]
+    elements = [to_plain(row, pictures) for row in rows]
     notes = [[citation.key, citation.mention.page, citation.mention.text] for citation in result.citations]
     header = {"op": "page", "page": to_plain(result.page, pictures), "elements": elements, "notes": notes}
     return Frame(header=header, parts=pictures)
