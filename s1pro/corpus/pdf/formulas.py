@@ -42,7 +42,7 @@ def find_formulas(view: View, layout: Layout) -> list[FormulaFound]:
     for i in numbered:
         if i in tables or i in used:
             continue
-        x0, y0, x1, y1 = boxes[i].tolist()
+        x0, x1 = boxes[i, [0, 2]].tolist()
         column = layout.column_of(x0, x1)
         if abs(x1 - column[1]) > 8 and abs(x0 - column[0]) > 3:
             continue

@@ -30,20 +30,30 @@ _NUMBERED = re.compile(r"^(?:\d{1,2}(?:\.\d{1,2})*\.?|[A-Z]\.|[IVX]{1,4}\.)\s+\S
 _BULLET = re.compile(r"^(?:[•·▪◦‣●○–—*-]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+\S")
 _HEADINGS = re.compile(
     r"^(?:abstract|introduction|methods?|materials and methods|results?|discussion|conclusions?|references|"
-    r"acknowledge?ments?|bibliography|appendix|supplementary|background|related work|experiments?|摘要|引言|结论|参考文献)\b",
+    r"acknowledge?ments?|bibliography|appendix|supplementary|background|related work|experiments?|"
+    r"摘要|引言|结论|参考文献)\b",
     re.IGNORECASE,
 )
 
 
 @dataclass
 class Style:
-    """What earlier pages of the document have shown; grows page by page."""
+    """What earlier pages of the document have shown; grows page by page.
+
+    Attributes:
+        sizes, fonts: characters of running text by size and by font.
+        columns: lines by number of columns; `gutters` are the columns of the last page with more than one.
+        heads: text and place of what stood at the top and foot of pages.
+        above, below: how often a region was found there, per kind.
+        last_table: page, label, caption and horizontal range of the last table, which the next page may continue.
+    """
 
     sizes: Counter[float] = field(default_factory=Counter)
     fonts: Counter[str] = field(default_factory=Counter)
     columns: Counter[int] = field(default_factory=Counter)
     heads: set[str] = field(default_factory=set)
     gutters: list[tuple[float, float]] = field(default_factory=list)
+    last_table: tuple[int, str, str, tuple[float, float]] | None = None
     above: Counter[str] = field(default_factory=Counter)
     below: Counter[str] = field(default_factory=Counter)
 
@@ -57,6 +67,7 @@ class Layout:
     roles: NDArray[np.int8]
     blocks: list[list[int]]
     block_of: Index
+    leading: float
     words: Index
     mates: NDArray[np.bool_]
     body_font: str
@@ -90,11 +101,12 @@ def lay_out(view: View, style: Style) -> Layout:
     body_size = _body_size(view, words, style)
     long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
     columns = _columns(view, long, style)
-    blocks, block_of = _blocks(view)
+    leading = _leading(view, long, columns)
+    blocks, block_of = _blocks(view, max(0.95, leading + 0.3))
     body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
     count = len(view.lines)
     roles, mates = np.zeros(count, dtype=np.int8), np.zeros(count, dtype=bool)
-    layout = Layout(body_size, columns, roles, blocks, block_of, words, mates, body_font)
+    layout = Layout(body_size, columns, roles, blocks, block_of, leading, words, mates, body_font)
     if view.lines:
         _furniture(view, layout, style)
         layout.mates = _row_mates(view, layout)
@@ -170,13 +182,25 @@ def _gutters(narrow: Array, left: float, right: float) -> list[tuple[float, floa
     return columns if min(widths) > 0.4 * max(widths) else [(left, right)]
 
 
-def _blocks(view: View) -> tuple[list[list[int]], Index]:
+def _leading(view: View, long: NDArray[np.bool_], columns: list[tuple[float, float]]) -> float:
+    """The usual white between lines of running text, in heights: manuscripts are set with double spacing."""
+    gaps: list[float] = []
+    for left, right in columns:
+        inside = long & (view.boxes[:, 0] > left - 6) & (view.boxes[:, 2] < right + 6) if len(long) else long
+        boxes, sizes = view.boxes[inside], view.sizes[inside]
+        if len(boxes) > 4:
+            gaps.extend(((boxes[1:, 1] - boxes[:-1, 3]) / np.maximum(sizes[1:], 1e-6)).tolist())
+    close = [gap for gap in gaps if 0.0 < gap < 2.2]
+    return float(np.median(close)) if len(close) > 4 else 0.3
+
+
+def _blocks(view: View, reach: float) -> tuple[list[list[int]], Index]:
     """Lines below each other with one size and a common range, nearest first; a window over recent blocks."""
     blocks: list[list[int]] = []
     block_of = np.zeros(len(view.lines), dtype=np.int64)
     live: list[int] = []
     boxes, sizes = view.boxes.tolist(), view.sizes.tolist()
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
+    for i, (x0, y0, x1, _) in enumerate(boxes):
         size = sizes[i]
         best, best_gap = -1, 1e9
         keep = []
@@ -188,7 +212,7 @@ def _blocks(view: View) -> tuple[list[list[int]], Index]:
                 continue
             keep.append(b)
             overlap = min(x1, u1) - max(x0, u0)
-            near = -0.45 * size < gap < 0.95 * size and boxes[last][1] < y0 - 0.4 * size
+            near = -0.45 * size < gap < reach * size and boxes[last][1] < y0 - 0.4 * size
             alike = abs(size - sizes[last]) < 0.13 * size
             if near and alike and overlap > 0.3 * min(x1 - x0, u1 - u0) and gap < best_gap:
                 best, best_gap = b, gap
@@ -221,7 +245,7 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
             ((drawn[:, 0] < x1) & (drawn[:, 2] > x0) & (drawn[:, 1] < y1 + 25) & (drawn[:, 3] > y0 - 25)).any()
         )
         page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
-        alone = gap > 0.9 * view.lines[i].size
+        alone = gap > max(0.9, layout.leading + 0.3) * view.lines[i].size
         if key in style.heads or (alone and not near_art) or (page_number and alone):
             layout.roles[i] = FURNITURE
         style.heads.add(key)
@@ -246,9 +270,10 @@ def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
             u0, v0, u1, v1 = boxes[j]
             if v0 > middle:
                 break
-            if abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i] and max(x0, u0) - min(x1, u1) < 60:
-                if not layout.gutter_between(min(x1, u1), max(x0, u0)):
-                    mates[i] = mates[j] = True
+            left, right = min(x1, u1), max(x0, u0)
+            level = abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i]
+            if level and right - left < 60 and not layout.gutter_between(left, right):
+                mates[i] = mates[j] = True
     return mates
 
 
@@ -273,14 +298,26 @@ def _role(view: View, layout: Layout, lines: list[int]) -> int:
     same_font = first.font.name == body_font or abs(relative - 1.0) < 0.04
     text = view.texts[lines[0]]
     alone = not rows[lines].any()
-    if len(lines) <= 3 and alone and (relative > 1.12 or first.bold > 0.8) and words[lines].sum() >= 1 and relative > 0.88 and len(text) > 3:
+    if (
+        len(lines) <= 3
+        and alone
+        and (relative > 1.12 or first.bold > 0.8)
+        and words[lines].sum() >= 1
+        and relative > 0.88
+        and len(text) > 3
+    ):
         if at_edge and (_NUMBERED.match(text) or _HEADINGS.match(text) or relative > 1.12):
             return HEADING
         if at_edge and typical >= 1 and filled < 0.9 and abs(x0 - column[0]) < 3 and first.bold > 0.8:
             return HEADING
-    if same_font and alone and typical >= 3 and (abs(x0 - column[0]) < 26 or _BULLET.match(text)):
-        if filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")):
-            return BODY
+    if (
+        same_font
+        and alone
+        and typical >= 3
+        and (abs(x0 - column[0]) < 26 or _BULLET.match(text))
+        and (filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")))
+    ):
+        return BODY
     if _BULLET.match(text) and same_font and alone and at_edge and words[lines].sum() >= 4:
         return BODY
     return FREE

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout, Style
-from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View
+from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View, clusters
 from s1pro.corpus.records import Box
 
 WALLS = (BODY, HEADING, FORMULA, CODE)
@@ -44,13 +44,14 @@ class Region:
 
 @dataclass
 class Page:
-    """The working state of the search on one view."""
+    """The working state of the search on one view; `hulls` are the boxes of the drawing that each item is part of."""
 
     view: View
     layout: Layout
     style: Style
     free_items: NDArray[np.bool_]
     free_lines: NDArray[np.bool_]
+    hulls: Array
     taken: list[Box] = field(default_factory=list)
 
 
@@ -67,7 +68,11 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
             free_items[i] = False
     inside = _inside_text(view.art, text)
     free_items &= ~inside
-    return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)))
+    hulls = view.art.copy()
+    free = np.flatnonzero(free_items)
+    for group in clusters(view.art[free], gap=3.0):
+        hulls[free[group]] = _box_of(view.art[free[group]])
+    return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)), hulls)
 
 
 def _is_page_rule(view: View, layout: Layout, y: float) -> bool:
@@ -141,7 +146,7 @@ def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
 
 
 def _contains(outer: Box, inner: Box) -> bool:
-    """All of a region but for a margin lies in another one, which goes on: the first saw only the part at its height."""
+    """All of a region but for a margin lies in another one, which goes on: the first saw only a part."""
     return (
         inner[0] > outer[0] - 6 and inner[2] < outer[2] + 6 and inner[1] > outer[1] - 6 and inner[3] < outer[3] + 6
     )  # fmt: skip
@@ -216,6 +221,7 @@ def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[f
         return None
     edge = near[:, 3].max() if side == "above" else near[:, 1].min()
     close = near[np.abs((near[:, 3] if side == "above" else near[:, 1]) - edge) < 60]
+    close = np.array([_box_of(close[group]) for group in clusters(close, gap=3.0)])
     reach_left, reach_right = close[:, 0].min(), close[:, 2].max()
     span_left, span_right = zone[0], zone[2]
     for before, after in zip(layout.columns, layout.columns[1:], strict=False):
@@ -251,6 +257,8 @@ def _box_of(parts: Array) -> Box:
 def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Region | None:
     view = page.view
     items = _members(view.art, page.free_items, zone)
+    hulls = page.hulls[items]
+    items = items[(hulls[:, 0] > zone[0] - 20) & (hulls[:, 2] < zone[2] + 20)]
     lines = _members(view.boxes, page.free_lines, zone)
     slanted = view.other[_members(view.other, np.ones(len(view.other), dtype=bool), zone)]
     items, lines = _chain(view, items, lines, zone, side, 0.075 * view.height)
@@ -265,7 +273,7 @@ def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Reg
         box, chosen = _absorb(box, view.boxes[lines], reach=0.022 * view.height)
         lines = lines[chosen]
         box, _ = _absorb(box, slanted, reach=14.0)
-        box, more = _absorb(box, view.boxes[lines], reach=10.0)
+        box, _ = _absorb(box, view.boxes[lines], reach=10.0)
         drawn = art[view.kind[items] != HORIZONTAL]
         area = float((drawn[:, 2] - drawn[:, 0]).max() * (drawn[:, 3] - drawn[:, 1]).max()) if len(drawn) else 0.0
         content = 1.2 if area > 400 else 0.6 if area > 60 or len(items) > 6 else 0.1
@@ -374,9 +382,9 @@ def _sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     region, _ = _absorb(region, view.other[_members(view.other, np.ones(len(view.other), dtype=bool), zone)], 14.0)
     shared = min(region[3], box[3]) - max(region[1], box[1])
     gap = box[0] - region[2] if side == "left" else region[0] - box[2]
-    if shared < 0.6 * (box[3] - box[1]) or gap > 0.12 * view.width or region[3] - region[1] < 20:
+    if shared < 0.6 * (box[3] - box[1]) or gap > 0.25 * view.width or region[3] - region[1] < 20:
         return None
-    return Region(side, region, items, lines[chosen], 1.35 - float(np.clip(gap / 80.0, 0.0, 1.0)))
+    return Region(side, region, items, lines[chosen], 1.35 - float(np.clip(gap / 160.0, 0.0, 0.8)))
 
 
 # ------------------------------------------------------------------------------------------------------ tables
