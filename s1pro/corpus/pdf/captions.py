@@ -219,8 +219,7 @@ def _stops(
         return len(row) > 1
     if len(row) > 1 and _cells(view, row, size):
         return True
-    wide, usual = max(view.lines[i].gap for i in row), max(view.lines[i].gap for i in lines[1:] or [lines[0]])
-    if wide > 0.95 and (wide > 1.6 * usual or len(lines) == 1):
+    if _is_row_of_cells(view, row, lines):
         return True
     if all(view.lines[i].bold > 0.9 for i in row) and view.lines[lines[-1]].bold < 0.5:
         return True
@@ -238,6 +237,14 @@ def _stops(
         return True
     few = layout.words[row].sum() < 7
     return bool(layout.roles[first] == FREE and wider and few and len(lines) == 1 and not _centred(view, first, last))
+
+
+def _is_row_of_cells(view: View, row: list[int], lines: list[int]) -> bool:
+    """One line with blanks much wider than the others in it, or than those of the caption so far."""
+    line = max((view.lines[i] for i in row), key=lambda line: line.gap)
+    usual = max(view.lines[i].gap for i in lines)
+    uneven = line.blank > 0 and line.gap > 2.2 * line.blank and line.gap > 1.3 * usual
+    return line.gap > 0.95 and (uneven or line.gap > 2.5 * usual)
 
 
 def _centred(view: View, first: int, second: int) -> bool:

@@ -50,8 +50,8 @@ def find_on_page(content: PageContent, style: Style) -> PageFound:
 
 def _search(view: View, layout: Layout, style: Style, number: int | None) -> tuple[list[Found], list[CaptionFound]]:
     captions = find_captions(view, layout)
-    for number in {int(layout.block_of[i]) for caption in captions for i in caption.lines}:
-        block = layout.blocks[number]
+    for where in {int(layout.block_of[i]) for caption in captions for i in caption.lines}:
+        block = layout.blocks[where]
         first = next(k for k, i in enumerate(block) if layout.roles[i] == CAPTION)
         assign_role(view, layout, block[:first])
         assign_role(view, layout, block[first:])
@@ -66,7 +66,8 @@ def _search(view: View, layout: Layout, style: Style, number: int | None) -> tup
     elements += [_formula(view, formula) for formula in formulas]
     if number is not None:
         tables = loose_tables(page, number)
-        remember_last(page, [*elements, *tables], number)
+        lost = [c for c, region in zip(captions, regions, strict=True) if region is None]
+        remember_last(page, [*elements, *tables], lost, number)
         elements += [*tables, *loose_art(page)]
     return elements, [c for c, region in zip(captions, regions, strict=True) if region is None]
 

@@ -53,7 +53,7 @@ class Style:
     columns: Counter[int] = field(default_factory=Counter)
     heads: set[str] = field(default_factory=set)
     gutters: list[tuple[float, float]] = field(default_factory=list)
-    last_table: tuple[int, str, str, tuple[float, float]] | None = None
+    last_table: tuple[int, str, str, tuple[float, float] | None] | None = None
     above: Counter[str] = field(default_factory=Counter)
     below: Counter[str] = field(default_factory=Counter)
 

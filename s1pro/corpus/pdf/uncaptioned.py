@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, HEADING
 from s1pro.corpus.pdf.regions import Page
@@ -25,18 +26,9 @@ MAX_BAND = 40.0
 def loose_tables(page: Page, number: int) -> list[Found]:
     """Tables without a caption; the first may be the continuation of the last table of the page before."""
     view = page.view
-    bands = np.flatnonzero(
-        page.free_items & ((view.kind == HORIZONTAL) | (view.kind == PATH))
-        & (view.art[:, 3] - view.art[:, 1] < MAX_BAND) & (view.art[:, 2] - view.art[:, 0] > 60)
-    )  # fmt: skip
-    groups: dict[tuple[int, int], list[int]] = {}
-    for i in bands.tolist():
-        x0, _, x1, _ = view.art[i].tolist()
-        key = next((k for k in groups if abs(k[0] - x0) < 4 and abs(k[1] - x1) < 4), (round(x0), round(x1)))
-        groups.setdefault(key, []).append(i)
     found = []
-    for (left, right), members in list(groups.items())[:50]:
-        for stack in _stacks(page, members, left, right):
+    for (left, right), tops in list(_bands(page).items())[:50]:
+        for stack in _stacks(page, tops, left, right):
             table = _loose_table(page, stack, left, right)
             if table is not None:
                 found.append(table)
@@ -46,32 +38,59 @@ def loose_tables(page: Page, number: int) -> list[Found]:
     return found
 
 
-def _stacks(page: Page, members: list[int], left: float, right: float) -> list[list[int]]:
+def _bands(page: Page) -> dict[tuple[float, float], list[tuple[float, float]]]:
+    """Rules and rows of coloured cells, as (top, bottom) under their horizontal range."""
+    view = page.view
+    flat = page.free_items & ((view.kind == HORIZONTAL) | (view.kind == PATH))
+    flat &= (view.art[:, 3] - view.art[:, 1] < MAX_BAND) & (view.art[:, 2] - view.art[:, 0] > 8)
+    rows: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for i in np.flatnonzero(flat)[:4000].tolist():
+        x0, y0, x1, y1 = view.art[i].tolist()
+        rows.setdefault((round(y0), round(y1)), []).append((x0, x1))
+    groups: dict[tuple[float, float], list[tuple[float, float]]] = {}
+    for (top, bottom), spans in rows.items():
+        spans.sort()
+        merged = [spans[0]]
+        for x0, x1 in spans[1:]:
+            if x0 <= merged[-1][1] + 1.5:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], x1))
+            else:
+                merged.append((x0, x1))
+        for x0, x1 in merged:
+            if x1 - x0 > 60:
+                key = next((k for k in groups if abs(k[0] - x0) < 4 and abs(k[1] - x1) < 4), (x0, x1))
+                groups.setdefault(key, []).append((float(top), float(bottom)))
+    return groups
+
+
+def _stacks(
+    page: Page, bands: list[tuple[float, float]], left: float, right: float
+) -> list[list[tuple[float, float]]]:  # fmt: skip
     """Bands of one width, split where walls or nothing lie between two of them."""
     view = page.view
-    members = sorted(members, key=lambda i: view.art[i, 1])
-    stacks: list[list[int]] = [[members[0]]]
+    bands = sorted(bands)
+    stacks: list[list[tuple[float, float]]] = [[bands[0]]]
     walls = view.boxes[np.isin(page.layout.roles, (BODY, HEADING, FORMULA, CODE, CAPTION))]
     free = view.boxes[page.free_lines]
-    for above, below in pairwise(members):
-        top, bottom = view.art[above, 3], view.art[below, 1]
+    for (_, top), (bottom, end) in pairwise(bands):
         between = (walls[:, 1] > top - 2) & (walls[:, 3] < bottom + 2) & (walls[:, 0] < right) & (walls[:, 2] > left)
         rows = free[(free[:, 1] > top - 2) & (free[:, 3] < bottom + 2) & (free[:, 0] < right) & (free[:, 2] > left)]
-        filled = (rows[:, 3] - rows[:, 1]).max() if len(rows) else 0.0
         tops = np.sort(np.concatenate([[top], rows[:, 3], [bottom]]))
         holes = np.diff(tops).max() > 45 if bottom - top > 45 else False
-        if between.any() or holes or (bottom - top > 30 and not filled):
+        if between.any() or holes or (bottom - top > 30 and not len(rows)):
             stacks.append([])
-        stacks[-1].append(below)
+        stacks[-1].append((bottom, end))
     return [stack for stack in stacks if len(stack) >= 2]
 
 
-def _loose_table(page: Page, stack: list[int], left: float, right: float) -> Found | None:
+def _loose_table(page: Page, stack: list[tuple[float, float]], left: float, right: float) -> Found | None:
     view = page.view
-    top, bottom = float(view.art[stack, 1].min()), float(view.art[stack, 3].max())
+    top, bottom = min(band[0] for band in stack), max(band[1] for band in stack)
     middle = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2
     held = (middle > [left - 2, top - 2]).all(axis=1) & (middle < [right + 2, bottom + 2]).all(axis=1)
     lines = np.flatnonzero(held & page.free_lines)
+    box = (float(left), top, float(right), bottom)
+    top, bottom = _with_rows(page, top, bottom, left, right)
     box = (float(left), top, float(right), bottom)
     if len(lines) < 6 or (held & ~page.free_lines).any() or any(inside(box, taken) for taken in page.taken):
         return None
@@ -90,6 +109,18 @@ def _loose_table(page: Page, stack: list[int], left: float, right: float) -> Fou
     return Found("table", box, confidence=0.45, section_at=(box[0], box[1]))
 
 
+def _with_rows(page: Page, top: float, bottom: float, left: float, right: float) -> tuple[float, float]:
+    """Rows without a band of their own at the end of a table with stripes."""
+    view = page.view
+    middle = (view.boxes[:, 0] + view.boxes[:, 2]) / 2
+    free = np.flatnonzero(page.free_lines & (middle > left) & (middle < right) & page.layout.mates)
+    for i in free.tolist():
+        y0, y1 = view.boxes[i, [1, 3]].tolist()
+        if bottom - 2 < (y0 + y1) / 2 and y0 < bottom + 0.9 * view.sizes[i]:
+            bottom = y1
+    return top, bottom
+
+
 def _continue(page: Page, table: Found, number: int) -> None:
     """Ties a table at the top of a page to the one that ended the page before."""
     last = page.style.last_table
@@ -97,15 +128,21 @@ def _continue(page: Page, table: Found, number: int) -> None:
     first = not (above < table.box[1]).any() or table.box[1] < 0.16 * page.view.height
     if last is None or last[0] != number - 1 or not first:
         return
-    width, before = table.box[2] - table.box[0], last[3][1] - last[3][0]
-    if abs(width - before) > 0.06 * before + 4:
-        return
+    if last[3] is not None:
+        width, before = table.box[2] - table.box[0], last[3][1] - last[3][0]
+        if abs(width - before) > 0.06 * before + 4:
+            return
     table.label, table.text, table.caption_page = last[1], last[2], number - 1
     table.method, table.link, table.confidence = "continued", 0.7, 0.75
 
 
-def remember_last(page: Page, tables: list[Found], number: int) -> None:
-    """Keeps the last table of a page in case the next page goes on with it."""
+def remember_last(page: Page, tables: list[Found], lost: list[CaptionFound], number: int) -> None:
+    """Keeps the last table of a page, or a caption at its foot whose table did not fit, for the next page."""
+    heads = [caption for caption in lost if caption.kind == "table" and caption.box[1] > 0.6 * page.view.height]
+    if heads:
+        head = max(heads, key=lambda caption: caption.box[3])
+        page.style.last_table = (number, head.label, head.text, None)
+        return
     labelled = [table for table in tables if table.type == "table" and table.label]
     if labelled:
         last = max(labelled, key=lambda table: table.box[3])
