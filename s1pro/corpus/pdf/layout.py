@@ -67,6 +67,7 @@ class Layout:
     roles: NDArray[np.int8]
     blocks: list[list[int]]
     block_of: Index
+    body_sizes: tuple[float, ...]
     leading: float
     words: Index
     mates: NDArray[np.bool_]
@@ -98,7 +99,7 @@ def words_in(text: str) -> int:
 def lay_out(view: View, style: Style) -> Layout:
     """Finds columns, blocks and roles, and adds what it sees to the style."""
     words = np.array([words_in(text) for text in view.texts], dtype=np.int64)
-    body_size = _body_size(view, words, style)
+    body_size, body_sizes = _body_size(view, words, style)
     long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
     columns = _columns(view, long, style)
     leading = _leading(view, long, columns)
@@ -106,7 +107,7 @@ def lay_out(view: View, style: Style) -> Layout:
     body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
     count = len(view.lines)
     roles, mates = np.zeros(count, dtype=np.int8), np.zeros(count, dtype=bool)
-    layout = Layout(body_size, columns, roles, blocks, block_of, leading, words, mates, body_font)
+    layout = Layout(body_size, columns, roles, blocks, block_of, body_sizes, leading, words, mates, body_font)
     if view.lines:
         _furniture(view, layout, style)
         layout.mates = _row_mates(view, layout)
@@ -116,7 +117,8 @@ def lay_out(view: View, style: Style) -> Layout:
     return layout
 
 
-def _body_size(view: View, words: Index, style: Style) -> float:
+def _body_size(view: View, words: Index, style: Style) -> tuple[float, tuple[float, ...]]:
+    """The size of most running text, and all sizes with a large share of this page (abstract, notes, references)."""
     here: Counter[float] = Counter()
     for i in np.flatnonzero(words >= 5).tolist():
         line = view.lines[i]
@@ -124,11 +126,12 @@ def _body_size(view: View, words: Index, style: Style) -> float:
         style.fonts[line.font.name] += len(line.text)
     style.sizes.update(here)
     if not style.sizes:
-        return float(np.median(view.sizes)) if view.lines else 10.0
+        size = float(np.median(view.sizes)) if view.lines else 10.0
+        return size, (size,)
     total = sum(here.values())
-    if here and here.most_common(1)[0][1] > 0.6 * total and total > 800:
-        return here.most_common(1)[0][0]
-    return style.sizes.most_common(1)[0][0]
+    usual = here if here and here.most_common(1)[0][1] > 0.6 * total and total > 800 else style.sizes
+    size = usual.most_common(1)[0][0]
+    return size, (size, *[other for other, count in here.items() if count > 0.25 * total and other != size])
 
 
 def _columns(view: View, long: NDArray[np.bool_], style: Style) -> list[tuple[float, float]]:
@@ -291,11 +294,13 @@ def _role(view: View, layout: Layout, lines: list[int]) -> int:
     relative = size / layout.body_size
     typical = float(np.median(words[lines]))
     at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
-    small = relative <= 0.93
+    small = size <= 0.93 * min(layout.body_sizes)
     even = float(np.quantile(boxes[:, 2] - boxes[:, 0], 0.35)) / max(1.0, column[1] - column[0])
     if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (not small or (len(lines) >= 5 and even > 0.8)):
         return BODY
-    same_font = first.font.name == body_font or abs(relative - 1.0) < 0.04
+    same_font = min(abs(size / body - 1.0) for body in layout.body_sizes) < (
+        0.06 if first.font.name == body_font else 0.04
+    )
     text = view.texts[lines[0]]
     alone = not rows[lines].any()
     if (
