@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part, render
 from s1pro.corpus.pdf.drawing import ReadLimits
 from s1pro.corpus.pdf.find import PageFound, find_on_page
 from s1pro.corpus.pdf.found import Found
-from s1pro.corpus.pdf.layout import Style
 from s1pro.corpus.pdf.mentions import Citation, Reading, finish_citations, headings, read_citations, section_of
 from s1pro.corpus.pdf.reader import PdfError, close_page, load_page, open_document, read_loaded
 from s1pro.corpus.pdf.trust import Health, check_health

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from s1pro.corpus.pdf.captions import CaptionFound, find_captions
+from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.formulas import FormulaFound, find_formulas
 from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.labels import LABEL
-from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, Style, assign_role, lay_out
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, assign_role, lay_out
 from s1pro.corpus.pdf.panels import find_panels
 from s1pro.corpus.pdf.regions import Region, assign, open_page
 from s1pro.corpus.pdf.uncaptioned import loose_art, loose_tables, remember_last

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.columns import Style, find_columns
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.view import FOOT, HORIZONTAL, TOP, Index, View
 
@@ -34,28 +34,6 @@ _HEADINGS = re.compile(
     r"摘要|引言|结论|参考文献)\b",
     re.IGNORECASE,
 )
-
-
-@dataclass
-class Style:
-    """What earlier pages of the document have shown; grows page by page.
-
-    Attributes:
-        sizes, fonts: characters of running text by size and by font.
-        columns: lines by number of columns; `gutters` are the columns of the last page with more than one.
-        heads: text and place of what stood at the top and foot of pages.
-        above, below: how often a region was found there, per kind.
-        last_table: page, label, caption and horizontal range of the last table, which the next page may continue.
-    """
-
-    sizes: Counter[float] = field(default_factory=Counter)
-    fonts: Counter[str] = field(default_factory=Counter)
-    columns: Counter[int] = field(default_factory=Counter)
-    heads: set[str] = field(default_factory=set)
-    gutters: list[tuple[float, float]] = field(default_factory=list)
-    last_table: tuple[int, str, str, tuple[float, float] | None] | None = None
-    above: Counter[str] = field(default_factory=Counter)
-    below: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -101,7 +79,7 @@ def lay_out(view: View, style: Style) -> Layout:
     words = np.array([words_in(text) for text in view.texts], dtype=np.int64)
     body_size, body_sizes = _body_size(view, words, style)
     long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
-    columns = _columns(view, long, style)
+    columns = find_columns(view, long, body_sizes, style)
     leading = _leading(view, long, columns)
     blocks, block_of = _blocks(view, max(0.95, leading + 0.3))
     body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
@@ -132,57 +110,6 @@ def _body_size(view: View, words: Index, style: Style) -> tuple[float, tuple[flo
     usual = here if here and here.most_common(1)[0][1] > 0.6 * total and total > 800 else style.sizes
     size = usual.most_common(1)[0][0]
     return size, (size, *[other for other, count in here.items() if count > 0.25 * total and other != size])
-
-
-def _columns(view: View, long: NDArray[np.bool_], style: Style) -> list[tuple[float, float]]:
-    if not long.any():
-        margin = 0.08 * view.width
-        return [(margin, view.width - margin)]
-    boxes = view.boxes[long]
-    left, right = float(np.quantile(boxes[:, 0], 0.03)), float(np.quantile(boxes[:, 2], 0.97))
-    span = max(1.0, right - left)
-    narrow = boxes[boxes[:, 2] - boxes[:, 0] < 0.62 * span]
-    known = style.columns.most_common(1)[0][0] if style.columns else 0
-    share = len(narrow) / len(boxes)
-    columns = [(left, right)]
-    if len(narrow) >= 6 and share > (0.25 if known > 1 else 0.4):
-        columns = _gutters(narrow, left, right)
-    if len(columns) > 1:
-        style.gutters = columns
-    elif known > 1 and style.gutters and len(narrow) > 0.6 * len(boxes):
-        starts, stops = np.array(style.gutters).T
-        fits = (narrow[:, :1] > starts - 6) & (narrow[:, 2:3] < stops + 6)
-        if fits.any(axis=1).mean() > 0.9:
-            return style.gutters
-    if len(boxes) >= 12:
-        style.columns[len(columns)] += len(boxes)
-    return columns
-
-
-def _gutters(narrow: Array, left: float, right: float) -> list[tuple[float, float]]:
-    """Splits the text range at stretches of at least 5 points that nearly no line covers."""
-    bins = int(right - left) + 2
-    change = np.zeros(bins + 1)
-    starts = np.clip(np.round(narrow[:, 0] - left).astype(int), 0, bins)
-    stops = np.clip(np.round(narrow[:, 2] - left).astype(int), 0, bins)
-    np.add.at(change, starts, 1.0)
-    np.add.at(change, stops, -1.0)
-    cover = np.cumsum(change)[:bins]
-    empty = cover <= max(1.0, 0.08 * len(narrow)) if len(narrow) > 12 else cover <= 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], empty.astype(int), [0]])))
-    columns, start = [], left
-    for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        width = right - left
-        if b - a < 5 or a < 0.15 * width or b > 0.85 * width:
-            continue
-        middle = left + (a + b) / 2
-        before = int(((narrow[:, 2] <= middle + 3) & (narrow[:, 0] >= start - 5)).sum())
-        if before >= 3 and int((narrow[:, 0] >= middle - 3).sum()) >= 3:
-            columns.append((start, left + a))
-            start = left + b
-    columns.append((start, right))
-    widths = [b - a for a, b in columns]
-    return columns if min(widths) > 0.4 * max(widths) else [(left, right)]
 
 
 def _leading(view: View, long: NDArray[np.bool_], columns: list[tuple[float, float]]) -> float:

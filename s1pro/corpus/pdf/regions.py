@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.captions import CaptionFound
+from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout, Style
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View, clusters
 from s1pro.corpus.records import Box
 
@@ -124,9 +125,9 @@ def assign(page: Page, captions: list[CaptionFound]) -> list[Region | None]:
 
 
 def _urgency(caption: CaptionFound, options: list[Region]) -> float:
-    """Tables first, since rows and rules end by themselves; then captions with one place only, then the best points."""
+    """Listings and tables first, since rules and rows end by themselves; then captions with one place; then points."""
     margin = options[0].score - options[1].score if len(options) > 1 else 2.0
-    return options[0].score + margin + (10.0 if caption.kind == "table" else 0.0)
+    return options[0].score + margin + {"algorithm": 20.0, "table": 10.0}.get(caption.kind, 0.0)
 
 
 def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
@@ -165,6 +166,10 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
         zone = _zone(page, captions, k, span, side)
     if zone[3] - zone[1] < 6:
         return None
+    if caption.kind == "algorithm" and side == "below":
+        region = grow_listing(page, caption)
+        if region is not None:
+            return region
     if caption.kind == "table":
         return _grow_table(page, caption, zone, side)
     return _grow_figure(page, caption, zone, side)
@@ -261,7 +266,7 @@ def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Reg
     items = items[(hulls[:, 0] > zone[0] - 20) & (hulls[:, 2] < zone[2] + 20)]
     lines = _members(view.boxes, page.free_lines, zone)
     slanted = view.other[_members(view.other, np.ones(len(view.other), dtype=bool), zone)]
-    items, lines = _chain(view, items, lines, zone, side, 0.075 * view.height)
+    items, lines = _chain(view, items, lines, zone, side, 0.05 * view.height)
     if not len(items) and len(lines) < 2:
         return None
     art = view.art[items]
@@ -442,8 +447,49 @@ def _grow_table(page: Page, caption: CaptionFound, zone: Box, side: str) -> Regi
     content += 0.3 if ((view.kind[items] == VERTICAL).any() or (view.kind[items] == PATH).any()) and cells >= 2 else 0.0
     if box[3] - box[1] < 12 or box[2] - box[0] < 20 or (not len(lines) and not pictures.any()):
         return None
+    content -= _drawn_in(view, items, lines)
     score = content + _habit(page, "table", side, "table") - _distance(page, box, caption.box, side)
     return Region(side, box, items, lines, score)
+
+
+def _drawn_in(view: View, items: Index, lines: Index) -> float:
+    """Points off for drawings: large art without two pieces of text on it, and lettering that runs up."""
+    art, text = view.art[items], view.boxes[lines]
+    size = art[:, 2:] - art[:, :2]
+    large = art[(size > 28).all(axis=1) & np.isin(view.kind[items], (PATH, IMAGE))][:60]
+    middle = (text[:, :2] + text[:, 2:]) / 2
+    for box in large:
+        if ((middle > box[:2]) & (middle < box[2:])).all(axis=1).sum() < 2:
+            return 0.9
+    return 0.0
+
+
+def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
+    """An algorithm between rules of one width: from its caption, which stands over or under the first, to the last."""
+    view = page.view
+    rules = view.art[view.kind == HORIZONTAL]
+    box = caption.box
+    near = rules[(np.abs(rules[:, 1] - box[1]) < 14) | (np.abs(rules[:, 1] - box[3]) < 14)]
+    near = near[(near[:, 0] < box[0] + 14) & (near[:, 2] > box[2] - 14)]
+    if not len(near):
+        return None
+    left, right = near[0, 0], near[0, 2]
+    same = rules[(np.abs(rules[:, 0] - left) < 4) & (np.abs(rules[:, 2] - right) < 4) & (rules[:, 1] > box[3] + 12)]
+    heads = view.boxes[page.layout.roles == CAPTION]
+    below = heads[(heads[:, 1] > box[3] + 2) & (heads[:, 0] < right) & (heads[:, 2] > left)]
+    stop = float(below[:, 1].min()) if len(below) else view.height
+    same = same[same[:, 1] < stop - 8]
+    if not len(same):
+        return None
+    bottom = float(same[:, 3].min())
+    held = (view.boxes[:, 1] > box[3] - 2) & (view.boxes[:, 3] < bottom + 2)
+    held &= (view.boxes[:, 0] > left - 4) & (view.boxes[:, 2] < right + 4) & (page.layout.roles != CAPTION)
+    items = np.flatnonzero((view.art[:, 1] > box[1] - 14) & (view.art[:, 3] < bottom + 2)
+                           & (view.art[:, 0] > left - 4) & (view.art[:, 2] < right + 4))  # fmt: skip
+    if held.sum() < 2:
+        return None
+    page.layout.roles[held & (page.layout.roles == BODY)] = CODE
+    return Region("below", (float(left), box[3], float(right), bottom), items, np.flatnonzero(held), 2.2)
 
 
 def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row]:
