@@ -1,4 +1,4 @@
-"""Labels of figures and tables in the languages that papers are written in: how they look, and when two are the same."""
+"""Labels of figures and tables in the languages of papers: how they look, and when two are the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _KINDS: dict[ElementType, str] = {
     "algorithm": r"algorithm\b|listing\b|pseudocode\b|算法",
 }
 _PREFIX = r"(?:(?:extended\s+data|supplementary|supplemental|supporting|supp?\.|appendix|online|additional|附)\s*)?"
-_NUMBER = r"(?:[A-Z]{1,2}[-.]?)?\d{1,3}(?:\s?[-.–]\s?\d{1,3}){0,2}(?:[a-zA-Z](?![a-zA-Z]))?|[IVXL]{1,6}(?![a-zA-Z])|[A-H](?=[:.|])"
+_NUMBER = (
+    r"(?:[A-Z]{1,2}[-.]?)?\d{1,3}(?:\s?[-.–]\s?\d{1,3}){0,2}(?:[a-zA-Z](?![a-zA-Z]))?|[IVXL]{1,6}(?![a-zA-Z])|"
+    r"[A-H](?=[:.|])"
+)
 LABEL = re.compile(
     r"^\s*(?P<open>[\[【<《(〈（]?)\s*(?P<label>(?P<prefix>" + _PREFIX + r")(?:"
     + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items())

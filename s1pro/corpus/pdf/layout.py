@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.columns import Style, find_columns
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.view import FOOT, HORIZONTAL, TOP, Index, View
 
@@ -30,22 +30,10 @@ _NUMBERED = re.compile(r"^(?:\d{1,2}(?:\.\d{1,2})*\.?|[A-Z]\.|[IVX]{1,4}\.)\s+\S
 _BULLET = re.compile(r"^(?:[•·▪◦‣●○–—*-]|\(?\d{1,2}[.)]|\(?[a-z][.)])\s+\S")
 _HEADINGS = re.compile(
     r"^(?:abstract|introduction|methods?|materials and methods|results?|discussion|conclusions?|references|"
-    r"acknowledge?ments?|bibliography|appendix|supplementary|background|related work|experiments?|摘要|引言|结论|参考文献)\b",
+    r"acknowledge?ments?|bibliography|appendix|supplementary|background|related work|experiments?|"
+    r"摘要|引言|结论|参考文献)\b",
     re.IGNORECASE,
 )
-
-
-@dataclass
-class Style:
-    """What earlier pages of the document have shown; grows page by page."""
-
-    sizes: Counter[float] = field(default_factory=Counter)
-    fonts: Counter[str] = field(default_factory=Counter)
-    columns: Counter[int] = field(default_factory=Counter)
-    heads: set[str] = field(default_factory=set)
-    gutters: list[tuple[float, float]] = field(default_factory=list)
-    above: Counter[str] = field(default_factory=Counter)
-    below: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -57,6 +45,8 @@ class Layout:
     roles: NDArray[np.int8]
     blocks: list[list[int]]
     block_of: Index
+    body_sizes: tuple[float, ...]
+    leading: float
     words: Index
     mates: NDArray[np.bool_]
     body_font: str
@@ -87,14 +77,15 @@ def words_in(text: str) -> int:
 def lay_out(view: View, style: Style) -> Layout:
     """Finds columns, blocks and roles, and adds what it sees to the style."""
     words = np.array([words_in(text) for text in view.texts], dtype=np.int64)
-    body_size = _body_size(view, words, style)
+    body_size, body_sizes = _body_size(view, words, style)
     long = (words >= 4) & (np.abs(view.sizes - body_size) < 0.3 * body_size) if len(words) else np.zeros(0, dtype=bool)
-    columns = _columns(view, long, style)
-    blocks, block_of = _blocks(view)
+    columns = find_columns(view, long, body_sizes, style)
+    leading = _leading(view, long, columns)
+    blocks, block_of = _blocks(view, max(0.95, leading + 0.3))
     body_font = style.fonts.most_common(1)[0][0] if style.fonts else ""
     count = len(view.lines)
     roles, mates = np.zeros(count, dtype=np.int8), np.zeros(count, dtype=bool)
-    layout = Layout(body_size, columns, roles, blocks, block_of, words, mates, body_font)
+    layout = Layout(body_size, columns, roles, blocks, block_of, body_sizes, leading, words, mates, body_font)
     if view.lines:
         _furniture(view, layout, style)
         layout.mates = _row_mates(view, layout)
@@ -104,7 +95,8 @@ def lay_out(view: View, style: Style) -> Layout:
     return layout
 
 
-def _body_size(view: View, words: Index, style: Style) -> float:
+def _body_size(view: View, words: Index, style: Style) -> tuple[float, tuple[float, ...]]:
+    """The size of most running text, and all sizes with a large share of this page (abstract, notes, references)."""
     here: Counter[float] = Counter()
     for i in np.flatnonzero(words >= 5).tolist():
         line = view.lines[i]
@@ -112,71 +104,33 @@ def _body_size(view: View, words: Index, style: Style) -> float:
         style.fonts[line.font.name] += len(line.text)
     style.sizes.update(here)
     if not style.sizes:
-        return float(np.median(view.sizes)) if view.lines else 10.0
+        size = float(np.median(view.sizes)) if view.lines else 10.0
+        return size, (size,)
     total = sum(here.values())
-    if here and here.most_common(1)[0][1] > 0.6 * total and total > 800:
-        return here.most_common(1)[0][0]
-    return style.sizes.most_common(1)[0][0]
+    usual = here if here and here.most_common(1)[0][1] > 0.6 * total and total > 800 else style.sizes
+    size = usual.most_common(1)[0][0]
+    return size, (size, *[other for other, count in here.items() if count > 0.25 * total and other != size])
 
 
-def _columns(view: View, long: NDArray[np.bool_], style: Style) -> list[tuple[float, float]]:
-    if not long.any():
-        margin = 0.08 * view.width
-        return [(margin, view.width - margin)]
-    boxes = view.boxes[long]
-    left, right = float(np.quantile(boxes[:, 0], 0.03)), float(np.quantile(boxes[:, 2], 0.97))
-    span = max(1.0, right - left)
-    narrow = boxes[boxes[:, 2] - boxes[:, 0] < 0.62 * span]
-    known = style.columns.most_common(1)[0][0] if style.columns else 0
-    share = len(narrow) / len(boxes)
-    columns = [(left, right)]
-    if len(narrow) >= 6 and share > (0.25 if known > 1 else 0.4):
-        columns = _gutters(narrow, left, right)
-    if len(columns) > 1:
-        style.gutters = columns
-    elif known > 1 and style.gutters and len(narrow) > 0.6 * len(boxes):
-        starts, stops = np.array(style.gutters).T
-        fits = (narrow[:, :1] > starts - 6) & (narrow[:, 2:3] < stops + 6)
-        if fits.any(axis=1).mean() > 0.9:
-            return style.gutters
-    if len(boxes) >= 12:
-        style.columns[len(columns)] += len(boxes)
-    return columns
+def _leading(view: View, long: NDArray[np.bool_], columns: list[tuple[float, float]]) -> float:
+    """The usual white between lines of running text, in heights: manuscripts are set with double spacing."""
+    gaps: list[float] = []
+    for left, right in columns:
+        inside = long & (view.boxes[:, 0] > left - 6) & (view.boxes[:, 2] < right + 6) if len(long) else long
+        boxes, sizes = view.boxes[inside], view.sizes[inside]
+        if len(boxes) > 4:
+            gaps.extend(((boxes[1:, 1] - boxes[:-1, 3]) / np.maximum(sizes[1:], 1e-6)).tolist())
+    close = [gap for gap in gaps if 0.0 < gap < 2.2]
+    return float(np.median(close)) if len(close) > 4 else 0.3
 
 
-def _gutters(narrow: Array, left: float, right: float) -> list[tuple[float, float]]:
-    """Splits the text range at stretches of at least 5 points that nearly no line covers."""
-    bins = int(right - left) + 2
-    change = np.zeros(bins + 1)
-    starts = np.clip(np.round(narrow[:, 0] - left).astype(int), 0, bins)
-    stops = np.clip(np.round(narrow[:, 2] - left).astype(int), 0, bins)
-    np.add.at(change, starts, 1.0)
-    np.add.at(change, stops, -1.0)
-    cover = np.cumsum(change)[:bins]
-    empty = cover <= max(1.0, 0.08 * len(narrow)) if len(narrow) > 12 else cover <= 0
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], empty.astype(int), [0]])))
-    columns, start = [], left
-    for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        width = right - left
-        if b - a < 5 or a < 0.15 * width or b > 0.85 * width:
-            continue
-        middle = left + (a + b) / 2
-        before = int(((narrow[:, 2] <= middle + 3) & (narrow[:, 0] >= start - 5)).sum())
-        if before >= 3 and int((narrow[:, 0] >= middle - 3).sum()) >= 3:
-            columns.append((start, left + a))
-            start = left + b
-    columns.append((start, right))
-    widths = [b - a for a, b in columns]
-    return columns if min(widths) > 0.4 * max(widths) else [(left, right)]
-
-
-def _blocks(view: View) -> tuple[list[list[int]], Index]:
+def _blocks(view: View, reach: float) -> tuple[list[list[int]], Index]:
     """Lines below each other with one size and a common range, nearest first; a window over recent blocks."""
     blocks: list[list[int]] = []
     block_of = np.zeros(len(view.lines), dtype=np.int64)
     live: list[int] = []
     boxes, sizes = view.boxes.tolist(), view.sizes.tolist()
-    for i, (x0, y0, x1, y1) in enumerate(boxes):
+    for i, (x0, y0, x1, _) in enumerate(boxes):
         size = sizes[i]
         best, best_gap = -1, 1e9
         keep = []
@@ -188,7 +142,7 @@ def _blocks(view: View) -> tuple[list[list[int]], Index]:
                 continue
             keep.append(b)
             overlap = min(x1, u1) - max(x0, u0)
-            near = -0.45 * size < gap < 0.95 * size and boxes[last][1] < y0 - 0.4 * size
+            near = -0.45 * size < gap < reach * size and boxes[last][1] < y0 - 0.4 * size
             alike = abs(size - sizes[last]) < 0.13 * size
             if near and alike and overlap > 0.3 * min(x1 - x0, u1 - u0) and gap < best_gap:
                 best, best_gap = b, gap
@@ -221,7 +175,7 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
             ((drawn[:, 0] < x1) & (drawn[:, 2] > x0) & (drawn[:, 1] < y1 + 25) & (drawn[:, 3] > y0 - 25)).any()
         )
         page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
-        alone = gap > 0.9 * view.lines[i].size
+        alone = gap > max(0.9, layout.leading + 0.3) * view.lines[i].size
         if key in style.heads or (alone and not near_art) or (page_number and alone):
             layout.roles[i] = FURNITURE
         style.heads.add(key)
@@ -246,9 +200,10 @@ def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
             u0, v0, u1, v1 = boxes[j]
             if v0 > middle:
                 break
-            if abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i] and max(x0, u0) - min(x1, u1) < 60:
-                if not layout.gutter_between(min(x1, u1), max(x0, u0)):
-                    mates[i] = mates[j] = True
+            left, right = min(x1, u1), max(x0, u0)
+            level = abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i]
+            if level and right - left < 60 and not layout.gutter_between(left, right):
+                mates[i] = mates[j] = True
     return mates
 
 
@@ -266,21 +221,35 @@ def _role(view: View, layout: Layout, lines: list[int]) -> int:
     relative = size / layout.body_size
     typical = float(np.median(words[lines]))
     at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
-    small = relative <= 0.93
+    small = size <= 0.93 * min(layout.body_sizes)
     even = float(np.quantile(boxes[:, 2] - boxes[:, 0], 0.35)) / max(1.0, column[1] - column[0])
     if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (not small or (len(lines) >= 5 and even > 0.8)):
         return BODY
-    same_font = first.font.name == body_font or abs(relative - 1.0) < 0.04
+    same_font = min(abs(size / body - 1.0) for body in layout.body_sizes) < (
+        0.06 if first.font.name == body_font else 0.04
+    )
     text = view.texts[lines[0]]
     alone = not rows[lines].any()
-    if len(lines) <= 3 and alone and (relative > 1.12 or first.bold > 0.8) and words[lines].sum() >= 1 and relative > 0.88 and len(text) > 3:
+    if (
+        len(lines) <= 3
+        and alone
+        and (relative > 1.12 or first.bold > 0.8)
+        and words[lines].sum() >= 1
+        and relative > 0.88
+        and len(text) > 3
+    ):
         if at_edge and (_NUMBERED.match(text) or _HEADINGS.match(text) or relative > 1.12):
             return HEADING
         if at_edge and typical >= 1 and filled < 0.9 and abs(x0 - column[0]) < 3 and first.bold > 0.8:
             return HEADING
-    if same_font and alone and typical >= 3 and (abs(x0 - column[0]) < 26 or _BULLET.match(text)):
-        if filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")):
-            return BODY
+    if (
+        same_font
+        and alone
+        and typical >= 3
+        and (abs(x0 - column[0]) < 26 or _BULLET.match(text))
+        and (filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")))
+    ):
+        return BODY
     if _BULLET.match(text) and same_font and alone and at_edge and words[lines].sum() >= 4:
         return BODY
     return FREE

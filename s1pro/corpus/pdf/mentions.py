@@ -22,8 +22,29 @@ from s1pro.corpus.records import ElementRow, Mention
 
 MAX_SENTENCE = 800
 MAX_MENTIONS = 40
-_SHORT = r"(?<!\bFig)(?<!\bFigs)(?<!\bTab)(?<!\bEq)(?<!\bEqs)(?<!\bal)(?<!\bRef)(?<!\bRefs)(?<!\bvs)(?<!\bca)(?<!\bSec)(?<!\bNo)"
-_END = re.compile(_SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<![A-Z])(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])")
+_SHORT = "".join(
+    rf"(?<!\b{word})"
+    for word in (
+        "Fig",
+        "Figs",
+        "Tab",
+        "Eq",
+        "Eqs",
+        "al",
+        "Ref",
+        "Refs",
+        "vs",
+        "ca",
+        "Sec",
+        "No",
+        r"e\.g",
+        r"i\.e",
+        "cf",
+    )
+)
+_END = re.compile(
+    _SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<![A-Z])(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])"
+)
 _CITE = re.compile(
     r"(?P<prefix>(?:extended\s+data|supplementary|supplemental|supporting|appendix)\s+)?"
     r"\b(?P<kind>fig(?:ure|s|ures)?\b\.?|tables?\b|tab\.|schemes?\b|charts?\b|algorithms?\b|listings?\b|图|圖|図|그림|表|표)\s*"
@@ -106,7 +127,7 @@ def reading_order(view: View, layout: Layout, role: int) -> list[int]:
     starts = [column[0] for column in layout.columns]
 
     def place(i: int) -> tuple[int, float, float]:
-        x0, y0, x1, _ = view.boxes[i].tolist()
+        x0, y0 = view.boxes[i, :2].tolist()
         column = max(k for k, start in enumerate(starts) if k == 0 or x0 >= start - 12)
         return column, y0, x0
 

@@ -23,9 +23,9 @@ from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.drawing import Matrix, ReadLimits, read_outline, transform, walk
 from s1pro.corpus.pdf.glyphs import Array, Chars, Font, Runs
-from s1pro.corpus.pdf.lines import quarter
 from s1pro.corpus.pdf.library import Library, columns, each
 from s1pro.corpus.pdf.library import library as bound_library
+from s1pro.corpus.pdf.lines import quarter
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -152,7 +152,7 @@ def _read_text(
 
 
 def _raise_flat(boxes: Array, codes: NDArray[np.uint32], run: NDArray[np.int32], runs: Runs) -> Array:
-    """Characters of a font that is neither embedded nor installed have no glyph, so no height: they get the usual one."""
+    """Characters of a font that is neither embedded nor installed have no glyph and no height: they get the usual one."""
     if not len(boxes):
         return boxes
     size, angle = runs.size[run], quarter(runs.angle)[run]

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.captions import CaptionFound
+from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout, Style
-from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout
+from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View, clusters
 from s1pro.corpus.records import Box
 
 WALLS = (BODY, HEADING, FORMULA, CODE)
@@ -44,13 +45,14 @@ class Region:
 
 @dataclass
 class Page:
-    """The working state of the search on one view."""
+    """The working state of the search on one view; `hulls` are the boxes of the drawing that each item is part of."""
 
     view: View
     layout: Layout
     style: Style
     free_items: NDArray[np.bool_]
     free_lines: NDArray[np.bool_]
+    hulls: Array
     taken: list[Box] = field(default_factory=list)
 
 
@@ -67,7 +69,11 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
             free_items[i] = False
     inside = _inside_text(view.art, text)
     free_items &= ~inside
-    return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)))
+    hulls = view.art.copy()
+    free = np.flatnonzero(free_items)
+    for group in clusters(view.art[free], gap=3.0):
+        hulls[free[group]] = _box_of(view.art[free[group]])
+    return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)), hulls)
 
 
 def _is_page_rule(view: View, layout: Layout, y: float) -> bool:
@@ -119,9 +125,9 @@ def assign(page: Page, captions: list[CaptionFound]) -> list[Region | None]:
 
 
 def _urgency(caption: CaptionFound, options: list[Region]) -> float:
-    """Tables first, since rows and rules end by themselves; then captions with one place only, then the best points."""
+    """Listings and tables first, since rules and rows end by themselves; then captions with one place; then points."""
     margin = options[0].score - options[1].score if len(options) > 1 else 2.0
-    return options[0].score + margin + (10.0 if caption.kind == "table" else 0.0)
+    return options[0].score + margin + {"algorithm": 20.0, "table": 10.0}.get(caption.kind, 0.0)
 
 
 def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
@@ -141,7 +147,7 @@ def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
 
 
 def _contains(outer: Box, inner: Box) -> bool:
-    """All of a region but for a margin lies in another one, which goes on: the first saw only the part at its height."""
+    """All of a region but for a margin lies in another one, which goes on: the first saw only a part."""
     return (
         inner[0] > outer[0] - 6 and inner[2] < outer[2] + 6 and inner[1] > outer[1] - 6 and inner[3] < outer[3] + 6
     )  # fmt: skip
@@ -160,6 +166,10 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
         zone = _zone(page, captions, k, span, side)
     if zone[3] - zone[1] < 6:
         return None
+    if caption.kind == "algorithm" and side == "below":
+        region = grow_listing(page, caption)
+        if region is not None:
+            return region
     if caption.kind == "table":
         return _grow_table(page, caption, zone, side)
     return _grow_figure(page, caption, zone, side)
@@ -216,6 +226,7 @@ def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[f
         return None
     edge = near[:, 3].max() if side == "above" else near[:, 1].min()
     close = near[np.abs((near[:, 3] if side == "above" else near[:, 1]) - edge) < 60]
+    close = np.array([_box_of(close[group]) for group in clusters(close, gap=3.0)])
     reach_left, reach_right = close[:, 0].min(), close[:, 2].max()
     span_left, span_right = zone[0], zone[2]
     for before, after in zip(layout.columns, layout.columns[1:], strict=False):
@@ -251,9 +262,11 @@ def _box_of(parts: Array) -> Box:
 def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Region | None:
     view = page.view
     items = _members(view.art, page.free_items, zone)
+    hulls = page.hulls[items]
+    items = items[(hulls[:, 0] > zone[0] - 20) & (hulls[:, 2] < zone[2] + 20)]
     lines = _members(view.boxes, page.free_lines, zone)
     slanted = view.other[_members(view.other, np.ones(len(view.other), dtype=bool), zone)]
-    items, lines = _chain(view, items, lines, zone, side, 0.075 * view.height)
+    items, lines = _chain(view, items, lines, zone, side, 0.05 * view.height)
     if not len(items) and len(lines) < 2:
         return None
     art = view.art[items]
@@ -265,7 +278,7 @@ def _grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Reg
         box, chosen = _absorb(box, view.boxes[lines], reach=0.022 * view.height)
         lines = lines[chosen]
         box, _ = _absorb(box, slanted, reach=14.0)
-        box, more = _absorb(box, view.boxes[lines], reach=10.0)
+        box, _ = _absorb(box, view.boxes[lines], reach=10.0)
         drawn = art[view.kind[items] != HORIZONTAL]
         area = float((drawn[:, 2] - drawn[:, 0]).max() * (drawn[:, 3] - drawn[:, 1]).max()) if len(drawn) else 0.0
         content = 1.2 if area > 400 else 0.6 if area > 60 or len(items) > 6 else 0.1
@@ -374,9 +387,9 @@ def _sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     region, _ = _absorb(region, view.other[_members(view.other, np.ones(len(view.other), dtype=bool), zone)], 14.0)
     shared = min(region[3], box[3]) - max(region[1], box[1])
     gap = box[0] - region[2] if side == "left" else region[0] - box[2]
-    if shared < 0.6 * (box[3] - box[1]) or gap > 0.12 * view.width or region[3] - region[1] < 20:
+    if shared < 0.6 * (box[3] - box[1]) or gap > 0.25 * view.width or region[3] - region[1] < 20:
         return None
-    return Region(side, region, items, lines[chosen], 1.35 - float(np.clip(gap / 80.0, 0.0, 1.0)))
+    return Region(side, region, items, lines[chosen], 1.35 - float(np.clip(gap / 160.0, 0.0, 0.8)))
 
 
 # ------------------------------------------------------------------------------------------------------ tables
@@ -434,8 +447,49 @@ def _grow_table(page: Page, caption: CaptionFound, zone: Box, side: str) -> Regi
     content += 0.3 if ((view.kind[items] == VERTICAL).any() or (view.kind[items] == PATH).any()) and cells >= 2 else 0.0
     if box[3] - box[1] < 12 or box[2] - box[0] < 20 or (not len(lines) and not pictures.any()):
         return None
+    content -= _drawn_in(view, items, lines)
     score = content + _habit(page, "table", side, "table") - _distance(page, box, caption.box, side)
     return Region(side, box, items, lines, score)
+
+
+def _drawn_in(view: View, items: Index, lines: Index) -> float:
+    """Points off for drawings: large art without two pieces of text on it, and lettering that runs up."""
+    art, text = view.art[items], view.boxes[lines]
+    size = art[:, 2:] - art[:, :2]
+    large = art[(size > 28).all(axis=1) & np.isin(view.kind[items], (PATH, IMAGE))][:60]
+    middle = (text[:, :2] + text[:, 2:]) / 2
+    for box in large:
+        if ((middle > box[:2]) & (middle < box[2:])).all(axis=1).sum() < 2:
+            return 0.9
+    return 0.0
+
+
+def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
+    """An algorithm between rules of one width: from its caption, which stands over or under the first, to the last."""
+    view = page.view
+    rules = view.art[view.kind == HORIZONTAL]
+    box = caption.box
+    near = rules[(np.abs(rules[:, 1] - box[1]) < 14) | (np.abs(rules[:, 1] - box[3]) < 14)]
+    near = near[(near[:, 0] < box[0] + 14) & (near[:, 2] > box[2] - 14)]
+    if not len(near):
+        return None
+    left, right = near[0, 0], near[0, 2]
+    same = rules[(np.abs(rules[:, 0] - left) < 4) & (np.abs(rules[:, 2] - right) < 4) & (rules[:, 1] > box[3] + 12)]
+    heads = view.boxes[page.layout.roles == CAPTION]
+    below = heads[(heads[:, 1] > box[3] + 2) & (heads[:, 0] < right) & (heads[:, 2] > left)]
+    stop = float(below[:, 1].min()) if len(below) else view.height
+    same = same[same[:, 1] < stop - 8]
+    if not len(same):
+        return None
+    bottom = float(same[:, 3].min())
+    held = (view.boxes[:, 1] > box[3] - 2) & (view.boxes[:, 3] < bottom + 2)
+    held &= (view.boxes[:, 0] > left - 4) & (view.boxes[:, 2] < right + 4) & (page.layout.roles != CAPTION)
+    items = np.flatnonzero((view.art[:, 1] > box[1] - 14) & (view.art[:, 3] < bottom + 2)
+                           & (view.art[:, 0] > left - 4) & (view.art[:, 2] < right + 4))  # fmt: skip
+    if held.sum() < 2:
+        return None
+    page.layout.roles[held & (page.layout.roles == BODY)] = CODE
+    return Region("below", (float(left), box[3], float(right), bottom), items, np.flatnonzero(held), 2.2)
 
 
 def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row]:

@@ -149,9 +149,9 @@ def _art(content: PageContent) -> tuple[Array, NDArray[np.int8], Index, float]:
 
 
 def clusters(boxes: Array, gap: float, limit: int = 4000) -> list[Index]:
-    """Groups of boxes that are at most `gap` apart, by a sweep from top to bottom; at most `limit` boxes are looked at.
+    """Groups of boxes that are at most `gap` apart, by a sweep from top to bottom; at most `limit` boxes take part.
 
-    The sweep keeps one open group per stack of boxes and merges groups that meet, so its cost is boxes times open groups.
+    The sweep keeps one open group per stack of boxes and merges groups that meet: its cost is boxes times open groups.
     """
     order = np.argsort(boxes[:, 1], kind="stable")[:limit]
     open_groups: list[tuple[list[float], list[int]]] = []
