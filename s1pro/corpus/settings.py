@@ -10,7 +10,7 @@ from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.corpus.children import Limits
 from s1pro.corpus.dedup.settings import DedupSettings
-from s1pro.corpus.pdf.extract import ExtractSettings
+from s1pro.corpus.pdf.extract import EXTRACTOR, ExtractSettings
 
 # Limits that change how a document is read, but not what comes out of it.
 _WITHOUT_EFFECT = ("documents_per_worker", "resident_mb", "start_seconds", "nice")
@@ -42,7 +42,7 @@ class IngestSettings:
         del content["documents_per_unit"]
         for name in _WITHOUT_EFFECT:
             del content["limits"][name]
-        return dict(content)
+        return {**content, "version": EXTRACTOR}
 
     def changed(self, limits: Mapping[str, Any]) -> IngestSettings:
         """With other limits, for a retry."""
