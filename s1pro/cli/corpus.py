@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s1pro.cli import corpus_papers, corpus_view
+from s1pro.cli import corpus_captions, corpus_papers, corpus_view
 from s1pro.cli.arguments import Commands, add_command, print_json
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     for parser in (build, media):
         _add_options(parser)
     corpus_papers.add(kinds)
+    corpus_captions.add(kinds)
     corpus_view.add(kinds)
 
 

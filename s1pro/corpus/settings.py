@@ -11,6 +11,7 @@ from s1pro.base.errors import InputError
 from s1pro.corpus.children import Limits
 from s1pro.corpus.dedup.settings import DedupSettings
 from s1pro.corpus.pdf.extract import EXTRACTOR, ExtractSettings
+from s1pro.corpus.routing import RouteTable
 
 # Limits that change how a document is read, but not what comes out of it.
 _WITHOUT_EFFECT = ("documents_per_worker", "resident_mb", "start_seconds", "nice")
@@ -50,8 +51,15 @@ class IngestSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CaptionSettings:
+    """How elements are described."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineSettings:
     """All stages."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
     deduplicate: DedupSettings = field(default_factory=DedupSettings)
+    route: RouteTable = field(default_factory=RouteTable)
+    caption: CaptionSettings = field(default_factory=CaptionSettings)

@@ -130,6 +130,10 @@ class CorpusFolder:
                 parts.append(Part(key=unit.key, documents=documents, whole=whole, digest=digest))
         return parts
 
+    def by_part(self, stage: str) -> dict[str, str]:
+        """The finished unit of a later stage for every part, by the key of the part."""
+        return {unit.work["part"]["key"]: unit.key for unit, _ in self.finished(stage)}
+
     def elements(self, part: Part, *, without: Sequence[str] = PICTURES) -> Iterator[ElementRow]:
         """The elements of a part; without their pictures unless asked."""
         return self._of_part(part, "elements", ElementRow, without)
@@ -150,6 +154,11 @@ class CorpusFolder:
         for row in iter_rows(self.units("ingest").table(part.key, table), kind, without=without):
             if row.doc_id in wanted:  # type: ignore[attr-defined]
                 yield row
+
+
+def work_on(part: Part) -> dict[str, Any]:
+    """What a unit of a later stage says about the part that it works on."""
+    return {"part": dataclasses.asdict(part)}
 
 
 def part_of(unit: Unit) -> Part:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 from s1pro.base.errors import InputError
 from s1pro.corpus.stages.base import Stage
+from s1pro.corpus.stages.caption import Caption
 from s1pro.corpus.stages.deduplicate import Deduplicate
 from s1pro.corpus.stages.ingest import Ingest
+from s1pro.corpus.stages.judge import Judge
+from s1pro.corpus.stages.route import Route
 
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in (Ingest(), Deduplicate())}
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in (Ingest(), Deduplicate(), Route(), Caption(), Judge())}
 
 
 def stage_named(name: str) -> Stage:
