@@ -53,11 +53,13 @@ def find_panels(shapes: Sequence[Shape], axes: Sequence[Axis]) -> list[Panel]:
     """Steps 1 and 2, in reading order."""
     frames = _rectangles(shapes)
     panels: list[Panel] = []
+    framed: set[int] = set()
     for axis in sorted(axes, key=lambda axis: -(axis.extent[1] - axis.extent[0])):
         frame = _frame_of(axis, frames)
         if frame is not None:
             _place(axis, _panel_at(frame, panels))
-    rest = [axis for axis in axes if not any(axis in panel.axes for panel in panels)]
+            framed.add(id(axis))
+    rest = [axis for axis in axes if id(axis) not in framed]
     panels += _meeting(rest, shapes)
     _share(panels, frames)
     return sorted(panels, key=lambda panel: (round(panel.frame[1] / 12), panel.frame[0]))

@@ -1,7 +1,7 @@
 """Cuts labels apart that run along several ticks: `E. coli wheat yeast`, one name under each tick, is three labels.
 
-Dense tick labels stand closer than words in a sentence, so they are joined first; where ticks are known, the pieces of a
-label are divided among the ticks above them such that every part is centred under its tick (the last ones may end at
+Dense tick labels stand closer than words in a sentence, so they are joined first; where ticks are known, the pieces of
+a label are divided among the ticks above them such that every part is centred under its tick (the last ones may end at
 it). The cut with the least sum of distances is found by dynamic programming; if it leaves a part aside, nothing is cut:
 the label is a title then.
 """
