@@ -131,6 +131,10 @@ def _shapes_of(content: PageContent, path: int) -> list[Shape]:
         around = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
         return Shape(kind, points, around, stroke, fill, alpha, width, path, group, clipped, curved)  # type: ignore[arg-type]
 
+    if stroke is None:  # a filling without extent is not visible: the bar of an empty bin
+        parts = [part for part in parts if np.ptp(part[0], axis=0).min() > 0.02]
+        if not parts:
+            return []
     whole = np.concatenate([points for points, _ in parts])
     if 2 <= len(parts) <= 8 and _is_cross(parts, whole):
         return [shape("cross", whole)]
