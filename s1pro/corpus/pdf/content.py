@@ -101,6 +101,11 @@ class PageContent:
         return tuple(build_lines(self.chars, self.runs, self.fonts))
 
     @cached_property
+    def line_boxes(self) -> Array:
+        """(N, 4), the boxes of `lines`."""
+        return np.array([line.box for line in self.lines], dtype=np.float64).reshape(-1, 4)
+
+    @cached_property
     def words(self) -> tuple[Word, ...]:
         """Words in the order of the lines."""
         return tuple(word for line in self.lines for word in self.words_of(line))

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.drawing import Matrix, ReadLimits, read_outline, transform, walk
-from s1pro.corpus.pdf.glyphs import Chars, Font, Runs
+from s1pro.corpus.pdf.glyphs import Array, Chars, Font, Runs
 from s1pro.corpus.pdf.library import Library, columns, each
 from s1pro.corpus.pdf.library import library as bound_library
+from s1pro.corpus.pdf.lines import quarter
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -65,8 +66,8 @@ def open_document(data: bytes) -> PdfDocument:
     return document
 
 
-def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = None) -> PageContent:
-    """Loads and reads page `number` (from 0). Outlines can be read until `close_page(content)`.
+def load_page(document: PdfDocument, number: int) -> PdfPage:
+    """Loads page `number` (from 0).
 
     Raises:
         PdfError: with status `corrupt`: PDFium cannot load this page.
@@ -74,14 +75,22 @@ def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = No
     import pypdfium2 as pdfium
 
     try:
-        page = document[number]
+        return document[number]
     except (pdfium.PdfiumError, IndexError) as error:
         raise PdfError("corrupt", f"page {number} cannot be loaded: {error}") from error
-    return read_loaded(page, number, limits or ReadLimits())
+
+
+def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = None) -> PageContent:
+    """Loads and reads a page. Outlines of its paths can be read until `close_page(content)`.
+
+    Raises:
+        PdfError: PDFium cannot load this page.
+    """
+    return read_loaded(load_page(document, number), number, limits or ReadLimits())
 
 
 def read_loaded(page: PdfPage, number: int, limits: ReadLimits) -> PageContent:
-    """Reads a page that is loaded already; the caller closes it."""
+    """Reads a page that is loaded already."""
     shown = _shown(page)
     reached: list[str] = []
     library = bound_library()
@@ -135,10 +144,28 @@ def _read_text(
     boxes = transform(raw_boxes[:, [0, 2, 1, 3]], shown)
     run, starts = _runs_of(objects)
     runs, fonts = _describe_runs(handle, starts, objects, shown, library)
+    boxes = _raise_flat(boxes, codes, run, runs)
     sample = range(0, count, max(1, count // 400))
     wrong = sum(library.map_error(handle, i) == 1 for i in sample)
     textpage.close()
     return Chars(codes, boxes, run), runs, fonts, wrong / max(1, len(sample))
+
+
+def _raise_flat(boxes: Array, codes: NDArray[np.uint32], run: NDArray[np.int32], runs: Runs) -> Array:
+    """Characters of a font that is neither embedded nor installed have no glyph and no height: they get the usual one."""
+    if not len(boxes):
+        return boxes
+    size, angle = runs.size[run], quarter(runs.angle)[run]
+    flat_y = (boxes[:, 3] - boxes[:, 1] < 1e-3) & (boxes[:, 2] > boxes[:, 0]) & (codes > 32) & (angle == 0)
+    flat_x = (boxes[:, 2] - boxes[:, 0] < 1e-3) & (boxes[:, 3] > boxes[:, 1]) & (codes > 32)
+    boxes[flat_y, 1] -= 0.75 * size[flat_y]
+    boxes[flat_y, 3] += 0.1 * size[flat_y]
+    for turn, (up, down) in ((90, (0, 2)), (270, (2, 0))):
+        flat = flat_x & (angle == turn)
+        sign = -1.0 if turn == 90 else 1.0
+        boxes[flat, up] += sign * 0.75 * size[flat]
+        boxes[flat, down] -= sign * 0.1 * size[flat]
+    return boxes
 
 
 def _runs_of(objects: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
