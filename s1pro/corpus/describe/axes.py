@@ -48,6 +48,7 @@ class Axis:
         values: of the labels as printed, without `factor` and `shift`; None for categories.
         fit: value (or its logarithm to base 10) = fit[0] * position + fit[1].
         offset: the printed factor, or None.
+        has_ticks: it was found by its ticks, the surest sign.
     """
 
     k: int
@@ -61,6 +62,7 @@ class Axis:
     fit: tuple[float, float] = (0.0, 0.0)
     offset: Label | None = None
     title: tuple[Label, ...] = ()
+    has_ticks: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -233,7 +235,8 @@ def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
         axis = _axis(k, outward, edge, row.extent, pairs)
         full = axis is not None and len(axis.labels) >= 0.6 * len(row.ticks)
         if axis is not None and (axis.is_numeric or (row.touching and full)):
-            candidates.append(_Candidate(axis, float(np.mean(distances))))
+            short = row.high - row.low <= LONGEST_TICK
+            candidates.append(_Candidate(replace(axis, has_ticks=short), float(np.mean(distances))))
     return candidates
 
 
@@ -283,6 +286,10 @@ def _axis(
     if len(set(values)) < 2:
         return None
     scale, fit = fit_scale(positions, values, [label.text for label in texts])
+    if scale == "other" and len(values) >= 6:  # a label that was cut wrongly spoils the fit
+        kept = _without_strays(positions, values)
+        positions, texts, values = (tuple(sequence[i] for i in kept) for sequence in (positions, texts, values))
+        scale, fit = fit_scale(positions, values, [label.text for label in texts])
     steps = np.diff(values)
     if scale == "other" and not ((steps > 0).all() or (steps < 0).all()):
         return None
@@ -306,6 +313,16 @@ def fit_scale(
     if log_miss < GOOD_FIT and (powers or clear):
         return "log", log
     return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
+
+
+def _without_strays(positions: Sequence[float], values: Sequence[float]) -> list[int]:
+    """The ticks that agree with the median slope, if these are most of them."""
+    p, v = np.array(positions), np.array(values)
+    i, j = np.triu_indices(len(p), 1)
+    slope = float(np.median((v[j] - v[i]) / (p[j] - p[i])))
+    rest = v - slope * p
+    agree = np.abs(rest - np.median(rest)) < GOOD_FIT * abs(slope) * float(np.ptp(p))
+    return np.flatnonzero(agree).tolist() if agree.mean() >= 0.75 else list(range(len(p)))
 
 
 def _line_through(p: np.ndarray, v: np.ndarray) -> tuple[tuple[float, float], float]:

@@ -123,7 +123,7 @@ def _continues(content: PageContent, before: int, after: int) -> bool:
 
 def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Part:
     boxes, size = content.chars.boxes[part], float(content.runs.size[run])
-    text = "".join(chr(int(code)) for code in content.chars.codes[part])
+    text = readable("".join(chr(int(code)) for code in content.chars.codes[part]))
     hull = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
     along, across = _directions(angle)
     origin = content.runs.origin[run]
@@ -136,6 +136,12 @@ def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Part:
     font = content.fonts[int(content.runs.font[run])]
     bold = len(text) if font.is_bold else 0
     return _Part(text, u0, u1, float(origin @ across), size, run, [Piece(text, hull)], len(text), bold)
+
+
+def readable(text: str) -> str:
+    """Halves of surrogate pairs joined, what stands alone replaced (U+FFFD), no control characters."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return "".join(character for character in whole if character.isprintable()) or "\ufffd"
 
 
 def _directions(angle: int) -> tuple[np.ndarray, np.ndarray]:

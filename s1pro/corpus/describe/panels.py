@@ -132,8 +132,8 @@ def _meeting(axes: Sequence[Axis], shapes: Sequence[Shape]) -> list[Panel]:
     for axis in axes:
         if id(axis) in paired:
             continue
-        panel = next((p for p in panels if _beside(axis, p)), None)
-        if panel is None or not _place(axis, panel):
+        beside = next((p for p in panels if _beside(axis, p)), None)
+        if beside is None or not _place(axis, beside):
             panels += _alone(axis, shapes)
     return panels
 
@@ -194,7 +194,14 @@ def _share(panels: list[Panel], frames: Sequence[Box]) -> None:
                 near = min(row, key=lambda other: abs(other.frame[1 - k] - panel.frame[1 - k]))
                 panel.shared.add(k)
                 panel.x, panel.y = (near.x, panel.y) if k == 0 else (panel.x, near.y)
-    panels[:] = [panel for panel in panels if panel.axes]
+    panels[:] = [panel for panel in panels if _is_proven(panel)]
+
+
+def _is_proven(panel: Panel) -> bool:
+    """Axes in both directions, or one with at least three labelled ticks; tables and diagrams have neither."""
+    numeric = [axis for axis in panel.axes if axis.is_numeric]
+    both = panel.x is not None and (panel.y is not None or panel.right is not None)
+    return bool(numeric) and (both or any(axis.has_ticks and len(axis.labels) >= 3 for axis in numeric))
 
 
 def _alike(a: Box, b: Box) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s1pro.corpus.describe.axes import LONGEST_TICK, Ticks, long_lines, split_row, tick_rows
+from s1pro.corpus.describe.axes import LONGEST_TICK, SHORTEST_AXIS, Ticks, long_lines, split_row, tick_rows
 from s1pro.corpus.describe.labels import Label, part_of
 from s1pro.corpus.describe.shapes import Shape
 
@@ -20,7 +20,8 @@ MOST_PIECES = 200
 def separate(labels: Sequence[Label], shapes: Sequence[Shape]) -> list[Label]:
     """All labels, those along several ticks of a horizontal axis cut apart."""
     lines = long_lines(shapes, 0)
-    rows = [ticks for row in tick_rows(shapes, 0, 0.8, LONGEST_TICK) for ticks in split_row(row, lines)]
+    found = [*tick_rows(shapes, 0, 0.8, LONGEST_TICK), *tick_rows(shapes, 0, SHORTEST_AXIS, 1e9)]
+    rows = [ticks for row in found for ticks in split_row(row, lines)]
     return [part for label in labels for part in _cut(label, rows, labels)]
 
 
