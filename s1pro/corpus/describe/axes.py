@@ -14,6 +14,7 @@ the same code: `k` is the direction along the axis (0 for x), `1 - k` the one ac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from s1pro.corpus.describe.labels import Label
-from s1pro.corpus.describe.numbers import parse_number, parse_offset
+from s1pro.corpus.describe.numbers import normalise, parse_number, parse_offset
 from s1pro.corpus.describe.shapes import Colour, Shape
 
 LONGEST_TICK = 12.0
@@ -29,6 +30,7 @@ SHORTEST_AXIS = 20.0
 REACH = 2.4
 GOOD_FIT = 0.012
 LIGHT = 215
+_POWER = re.compile(r"(?:10\^|1[eE])[-+]?\d+")
 Scale = Literal["linear", "log", "category", "other"]
 Line = tuple[float, float, float]
 """Height across, begin and end along."""
@@ -46,6 +48,7 @@ class Axis:
         values: of the labels as printed, without `factor` and `shift`; None for categories.
         fit: value (or its logarithm to base 10) = fit[0] * position + fit[1].
         offset: the printed factor, or None.
+        has_ticks: it was found by its ticks, the surest sign.
     """
 
     k: int
@@ -59,6 +62,7 @@ class Axis:
     fit: tuple[float, float] = (0.0, 0.0)
     offset: Label | None = None
     title: tuple[Label, ...] = ()
+    has_ticks: bool = False
 
     @property
     def is_numeric(self) -> bool:
@@ -112,6 +116,9 @@ def find_axes(shapes: Sequence[Shape], labels: Sequence[Label]) -> list[Axis]:
         found += _choose(candidates, labels, claimed)
     for k in (0, 1):
         found += _choose(_numbers_in_a_row(labels, k, found, shapes), labels, claimed)
+    for k in (0, 1):
+        lines = [line for line in long_lines(shapes, k) if _wants_names(line, k, found)]
+        found += _choose(_names_in_a_row(labels, k, claimed, lines), labels, claimed)
     return [_with_offset(axis, labels, claimed) for axis in found]
 
 
@@ -226,8 +233,10 @@ def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
                 pairs.append((tick, best[1]))
                 distances.append(best[0])
         axis = _axis(k, outward, edge, row.extent, pairs)
-        if axis is not None and (axis.is_numeric or row.touching):
-            candidates.append(_Candidate(axis, float(np.mean(distances))))
+        full = axis is not None and len(axis.labels) >= 0.6 * len(row.ticks)
+        if axis is not None and (axis.is_numeric or (row.touching and full)):
+            short = row.high - row.low <= LONGEST_TICK
+            candidates.append(_Candidate(replace(axis, has_ticks=short), float(np.mean(distances))))
     return candidates
 
 
@@ -277,6 +286,13 @@ def _axis(
     if len(set(values)) < 2:
         return None
     scale, fit = fit_scale(positions, values, [label.text for label in texts])
+    if scale == "other" and len(values) >= 6:  # a label that was cut wrongly spoils the fit
+        kept = _without_strays(positions, values)
+        positions, texts, values = (tuple(sequence[i] for i in kept) for sequence in (positions, texts, values))
+        scale, fit = fit_scale(positions, values, [label.text for label in texts])
+    steps = np.diff(values)
+    if scale == "other" and not ((steps > 0).all() or (steps < 0).all()):
+        return None
     return Axis(k=k, outward=outward, height=height, extent=extent, positions=positions, labels=texts,
                 values=values, scale=scale, fit=fit)  # fmt: skip
 
@@ -290,13 +306,23 @@ def fit_scale(
     if (v <= 0).any():
         return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
     log, log_miss = _line_through(p, np.log10(v))
-    powers = all("^" in text for text in texts)
+    powers = all(_POWER.fullmatch(normalise(text)) for text in texts)
     if len(p) == 2:
         return ("log", log) if powers else ("linear", linear)
     clear = log_miss < 0.25 * linear_miss and float(v.max() / v.min()) > 1.5
     if log_miss < GOOD_FIT and (powers or clear):
         return "log", log
     return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
+
+
+def _without_strays(positions: Sequence[float], values: Sequence[float]) -> list[int]:
+    """The ticks that agree with the median slope, if these are most of them."""
+    p, v = np.array(positions), np.array(values)
+    i, j = np.triu_indices(len(p), 1)
+    slope = float(np.median((v[j] - v[i]) / (p[j] - p[i])))
+    rest = v - slope * p
+    agree = np.abs(rest - np.median(rest)) < GOOD_FIT * abs(slope) * float(np.ptp(p))
+    return np.flatnonzero(agree).tolist() if agree.mean() >= 0.75 else list(range(len(p)))
 
 
 def _line_through(p: np.ndarray, v: np.ndarray) -> tuple[tuple[float, float], float]:
@@ -353,6 +379,46 @@ def _numbers_in_a_row(
         axis = _axis(k, outward, inner, (min(middles), max(middles)), list(zip(middles, row, strict=True)))
         if axis is not None and axis.scale in ("linear", "log"):
             candidates.append(_Candidate(axis, 0.0))
+    return candidates
+
+
+def _wants_names(line: Line, k: int, found: Sequence[Axis]) -> bool:
+    """A line at the end of an axis across, along which no axis was found yet."""
+    height, start, end = line
+    meets = has = False
+    for axis in found:
+        if axis.k == k:
+            same = abs(axis.extent[0] - start) < 5 and abs(axis.extent[1] - end) < 5
+            has = has or (same and abs(axis.height - height) < 15)
+        else:
+            at_end = min(abs(axis.height - start), abs(axis.height - end)) < 12
+            meets = meets or (at_end and min(abs(height - axis.extent[0]), abs(height - axis.extent[1])) < 12)
+    return meets and not has
+
+
+def _names_in_a_row(labels: Sequence[Label], k: int, claimed: set[int], lines: Sequence[Line]) -> list[_Candidate]:
+    """Categories without ticks at their names: names along a line, evenly spaced, that fill it."""
+    candidates = []
+    for height, start, end in sorted(set(lines)):
+        for outward in (1, -1):
+            near = []
+            for label in labels:
+                low, high = _range(label, 1 - k)
+                gap = low - height if outward > 0 else height - high
+                middle = sum(_range(label, k)) / 2
+                if id(label) not in claimed and -1 <= gap <= 1.6 * label.size and start <= middle <= end:
+                    near.append((middle, label))
+            near.sort(key=lambda pair: pair[0])
+            if len(near) < 2 or len({(label.size, label.angle) for _, label in near}) > 1:
+                continue
+            steps = np.diff([middle for middle, _ in near])
+            even = steps.max() - steps.min() < 0.12 * steps.mean()
+            fills = abs(steps.mean() * len(near) - (end - start)) < 0.15 * (end - start)
+            middle = (near[0][0] + near[-1][0]) / 2
+            if even and fills and abs(middle - (start + end) / 2) < 0.08 * (end - start):
+                axis = _axis(k, outward, height, (start, end), near)
+                if axis is not None:
+                    candidates.append(_Candidate(axis, 0.0))
     return candidates
 
 

@@ -15,7 +15,7 @@ from s1pro.corpus.describe.axes import Axis, find_axes
 from s1pro.corpus.describe.facts import AxisFacts, ChartFacts, ColourBarFacts, PanelFacts
 from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.legend import Legend, find_legends, legend_of
-from s1pro.corpus.describe.marks import Marks, sort_marks
+from s1pro.corpus.describe.marks import sort_marks
 from s1pro.corpus.describe.panels import Panel, find_panels
 from s1pro.corpus.describe.separate import separate
 from s1pro.corpus.describe.series import find_series
@@ -95,12 +95,10 @@ def _panel(
         pictures=pictures,
         cells=marks.cells,
         stacked=marks.stacked,
-        **_extras(marks),
+        error_bars=marks.error_bars,
+        bands=marks.bands,
+        reference_lines=marks.reference_lines,
     )
-
-
-def _extras(marks: Marks) -> dict[str, int]:
-    return {"error_bars": marks.error_bars, "bands": marks.bands, "reference_lines": marks.reference_lines}
 
 
 def _axis(axis: Axis | None, *, shared: bool = False) -> AxisFacts | None:

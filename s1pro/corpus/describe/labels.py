@@ -4,19 +4,21 @@ Programs that draw charts place text in many ways: one operator per string, per 
 without. So labels are made from where the characters stand:
 
 1. Characters of one run without a blank between them are an *atom*; the run's own blanks are trusted.
-2. Atoms along one direction are joined from left to right. A gap of up to `WORD_GAP` em is none, up to `LINE_GAP` em is
-   a blank, more begins a new label. Two numbers side by side are joined only if nearly touching: they may be the ticks
-   of an axis.
-3. A smaller atom above the base line is a superscript: `10^3`. Subscripts are written as they are: `CO2`.
+2. Atoms that were drawn one after another and touch are a chain. It keeps labels apart that overlap on the page.
+3. Chains along one direction are joined from left to right. A gap of up to `WORD_GAP` em is none, up to `LINE_GAP` em
+   is a blank, more begins a new label. Two numbers are joined only if one was drawn right after the other and they
+   nearly touch: they may be the ticks of an axis.
+4. A smaller part above the base line is a superscript: `10^3`. Subscripts are written as they are: `CO2`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from s1pro.corpus.records import Box
 WORD_GAP = 0.2
 LINE_GAP = 0.8
 NUMBER_GAP = 0.4
+LONGEST_NUMBER = 16
 _BLANKS = frozenset({0x20, 0xA0, 0x3000, 0xFFFE, *range(0x2000, 0x200C), *range(32)})
 _SIGNS = ("-", "−", "–", "+", "±")
 _NUMERIC = re.compile(r"[-+−±\d.,^%]+")
@@ -71,45 +74,36 @@ class Label:
 
 
 @dataclass
-class _Atom:
+class _Part:
+    """A label in the making; `raised` while its last piece is a superscript."""
+
     text: str
     u0: float
     u1: float
     v: float
     size: float
-    box: Box
     run: int
-    bold: bool
-
-
-@dataclass
-class _Joined:
-    """A label in the making; `raised` while its last atom is a superscript."""
-
-    atoms: list[_Atom]
-    text: str
-    u1: float
-    v: float
-    size: float
+    pieces: list[Piece]
+    letters: int
+    bold: int
     raised: bool = False
-    pieces: list[Piece] = field(default_factory=list)
 
 
 def labels_in(content: PageContent, box: Box) -> list[Label]:
     """The labels whose characters have their centre inside the box, from top to bottom and left to right."""
     labels: list[Label] = []
     for angle, atoms in _atoms(content, box).items():
-        labels += [_finish(joined, angle) for joined in _join(atoms)]
+        labels += [_finish(part, angle) for part in _legible(_join(_chains(atoms)))]
     return sorted(labels, key=lambda label: (round(label.box[1]), label.box[0]))
 
 
-def _atoms(content: PageContent, box: Box) -> dict[int, list[_Atom]]:
-    """Step 1, by direction."""
+def _atoms(content: PageContent, box: Box) -> dict[int, list[_Part]]:
+    """Step 1, by direction, in the order of drawing."""
     chars, runs = content.chars, content.runs
     centres = (chars.boxes[:, :2] + chars.boxes[:, 2:]) / 2
     inside = ((centres >= box[:2]) & (centres <= box[2:])).all(axis=1)
     wanted = [i for i in np.flatnonzero(inside).tolist() if int(chars.codes[i]) not in _BLANKS]
-    found: dict[int, list[_Atom]] = defaultdict(list)
+    found: dict[int, list[_Part]] = defaultdict(list)
     start = 0
     for position in range(1, len(wanted) + 1):
         if position < len(wanted) and _continues(content, wanted[position - 1], wanted[position]):
@@ -127,9 +121,9 @@ def _continues(content: PageContent, before: int, after: int) -> bool:
     return after == before + 1 and content.chars.run[before] == content.chars.run[after]
 
 
-def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Atom:
+def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Part:
     boxes, size = content.chars.boxes[part], float(content.runs.size[run])
-    text = "".join(chr(int(code)) for code in content.chars.codes[part])
+    text = readable("".join(chr(int(code)) for code in content.chars.codes[part]))
     hull = (*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist())
     along, across = _directions(angle)
     origin = content.runs.origin[run]
@@ -140,7 +134,14 @@ def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Atom:
         middles = ((boxes[:, :2] + boxes[:, 2:]) / 2) @ along
         u0, u1 = float(middles.min()) - 0.3 * size, float(middles.max()) + 0.3 * size
     font = content.fonts[int(content.runs.font[run])]
-    return _Atom(text, u0, u1, float(origin @ across), size, hull, run, font.is_bold)
+    bold = len(text) if font.is_bold else 0
+    return _Part(text, u0, u1, float(origin @ across), size, run, [Piece(text, hull)], len(text), bold)
+
+
+def readable(text: str) -> str:
+    """Halves of surrogate pairs joined, what stands alone replaced (U+FFFD), no control characters."""
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return "".join(character for character in whole if character.isprintable()) or "\ufffd"
 
 
 def _directions(angle: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,71 +150,103 @@ def _directions(angle: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array([math.cos(radians), -math.sin(radians)]), np.array([math.sin(radians), math.cos(radians)])
 
 
-def _join(atoms: Iterable[_Atom]) -> list[_Joined]:
-    """Step 2. Labels are looked up by height, so that pages full of text are not compared pair by pair."""
-    open_at: dict[int, list[_Joined]] = defaultdict(list)
-    done: list[_Joined] = []
-    for atom in sorted(atoms, key=lambda a: (a.u0, a.v)):
-        key = round(atom.v / 4)
-        near = [joined for offset in range(-3, 4) for joined in open_at[key + offset] if _belongs(joined, atom)]
+def _chains(atoms: Sequence[_Part]) -> list[_Part]:
+    """Step 2: what was drawn one after another and touches."""
+    chains: list[_Part] = []
+    for atom in atoms:
+        last = chains[-1] if chains else None
+        if last is not None:
+            size = max(last.size, atom.size)
+            gap = (atom.u0 - last.u1) / size
+            level = abs(atom.v - last.v) < 0.1 * size and abs(atom.size - last.size) < 0.05 * size
+            if level and -0.2 <= gap <= 0.3 and (gap <= WORD_GAP or not _both_numeric(last.text, atom.text)):
+                _append(last, atom)
+                continue
+        chains.append(atom)
+    return chains
+
+
+def _join(parts: Iterable[_Part]) -> list[_Part]:
+    """Step 3. Labels are looked up by height, so that pages full of text are not compared pair by pair."""
+    open_at: dict[int, list[_Part]] = defaultdict(list)
+    done: list[_Part] = []
+    for part in sorted(parts, key=lambda p: (p.u0, p.v)):
+        key = round(part.v / 4)
+        near = [other for offset in range(-3, 4) for other in open_at[key + offset] if _belongs(other, part)]
         if near:
-            _append(min(near, key=lambda joined: abs(joined.v - atom.v) + abs(joined.u1 - atom.u0)), atom)
+            _append(min(near, key=lambda other: abs(other.v - part.v) + abs(other.u1 - part.u0)), part)
         else:
-            joined = _Joined([atom], atom.text, atom.u1, atom.v, atom.size, pieces=[Piece(atom.text, atom.box)])
-            open_at[key].append(joined)
-            done.append(joined)
+            open_at[key].append(part)
+            done.append(part)
     return done
 
 
-def _belongs(joined: _Joined, atom: _Atom) -> bool:
-    large = max(joined.size, atom.size)
-    gap = (atom.u0 - joined.u1) / large
-    offset = abs(atom.v - joined.v) / large
+def _belongs(label: _Part, part: _Part) -> bool:
+    large = max(label.size, part.size)
+    gap = (part.u0 - label.u1) / large
+    offset = abs(part.v - label.v) / large
     if not -0.35 <= gap <= LINE_GAP or offset > 0.65:
         return False
     if offset > 0.12:  # a script, which must be smaller and near
-        return min(joined.size, atom.size) <= 0.87 * large and gap <= 0.45
-    last = joined.atoms[-1]
-    both = _NUMERIC.fullmatch(last.text) and _NUMERIC.fullmatch(atom.text)
-    if both and gap > 0.3 and last.run != atom.run:
-        return gap <= NUMBER_GAP
-    return max(joined.size, atom.size) <= 1.6 * min(joined.size, atom.size)
+        return min(label.size, part.size) <= 0.87 * large and gap <= 0.45
+    if label.run != part.run and _both_numeric(label.text, part.text):
+        following = part.run - label.run == 1 or label.text in _SIGNS
+        return -0.2 <= gap <= NUMBER_GAP and following
+    return max(label.size, part.size) <= 1.6 * min(label.size, part.size)
 
 
-def _append(joined: _Joined, atom: _Atom) -> None:
-    if atom.size > joined.size * 1.15:  # what came before was a script on the left
-        joined.v, joined.size = atom.v, atom.size
-    gap = (atom.u0 - joined.u1) / max(joined.size, atom.size)
-    raised = atom.size <= 0.87 * joined.size and joined.v - atom.v > 0.15 * joined.size
-    same_run = joined.atoms[-1].run == atom.run
-    signed = joined.text in _SIGNS and atom.text[0].isdigit()
-    digits = atom.text[0].isdigit() and joined.text[-1].isdigit()  # a narrow 1 has wide margins
-    blank = (
-        " " if (gap > (0.3 if digits else WORD_GAP) or same_run) and not (raised and gap < 0.35) and not signed else ""
-    )
-    mark = "^" if raised and not joined.raised else ""
-    joined.text += blank + mark + atom.text
-    joined.raised = raised
-    joined.u1 = max(joined.u1, atom.u1)
-    joined.atoms.append(atom)
-    joined.pieces.append(Piece(blank + mark + atom.text, atom.box))
+def _legible(parts: Sequence[_Part]) -> list[_Part]:
+    """Without text that other text is printed over, and endless rows of digits: nobody can read them."""
+    rows: dict[int, list[_Part]] = defaultdict(list)
+    for part in parts:
+        rows[round(part.v)].append(part)
+    crossed: set[int] = set()
+    for row in rows.values():
+        row.sort(key=lambda part: part.u0)
+        for a, b in itertools.pairwise(row):
+            if b.u0 < a.u1 - 0.25 * min(a.size, b.size):
+                crossed |= {id(a), id(b)}
+    return [p for p in parts if id(p) not in crossed and not (len(p.text) > LONGEST_NUMBER and p.text.isdigit())]
 
 
-def _finish(joined: _Joined, angle: int) -> Label:
-    boxes = np.array([piece.box for piece in joined.pieces])
+def _both_numeric(a: str, b: str) -> bool:
+    return bool(_NUMERIC.fullmatch(a) and _NUMERIC.fullmatch(b))
+
+
+def _append(label: _Part, part: _Part) -> None:
+    if part.size > label.size * 1.15:  # what came before was a script on the left
+        label.v, label.size = part.v, part.size
+    gap = (part.u0 - label.u1) / max(label.size, part.size)
+    raised = part.size <= 0.87 * label.size and label.v - part.v > 0.15 * label.size
+    same_run = label.run == part.run
+    signed = label.text in _SIGNS and part.text[0].isdigit()
+    digits = part.text[0].isdigit() and label.text[-1].isdigit()  # a narrow 1 has wide margins
+    wide = gap > (0.3 if digits else WORD_GAP) or same_run
+    blank = " " if wide and not (raised and gap < 0.35) and not signed else ""
+    mark = "^" if raised and not label.raised else ""
+    label.text += blank + mark + part.text
+    label.raised = raised
+    label.u0, label.u1 = min(label.u0, part.u0), max(label.u1, part.u1)
+    label.run = part.run
+    label.pieces.append(Piece(blank + mark + part.pieces[0].text, part.pieces[0].box))
+    label.pieces += part.pieces[1:]
+    label.letters += part.letters
+    label.bold += part.bold
+
+
+def _finish(part: _Part, angle: int) -> Label:
+    boxes = np.array([piece.box for piece in part.pieces])
     along, across = _directions(angle)
-    first = min(atom.u0 for atom in joined.atoms)
-    ends = [along * u + across * joined.v for u in (first, joined.u1)]
-    letters = sum(len(atom.text) for atom in joined.atoms)
+    ends = [along * u + across * part.v for u in (part.u0, part.u1)]
     return Label(
-        text=joined.text.replace("\ufffe", "-"),
+        text=part.text.replace("\ufffe", "-"),
         box=(*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()),
-        size=joined.size,
+        size=part.size,
         angle=angle,
         start=(float(ends[0][0]), float(ends[0][1])),
         end=(float(ends[1][0]), float(ends[1][1])),
-        bold=2 * sum(len(atom.text) for atom in joined.atoms if atom.bold) > letters,
-        pieces=tuple(joined.pieces),
+        bold=2 * part.bold > part.letters,
+        pieces=tuple(part.pieces),
     )
 
 

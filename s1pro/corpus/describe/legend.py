@@ -2,7 +2,7 @@
 
 A sample alone proves little (a text may stand beside a data point), so entries must come as a group: aligned below each
 other or side by side, or inside a box of their own; one entry alone needs a box, a
-sample that is a line, or a place outside of all panels. The title
+sample that is a line or stands well apart, or a place outside of all panels. The title
 of a legend stands above its first entry.
 """
 
@@ -134,7 +134,8 @@ def _legend(entries: list[Entry], shapes: Sequence[Shape], panels: Sequence[Pane
     frame = _frame(box, shapes)
     outside = not any(panel.contains(sample.box, 6) for panel in panels for sample in entries[0].samples)
     drawn = any(sample.kind in ("segment", "line") and sample.w >= 8 for sample in entries[0].samples)
-    proven = len(entries) >= 2 or frame is not None or drawn or outside
+    away = entries[0].label.box[0] - max(sample.box[2] for sample in entries[0].samples)
+    proven = len(entries) >= 2 or frame is not None or drawn or outside or away > 0.9 * entries[0].label.size
     if not proven:
         return None
     columns = len({round(entry.start / 4) for entry in entries}) > 1

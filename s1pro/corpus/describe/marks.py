@@ -165,10 +165,10 @@ def _without_helpers(strokes: list[Shape], panel: Panel, marks: Marks, colours: 
             kept.append(shape)
         elif not is_grey(shape.colour) or (alone and max(shape.colour) < 60):
             marks.reference_lines += 1
-    steep = [shape for shape in upright if shape.h > shape.w]
+    posts = [shape for shape in upright if shape.h > shape.w]
     centres = np.array([s.centre for s in (*marks.points, *marks.bars)] or [(-1e9, -1e9)])
-    hits = sum(np.abs(centres[:, 0] - shape.centre[0]).min() < 1.0 for shape in steep)
-    marks.error_bars = len(steep) >= 3 and hits >= 0.7 * len(steep)
+    hits = sum(np.abs(centres[:, 0] - shape.centre[0]).min() < 1.0 for shape in posts)
+    marks.error_bars = len(posts) >= 3 and hits >= 0.7 * len(posts)
     return kept
 
 

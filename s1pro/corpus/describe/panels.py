@@ -53,11 +53,13 @@ def find_panels(shapes: Sequence[Shape], axes: Sequence[Axis]) -> list[Panel]:
     """Steps 1 and 2, in reading order."""
     frames = _rectangles(shapes)
     panels: list[Panel] = []
+    framed: set[int] = set()
     for axis in sorted(axes, key=lambda axis: -(axis.extent[1] - axis.extent[0])):
         frame = _frame_of(axis, frames)
         if frame is not None:
             _place(axis, _panel_at(frame, panels))
-    rest = [axis for axis in axes if not any(axis in panel.axes for panel in panels)]
+            framed.add(id(axis))
+    rest = [axis for axis in axes if id(axis) not in framed]
     panels += _meeting(rest, shapes)
     _share(panels, frames)
     return sorted(panels, key=lambda panel: (round(panel.frame[1] / 12), panel.frame[0]))
@@ -130,8 +132,8 @@ def _meeting(axes: Sequence[Axis], shapes: Sequence[Shape]) -> list[Panel]:
     for axis in axes:
         if id(axis) in paired:
             continue
-        panel = next((p for p in panels if _beside(axis, p)), None)
-        if panel is None or not _place(axis, panel):
+        beside = next((p for p in panels if _beside(axis, p)), None)
+        if beside is None or not _place(axis, beside):
             panels += _alone(axis, shapes)
     return panels
 
@@ -192,7 +194,14 @@ def _share(panels: list[Panel], frames: Sequence[Box]) -> None:
                 near = min(row, key=lambda other: abs(other.frame[1 - k] - panel.frame[1 - k]))
                 panel.shared.add(k)
                 panel.x, panel.y = (near.x, panel.y) if k == 0 else (panel.x, near.y)
-    panels[:] = [panel for panel in panels if panel.axes]
+    panels[:] = [panel for panel in panels if _is_proven(panel)]
+
+
+def _is_proven(panel: Panel) -> bool:
+    """Axes in both directions, or one with at least three labelled ticks; tables and diagrams have neither."""
+    numeric = [axis for axis in panel.axes if axis.is_numeric]
+    both = panel.x is not None and (panel.y is not None or panel.right is not None)
+    return bool(numeric) and (both or any(axis.has_ticks and len(axis.labels) >= 3 for axis in numeric))
 
 
 def _alike(a: Box, b: Box) -> bool:

@@ -12,6 +12,7 @@ Every statement comes from a field of the facts, and every digit from a printed 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from s1pro.base.errors import InputError
@@ -117,27 +118,22 @@ def _questions(chart: ChartFacts, choice: Choice) -> str:
     for panel in chart.panels:
         pairs += _panel_questions(panel, choice, alone=len(chart.panels) == 1)
     if len(chart.panels) > 1:
-        pairs.insert(0, ("How many panels are there?", sentence(counted(len(chart.panels), "panel"))))
+        pairs.insert(0, ("How many panels are there?", f"There are {counted(len(chart.panels), 'panel')}."))
     return "\n".join(f"Q: {question}\nA: {answer}" for question, answer in pairs)
 
 
 def _panel_questions(panel: PanelFacts, choice: Choice, *, alone: bool) -> list[tuple[str, str]]:
     where = "" if alone else f" in {panel_name(panel)}"
     pairs: list[tuple[str, str]] = []
-    for name, axis in (("horizontal", panel.x), ("vertical", panel.y), ("right vertical", panel.right)):
-        if axis is None:
-            continue
-        if axis.title:
-            pairs.append((f"What does the {name} axis show{where}?", sentence(quote(axis.title))))
-        if axis.scale == "category":
-            pairs.append((f"Which categories does the {name} axis have{where}?", sentence(listed(axis.ticks))))
-        elif axis.scale != "other":
-            kind = "logarithmic" if axis.scale == "log" else "linear"
-            pairs.append(
-                (f"Which scale has the {name} axis{where}?", sentence(f"{kind}, from {axis.low} to {axis.high}"))
-            )
+    axes = [axis for axis in (panel.x, panel.y, panel.right) if axis is not None]
+    for axis, text in zip(axes, axis_sentences(panel, choice), strict=True):
+        name = re.split(r"^The | axis\b", text)[1]
+        asked = (
+            "Which categories does the {} axis have{}?" if axis.scale == "category" else "What does the {} axis show{}?"
+        )
+        pairs.append((asked.format(name, where), text))
     if panel.legend:
-        pairs.append((f"What does the legend list{where}?", sentence(listed([quote(name) for name in panel.legend]))))
+        pairs.append((f"What does the legend list{where}?", legend_sentence(panel, choice)))
     count = series_count(panel, choice)
     if count:
         pairs.append((f"How many series are drawn{where}?", count))

@@ -1,7 +1,7 @@
 """Cuts labels apart that run along several ticks: `E. coli wheat yeast`, one name under each tick, is three labels.
 
-Dense tick labels stand closer than words in a sentence, so they are joined first; where ticks are known, the pieces of a
-label are divided among the ticks above them such that every part is centred under its tick (the last ones may end at
+Dense tick labels stand closer than words in a sentence, so they are joined first; where ticks are known, the pieces of
+a label are divided among the ticks above them such that every part is centred under its tick (the last ones may end at
 it). The cut with the least sum of distances is found by dynamic programming; if it leaves a part aside, nothing is cut:
 the label is a title then.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s1pro.corpus.describe.axes import LONGEST_TICK, Ticks, long_lines, split_row, tick_rows
+from s1pro.corpus.describe.axes import LONGEST_TICK, SHORTEST_AXIS, Ticks, long_lines, split_row, tick_rows
 from s1pro.corpus.describe.labels import Label, part_of
 from s1pro.corpus.describe.shapes import Shape
 
@@ -20,7 +20,8 @@ MOST_PIECES = 200
 def separate(labels: Sequence[Label], shapes: Sequence[Shape]) -> list[Label]:
     """All labels, those along several ticks of a horizontal axis cut apart."""
     lines = long_lines(shapes, 0)
-    rows = [ticks for row in tick_rows(shapes, 0, 0.8, LONGEST_TICK) for ticks in split_row(row, lines)]
+    found = [*tick_rows(shapes, 0, 0.8, LONGEST_TICK), *tick_rows(shapes, 0, SHORTEST_AXIS, 1e9)]
+    rows = [ticks for row in found for ticks in split_row(row, lines)]
     return [part for label in labels for part in _cut(label, rows, labels)]
 
 

@@ -1,7 +1,7 @@
 """The vector paths of a crop as simple shapes: segments, rectangles, polylines, closed figures, with their colours.
 
 A path may hold many separate strokes (all ticks of an axis, all cells of a map), so every sub-path is a shape of its
-own; curves are taken by their end points. Thin filled rectangles are segments, as some programs draw rules that way.
+own; curves are taken by their end points. Thin grey rectangles are segments, as some programs draw rules that way.
 Small crosses and stars, several strokes around one point, are one mark.
 
 A crop may hold a hundred thousand strokes (a map, a dense scatter). At most `MAX_SHAPES` are looked at, and `truncated`
@@ -22,6 +22,7 @@ from s1pro.corpus.records import Box
 MAX_SHAPES = 6000
 MARK_SIZE = 16.0
 THIN = 1.3
+GREY = 12
 Kind = Literal["segment", "rectangle", "line", "closed", "cross"]
 Colour = tuple[int, int, int]
 
@@ -131,6 +132,10 @@ def _shapes_of(content: PageContent, path: int) -> list[Shape]:
         around = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
         return Shape(kind, points, around, stroke, fill, alpha, width, path, group, clipped, curved)  # type: ignore[arg-type]
 
+    if stroke is None:  # a filling without extent is not visible: the bar of an empty bin
+        parts = [part for part in parts if np.ptp(part[0], axis=0).min() > 0.02]
+        if not parts:
+            return []
     whole = np.concatenate([points for points, _ in parts])
     if 2 <= len(parts) <= 8 and _is_cross(parts, whole):
         return [shape("cross", whole)]
@@ -168,7 +173,8 @@ def _kind(points: Array, closed: bool, fill: Colour | None, stroke: Colour | Non
     if len(points) == 2 and not closed:
         return "segment"
     if not curved and _is_rectangle(points):
-        return "segment" if min(size) <= THIN and stroke is None and max(size) > 2 * min(size) else "rectangle"
+        thin = min(size) <= THIN and stroke is None and max(size) > 2 * min(size)
+        return "segment" if thin and fill is not None and max(fill) - min(fill) <= GREY else "rectangle"
     if closed or (fill is not None and stroke is None):
         return "closed"
     if float(size.min()) < 0.01 and len(points) <= 3:

@@ -48,6 +48,8 @@ def find_table(box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Ta
         return None
     rules = _rules(shapes, columns)
     number_of_header = _header_rows(rows, rules)
+    while 0 < number_of_header < len(rows) - 1 and _names_columns(rows[number_of_header], columns, rows):
+        number_of_header += 1
     header, spans = _header(rows[:number_of_header], columns)
     cells = [_cells(row, columns) for row in rows[number_of_header:]]
     cells = _joined(cells, rows[number_of_header:], rules)
@@ -146,6 +148,14 @@ def _header_rows(rows: Sequence[_Row], rules: Sequence[float]) -> int:
     bold = all(label.bold for label in first) and not all(label.bold for label in later)
     worded = not any(parse_number(label.text) is not None for label in first)
     return 1 if bold or (worded and any(parse_number(label.text) is not None for label in later)) else 0
+
+
+def _names_columns(row: _Row, columns: Sequence[Interval], rows: Sequence[_Row]) -> bool:
+    """A second line of headers: nothing in the first column, no numbers, while most of the table is numbers."""
+    first = any(0 in _touched(label, columns) for label in row.labels)
+    words = not any(parse_number(label.text) is not None for label in row.labels)
+    numbers = [parse_number(label.text) is not None for other in rows for label in other.labels]
+    return not first and words and len(row.labels) > 1 and 2 * sum(numbers) > len(numbers) - len(rows)
 
 
 def _header(rows: Sequence[_Row], columns: Sequence[Interval]) -> tuple[list[str], list[str]]:

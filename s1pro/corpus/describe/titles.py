@@ -174,4 +174,5 @@ def _is_above(label: Label, panel: Panel, top: float) -> bool:
     left = x0 if panel.y is None or 1 in panel.shared else min(_left_of(panel.y), x0)
     at_start = left - 6 <= label.box[0] <= x0 + 4 and label.box[2] <= x1
     inside = label.box[0] >= left - 0.3 * (x1 - x0) and label.box[2] <= x1 + 0.3 * (x1 - x0)
-    return label.is_upright and -0.3 <= gap <= 2.2 and (centred or at_start) and inside and not is_number(label)
+    reach = 6.0 if at_start and LABEL_AND_TITLE.match(label.text) else 2.2  # a legend may stand between
+    return label.is_upright and -0.3 <= gap <= reach and (centred or at_start) and inside and not is_number(label)

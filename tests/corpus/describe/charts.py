@@ -270,7 +270,7 @@ def _spec(panel: PanelTruth, rng: random.Random) -> dict[str, Any]:
         return {**spec, **_bar_spec(panel, color, rng)}
     if panel.kind == "histogram":
         data = panel.series[0].x
-        step = max(1.0, round((max(data) - min(data)) / rng.choice((12, 18))))
+        step = max(1.0, round((max(data) - min(data)) / rng.choice((7, 12))))
         panel.x.low = panel.x.high = panel.y.low = panel.y.high = ""
         x = {"bin": {"step": step}, "field": "x", "type": "quantitative", "title": panel.x.title}
         y = {"aggregate": "count", "type": "quantitative", "title": panel.y.title}
