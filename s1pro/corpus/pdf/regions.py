@@ -137,12 +137,13 @@ def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
         region = _vertical(page, captions, k, side)
         if region is not None and region.score >= MIN_SCORE:
             found.append(region)
-    if not found or caption.box[2] - caption.box[0] < 0.45 * page.view.width:
+    if caption.kind != "algorithm" and (not found or caption.box[2] - caption.box[0] < 0.45 * page.view.width):
         for side in ("left", "right"):
             region = _sideways(page, captions, k, side)
             if region is not None and region.score >= MIN_SCORE:
-                found = [other for other in found if not _contains(region.box, other.box)]
-                found.append(region)
+                outside = [other for other in found if not _contains(region.box, other.box)]
+                if not found or len(outside) < len(found):
+                    found = [*outside, region]
     return sorted(found, key=lambda region: -region.score)
 
 
@@ -158,6 +159,10 @@ def _contains(outer: Box, inner: Box) -> bool:
 
 def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Region | None:
     caption = captions[k]
+    if caption.kind == "algorithm" and side == "below":
+        region = grow_listing(page, caption)
+        if region is not None:
+            return region
     span = _span(page, captions, k)
     zone = _zone(page, captions, k, span, side)
     wide = _crosses(page, captions[k], zone, side)
@@ -166,10 +171,6 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
         zone = _zone(page, captions, k, span, side)
     if zone[3] - zone[1] < 6:
         return None
-    if caption.kind == "algorithm" and side == "below":
-        region = grow_listing(page, caption)
-        if region is not None:
-            return region
     if caption.kind == "table":
         return _grow_table(page, caption, zone, side)
     return _grow_figure(page, caption, zone, side)
@@ -363,7 +364,7 @@ def _sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     box = caption.box
     middle = (view.art[:, :2] + view.art[:, 2:]) / 2
     beyond = middle[:, 0] < box[0] if side == "left" else middle[:, 0] > box[2]
-    clear = view.art[:, 2] < box[0] + 4 if side == "left" else view.art[:, 0] > box[2] - 4
+    clear = page.hulls[:, 2] < box[0] + 4 if side == "left" else page.hulls[:, 0] > box[2] - 4
     seeds = np.flatnonzero(beyond & clear & page.free_items)
     if not len(seeds):
         return None
@@ -465,16 +466,22 @@ def _drawn_in(view: View, items: Index, lines: Index) -> float:
 
 
 def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
-    """An algorithm between rules of one width: from its caption, which stands over or under the first, to the last."""
-    view = page.view
+    """An algorithm in a frame that holds its caption too, or between rules of one width, from its caption to the last."""
+    view, box = page.view, caption.box
     rules = view.art[view.kind == HORIZONTAL]
-    box = caption.box
-    near = rules[(np.abs(rules[:, 1] - box[1]) < 14) | (np.abs(rules[:, 1] - box[3]) < 14)]
-    near = near[(near[:, 0] < box[0] + 14) & (near[:, 2] > box[2] - 14)]
-    if not len(near):
-        return None
-    left, right = near[0, 0], near[0, 2]
-    same = rules[(np.abs(rules[:, 0] - left) < 4) & (np.abs(rules[:, 2] - right) < 4) & (rules[:, 1] > box[3] + 12)]
+    frames = np.concatenate([view.art[view.kind == PATH], view.frames])
+    around = (frames[:, :2] < np.array(box[:2]) + 1).all(axis=1) & (frames[:, 2:] > np.array(box[2:]) - 1).all(axis=1)
+    around &= (frames[:, 3] > box[3] + 15) & (frames[:, 1] > box[1] - 14)
+    if around.any():
+        left, _, right, bottom = frames[around][0].tolist()
+        same = np.array([[left, bottom, right, bottom]])
+    else:
+        near = rules[(np.abs(rules[:, 1] - box[1]) < 14) | (np.abs(rules[:, 1] - box[3]) < 14)]
+        near = near[(near[:, 0] < box[0] + 14) & (near[:, 2] > box[2] - 14)]
+        if not len(near):
+            return None
+        left, right = near[0, 0], near[0, 2]
+        same = rules[(np.abs(rules[:, 0] - left) < 4) & (np.abs(rules[:, 2] - right) < 4) & (rules[:, 1] > box[3] + 12)]
     heads = view.boxes[page.layout.roles == CAPTION]
     below = heads[(heads[:, 1] > box[3] + 2) & (heads[:, 0] < right) & (heads[:, 2] > left)]
     stop = float(below[:, 1].min()) if len(below) else view.height
