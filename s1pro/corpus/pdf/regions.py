@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout
+from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, FREE, FURNITURE, HEADING, Layout, words_in
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, View, clusters
 from s1pro.corpus.records import Box
 
@@ -71,7 +71,7 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
     free_items &= ~inside
     hulls = view.art.copy()
     free = np.flatnonzero(free_items)
-    for group in clusters(view.art[free], gap=3.0):
+    for group in clusters(view.art[free], gap=10.0):
         hulls[free[group]] = _box_of(view.art[free[group]])
     return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)), hulls)
 
@@ -227,7 +227,7 @@ def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[f
         return None
     edge = near[:, 3].max() if side == "above" else near[:, 1].min()
     close = near[np.abs((near[:, 3] if side == "above" else near[:, 1]) - edge) < 60]
-    close = np.array([_box_of(close[group]) for group in clusters(close, gap=3.0)])
+    close = np.array([_box_of(close[group]) for group in clusters(close, gap=13.0)])
     reach_left, reach_right = close[:, 0].min(), close[:, 2].max()
     span_left, span_right = zone[0], zone[2]
     for before, after in zip(layout.columns, layout.columns[1:], strict=False):
@@ -473,7 +473,7 @@ def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
     around = (frames[:, :2] < np.array(box[:2]) + 1).all(axis=1) & (frames[:, 2:] > np.array(box[2:]) - 1).all(axis=1)
     around &= (frames[:, 3] > box[3] + 15) & (frames[:, 1] > box[1] - 14)
     if around.any():
-        left, _, right, bottom = frames[around][0].tolist()
+        left, top, right, bottom = frames[around][0].tolist()
         same = np.array([[left, bottom, right, bottom]])
     else:
         near = rules[(np.abs(rules[:, 1] - box[1]) < 14) | (np.abs(rules[:, 1] - box[3]) < 14)]
@@ -481,6 +481,7 @@ def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
         if not len(near):
             return None
         left, right = near[0, 0], near[0, 2]
+        top = float(near[:, 1].min()) if near[:, 1].min() < box[1] else box[3]
         same = rules[(np.abs(rules[:, 0] - left) < 4) & (np.abs(rules[:, 2] - right) < 4) & (rules[:, 1] > box[3] + 12)]
     heads = view.boxes[page.layout.roles == CAPTION]
     below = heads[(heads[:, 1] > box[3] + 2) & (heads[:, 0] < right) & (heads[:, 2] > left)]
@@ -496,7 +497,7 @@ def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
     if held.sum() < 2:
         return None
     page.layout.roles[held & (page.layout.roles == BODY)] = CODE
-    return Region("below", (float(left), box[3], float(right), bottom), items, np.flatnonzero(held), 2.2)
+    return Region("below", (float(left), top, float(right), bottom), items, np.flatnonzero(held), 2.2)
 
 
 def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row]:
@@ -522,7 +523,10 @@ def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row
         horizontal = [i for i in row.items if view.kind[i] == HORIZONTAL]
         if row.is_rule and horizontal and (span is None or ruled):
             span, last_rule = (row.left, row.right), len(chosen)
-    return _trim(chosen, last_rule)
+    kept = _trim(chosen, last_rule)
+    while len(kept) > 3 and _is_note(view, kept[-1]):
+        kept = kept[:-1]
+    return kept
 
 
 def _size(view: View, row: _Row, chosen: list[_Row]) -> float:
@@ -539,6 +543,11 @@ def _foreign(view: View, row: _Row, span: tuple[float, float] | None) -> bool:
     tall = row.bottom - row.top > 60
     images = any(view.kind[i] == IMAGE for i in row.items)
     return tall and images and len(row.lines) < 2
+
+
+def _is_note(view: View, row: _Row) -> bool:
+    """One piece of several words: a note under the table, no row of it."""
+    return len(row.lines) == 1 and not row.items and words_in(view.texts[row.lines[0]]) >= 4
 
 
 def _trim(chosen: list[_Row], last_rule: int) -> list[_Row]:
