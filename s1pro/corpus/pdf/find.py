@@ -17,9 +17,10 @@ from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, assign_role, lay_out
 from s1pro.corpus.pdf.panels import find_panels
-from s1pro.corpus.pdf.regions import Region, assign, open_page
+from s1pro.corpus.pdf.regions import assign
 from s1pro.corpus.pdf.uncaptioned import loose_art, loose_tables, remember_last
 from s1pro.corpus.pdf.view import HORIZONTAL, PATH, View, view_of
+from s1pro.corpus.pdf.workspace import Region, open_page
 from s1pro.corpus.records import ElementType
 
 

@@ -152,7 +152,7 @@ def _read_text(
 
 
 def _raise_flat(boxes: Array, codes: NDArray[np.uint32], run: NDArray[np.int32], runs: Runs) -> Array:
-    """Characters of a font that is neither embedded nor installed have no glyph and no height: they get the usual one."""
+    """Characters of fonts that are neither embedded nor installed have no height: they get the usual one."""
     if not len(boxes):
         return boxes
     size, angle = runs.size[run], quarter(runs.angle)[run]
