@@ -3,9 +3,10 @@
 1. For each register the distribution of every feature in good text is kept as quantiles. A value becomes two
    **anomalies**, one for being too high and one for being too low: `-log10` of the share of good text that lies beyond,
    and outside of everything seen it grows with the distance. Inside the usual range both are near zero.
-2. A logistic regression weighs them, with **weights that cannot be negative**: being unusual never speaks for a text. That
+2. Every anomaly enters twice: as it is, and what exceeds a knee, so that far out can count for more than its distance. A
+   logistic regression weighs them, with **weights that cannot be negative**: being unusual never speaks for a text. That
    is why damage of a kind that was not trained is noticed too. The greatest anomaly and the sum of the five greatest are
-   two more inputs.
+   among the inputs.
 3. The result is calibrated on other documents (slope and offset of the logit).
 
 Everything is numbers in a JSON file; reasons are the anomalies with the greatest share in the result.
@@ -22,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from s1pro.base.errors import InputError
+from s1pro.corpus.write import atomic_path
 
 QUANTILES = np.concatenate([[0.0, 0.002, 0.005], np.linspace(0.01, 0.99, 50), [0.995, 0.998, 1.0]])
 _FLOOR = 0.0015
+_UNUSUAL = 0.4  # powers of ten: an anomaly begins where 40 % of good text are as far out or further
+_KNEE = 0.8
 _GREATEST = 5
 
 
@@ -35,7 +39,8 @@ class AnomalyModel:
     Attributes:
         features: names, in the order of the columns.
         usual: by register, quantiles `(features, len(QUANTILES))` of good text.
-        weights: `(2 features + 2,)`: too high, too low, greatest, sum of the five greatest.
+        weights: `(2, 2 features + 2)`: of too high, too low, greatest and sum of the five greatest; the second row is for
+            what exceeds the knee.
         threshold: probability of being damaged from which a text is not kept.
     """
 
@@ -59,7 +64,7 @@ class AnomalyModel:
 
     def logits(self, anomalies: np.ndarray) -> np.ndarray:
         """Before calibration."""
-        return np.asarray(anomalies @ self.weights + self.offset)
+        return np.asarray(_with_knee(anomalies) @ self.weights.ravel() + self.offset)
 
     def probabilities(self, anomalies: np.ndarray) -> np.ndarray:
         """That the texts are damaged."""
@@ -67,7 +72,7 @@ class AnomalyModel:
 
     def reasons(self, anomalies: np.ndarray, number: int = 3) -> tuple[str, ...]:
         """Names of what counts most in one row of anomalies, such as `order_gain low`."""
-        parts = (anomalies * self.weights)[: 2 * len(self.features)]
+        parts = (_with_knee(anomalies[None])[0].reshape(2, -1) * self.weights).sum(axis=0)[: 2 * len(self.features)]
         names = [f"{name} high" for name in self.features] + [f"{name} low" for name in self.features]
         order = np.argsort(-parts, kind="stable")[:number]
         return tuple(names[i] for i in order if parts[i] > 0.05)
@@ -76,7 +81,7 @@ class AnomalyModel:
         return {
             "features": list(self.features),
             "usual": {name: [[_short(v) for v in row] for row in table] for name, table in self.usual.items()},
-            "weights": [_short(v) for v in self.weights],
+            "weights": [[_short(v) for v in row] for row in self.weights],
             "offset": _short(self.offset),
             "slope": _short(self.slope),
             "shift": _short(self.shift),
@@ -108,8 +113,8 @@ def fit(
     names: Sequence[str],
     *,
     groups: Sequence[str] | None = None,
-    penalty: float = 3.0,
-    steps: int = 1500,
+    penalty: float = 0.3,
+    steps: int = 2000,
 ) -> AnomalyModel:
     """Usual ranges of the good rows and weights by projected gradient descent.
 
@@ -125,11 +130,11 @@ def fit(
         with np.errstate(all="ignore"):
             usual[register] = np.nan_to_num(_quantiles(rows))
     untrained = AnomalyModel(
-        features=tuple(names), usual=usual, weights=np.zeros(2 * len(names) + 2), offset=0.0
+        features=tuple(names), usual=usual, weights=np.zeros((2, 2 * len(names) + 2)), offset=0.0
     )
     inputs = untrained.anomalies(registers, values)
-    weights, offset = _descend(inputs, damaged, _balance(damaged, groups), penalty, steps)
-    return AnomalyModel(features=tuple(names), usual=usual, weights=weights, offset=offset)
+    weights, offset = _descend(_with_knee(inputs), damaged, _balance(damaged, groups), penalty, steps)
+    return AnomalyModel(features=tuple(names), usual=usual, weights=weights.reshape(2, -1), offset=offset)
 
 
 def calibrate(model: AnomalyModel, logits: np.ndarray, damaged: np.ndarray, *, false_rejects: float = 0.01) -> AnomalyModel:
@@ -189,8 +194,12 @@ def _beyond(values: np.ndarray, usual: np.ndarray) -> np.ndarray:
 
 
 def _decades(share: np.ndarray) -> np.ndarray:
-    """Nothing while at least a tenth of good text is as far out, then one per factor of ten."""
-    return np.asarray(np.maximum(0.0, -np.log10(np.maximum(share, _FLOOR)) - 1.0))
+    """Nothing while much good text is as far out, then one per factor of ten."""
+    return np.asarray(np.maximum(0.0, -np.log10(np.maximum(share, _FLOOR)) - _UNUSUAL))
+
+
+def _with_knee(anomalies: np.ndarray) -> np.ndarray:
+    return np.concatenate([anomalies, np.maximum(0.0, anomalies - _KNEE)], axis=1)
 
 
 def _balance(damaged: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
@@ -226,3 +235,9 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 def _short(value: float) -> float:
     return float(f"{value:.5g}")
+
+
+def write_model(model: AnomalyModel, path: Path) -> None:
+    """As JSON, under a temporary name first."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(model.as_dict(), separators=(",", ":")) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is counted in a text: 40 numbers, most of them shares between 0 and 1.
+"""What is counted in a text: 51 numbers, most of them shares between 0 and 1.
 
     repetition   how well it compresses, repeated runs of words, repeated sentences, a tail that repeats, variety of words
     characters   letters, digits, capitals, signs, spaces; characters that no reader wrote (private use, replacement,
@@ -98,6 +98,9 @@ def register_of(text: str) -> Register:
     if len(_CJK.findall(text)) > 0.15 * max(1, len(text)):
         return "cjk"
     pieces = text.split()
+    joined = "".join(pieces)
+    if sum("a" <= character <= "z" for character in joined) >= 0.8 * len(joined):
+        return "prose"  # also with all spaces lost
     prose = sum(bool(_PROSE_WORD.match(piece)) for piece in pieces)
     function = sum(piece.lower().strip(".,;:()") in FUNCTION_WORDS for piece in pieces)
     return "prose" if prose >= 0.5 * len(pieces) or function >= 0.1 * len(pieces) else "notation"
@@ -113,8 +116,8 @@ def features_of(text: str, model: NgramModel) -> tuple[Register, np.ndarray]:
 
 
 def longest_tail(pieces: Sequence[str]) -> float:
-    """Share of the text that is one phrase, up to 24 words, repeated up to the end; digits count as equal."""
-    words = [re.sub(r"\d+", "0", piece) for piece in pieces]
+    """Share of the text that is one phrase, up to 24 words, repeated up to the end; whole numbers count as equal."""
+    words = ["0" if piece.isdigit() else piece for piece in pieces]
     best = 0
     for length in range(1, min(24, len(words) // 2) + 1):
         end = 0
@@ -184,7 +187,7 @@ def _is_broken(character: str) -> bool:
 
 
 def _order(looked: _Text) -> dict[str, float]:
-    names = ("gain", "spread", "dips", "deep_dips", "worst", "low", "surprisal", "contrast", "runs", "unknown")
+    names = ("gain", "spread", "dips", "deep_dips", "worst", "low", "surprisal", "contrast", "runs", "unknown", "never")
     tokens = tokens_of(looked.text)
     if len(looked.small) < _MIN_PROSE_WORDS:
         return dict.fromkeys(names, _NEUTRAL)
@@ -207,7 +210,25 @@ def _order(looked: _Text) -> dict[str, float]:
         "contrast": float(np.mean(shuffled) - surprisal.mean()),
         "runs": float(np.diff(junctions).mean()) / len(gains) ** 0.5 if len(junctions) > 1 else 3.0,
         "unknown": float((units >= known).mean()),
+        "never": looked.model.surprise_of_pairs(units),
     }
+
+
+def _odd_capitals(looked: _Text) -> int:
+    """Capital words inside a sentence that good text writes small there: a sentence begins where none ended."""
+    return sum(
+        before[-1].isalpha() and word[:1].isupper() and word[1:].islower() and word.lower() in looked.model.small
+        for before, word in zip(looked.pieces, (p.rstrip(".,;:)") for p in looked.pieces[1:]), strict=False)
+    )
+
+
+def _word_pieces(looked: _Text) -> int:
+    """Neighbours that are no two words but make one together, with or without a hyphen between them."""
+    pieces = [piece.lower().strip(".,;:()") for piece in looked.pieces]
+    lexicon = looked.model.lexicon
+    return sum(
+        a.rstrip("-") + b in lexicon and not (a in lexicon and b in lexicon) for a, b in zip(pieces, pieces[1:], strict=False)
+    )
 
 
 def _sentence_length(looked: _Text) -> float:
@@ -261,6 +282,9 @@ FEATURES: dict[str, Callable[[_Text], float]] = {
         sum(a[-1:].isalpha() and b[:1].isupper() and b[1:2].islower() for a, b in zip(t.pieces, t.pieces[1:], strict=False))
         / max(1, len(t.pieces))
     ),
+    "odd_capitals": lambda t: _odd_capitals(t) / max(1, len(t.pieces)),
+    "word_pieces": lambda t: _word_pieces(t) / max(1, len(t.pieces)),
+    "no_words": lambda t: sum(w not in t.model.lexicon for w in t.small) / max(1, len(t.small)),
     "order_gain": lambda t: t.order["gain"],
     "order_spread": lambda t: t.order["spread"],
     "order_dips": lambda t: t.order["dips"],
@@ -270,6 +294,7 @@ FEATURES: dict[str, Callable[[_Text], float]] = {
     "surprisal": lambda t: t.order["surprisal"],
     "order_contrast": lambda t: t.order["contrast"],
     "order_runs": lambda t: t.order["runs"],
+    "order_never": lambda t: t.order["never"],
     "unknown_words": lambda t: t.order["unknown"],
 }
 REGISTER_FREE = frozenset(

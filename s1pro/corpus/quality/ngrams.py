@@ -10,9 +10,12 @@ and likewise for `p(w | v)`. What is looked at is the **gain** `log p(w | u v) -
 It is high in sentences, about zero in word salad, and dips where two columns of a page were read across, whatever the
 subject is.
 
+**Lexicon.** Words seen twice or more, and those of them that are written small inside a sentence. A capital `The` in the
+middle of a sentence, or two pieces that are no words but make one (`detec tion`), are seen by them.
+
 **Letters.** A table of `log p(letter | three letters before)` over a-z and the border of words: damaged words surprise it.
 
-Both are arrays in one `.npz` file and are looked up in bulk.
+All are arrays in one `.npz` file and are looked up in bulk.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from s1pro.corpus.write import atomic_path
 
 NUM_WORDS = 2500
 _DISCOUNT = 0.7
@@ -52,6 +57,7 @@ class NgramModel:
         unigram: log-probabilities `(units,)`.
         bigram_keys, bigram_counts, trigram_keys, trigram_counts: sorted keys `u · units + v` and so on.
         letters: log-probabilities `(27, 27, 27, 27)`, index 0 is the border of a word.
+        lexicon: words of small letters seen at least twice; small: those that are hardly ever capital inside a sentence.
     """
 
     words: tuple[str, ...]
@@ -61,6 +67,8 @@ class NgramModel:
     trigram_keys: np.ndarray
     trigram_counts: np.ndarray
     letters: np.ndarray
+    lexicon: frozenset[str] = frozenset()
+    small: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         numbering = {word: i for i, word in enumerate((*self.words, *_SHAPES, *(f"-{e}" for e in _ENDINGS)))}
@@ -95,6 +103,16 @@ class NgramModel:
         p = self._interpolated(3, first * self.num_units + second, units, p)
         logarithm = np.log(p)
         return logarithm - alone, -logarithm
+
+    def surprise_of_pairs(self, units: np.ndarray) -> float:
+        """Mean of `log(expected / seen)` over neighbours that chance would bring together more often than they were seen."""
+        if len(units) < 2 or not len(self.bigram_keys):
+            return 0.0
+        total = float(self.bigram_counts.sum())
+        expected = np.exp(self.unigram[units[:-1]] + self.unigram[units[1:]]) * total
+        hit, at = _find(self.bigram_keys, units[:-1] * self.num_units + units[1:])
+        seen = np.where(hit, self.bigram_counts[at], 0)
+        return float(np.maximum(0.0, np.log((expected + 0.7) / (seen + 0.7))).mean())
 
     def letter_surprisal(self, words: Sequence[str]) -> np.ndarray:
         """Mean surprisal per letter of every word (small letters a-z, the border at both ends counts)."""
@@ -132,12 +150,18 @@ class NgramModel:
             "bigram_counts": np.minimum(self.bigram_counts, 65535).astype(np.uint16),
             "trigram_keys": np.diff(self.trigram_keys, prepend=0).astype(np.uint64),
             "trigram_counts": np.minimum(self.trigram_counts, 65535).astype(np.uint16),
+            "lexicon": np.array("\n".join(sorted(self.lexicon))),
+            "small": np.packbits([word in self.small for word in sorted(self.lexicon)]),
             "letters": np.clip(np.rint(-self.letters * 16), 0, 255).astype(np.uint8),
         }
 
     @classmethod
     def from_arrays(cls, arrays: Any) -> NgramModel:
+        lexicon = str(arrays["lexicon"]).split("\n")
+        small = np.unpackbits(arrays["small"], count=len(lexicon)).astype(bool)
         return cls(
+            lexicon=frozenset(lexicon),
+            small=frozenset(word for word, is_small in zip(lexicon, small, strict=True) if is_small),
             words=tuple(str(arrays["words"]).split("\n")),
             unigram=np.asarray(arrays["unigram"], dtype=np.float64),
             bigram_keys=np.cumsum(arrays["bigram_keys"], dtype=np.int64),
@@ -148,7 +172,8 @@ class NgramModel:
         )
 
     def save(self, path: Path) -> None:
-        np.savez_compressed(path, **self.arrays())
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **self.arrays())
 
     @classmethod
     def load(cls, path: Path) -> NgramModel:
@@ -186,7 +211,20 @@ def count(texts: Iterable[str], *, num_words: int = NUM_WORDS, min_trigram: int 
         trigram_keys=trigram_keys[kept],
         trigram_counts=trigram_counts[kept],
         letters=_letter_table(frequency),
+        lexicon=frozenset(word for word, times in frequency.items() if times >= 2 and word.isalpha()),
+        small=_small_words(tokens),
     )
+
+
+def _small_words(texts: Sequence[Sequence[str]]) -> frozenset[str]:
+    """Words seen five times inside sentences, after another word, and at most once in forty of them with a capital."""
+    small: Counter[str] = Counter()
+    capital: Counter[str] = Counter()
+    for tokens in texts:
+        for before, token in zip(tokens, tokens[1:], strict=False):
+            if before[-1].isalpha() and token.isascii() and token.isalpha() and len(token) > 1:
+                (capital if token[0].isupper() else small)[token.lower()] += 1
+    return frozenset(word for word, times in small.items() if times >= 5 and capital[word] <= times / 40)
 
 
 def _letter_table(frequency: Counter[str]) -> np.ndarray:
