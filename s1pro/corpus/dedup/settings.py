@@ -12,9 +12,9 @@ PictureClass = Literal["plot", "table", "photo"]
 class Thresholds:
     """From which score of `verify.similarity` on two registered pictures are copies."""
 
-    plot: float = 0.62
-    table: float = 0.62
-    photo: float = 0.62
+    plot: float = 0.77
+    table: float = 0.92
+    photo: float = 0.92
 
     def of(self, kind: PictureClass) -> float:
         return {"plot": self.plot, "table": self.table, "photo": self.photo}[kind]
