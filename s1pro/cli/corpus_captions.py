@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
+from s1pro.base.errors import InputError
 from s1pro.cli.arguments import Commands, add_command, print_json
 from s1pro.cli.corpus_papers import (
     add_changes,
@@ -33,6 +34,12 @@ def add(kinds: Commands) -> None:
         description="Run the stages after ingest: deduplicate, route, caption, judge. Given again, it goes on.",
     )
     add_folder(caption)
+    group = caption.add_argument_group("a model that writes captions; without one, the embedded describer does")
+    group.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible server, with the /v1, for all routes")
+    group.add_argument("--model", metavar="NAME", help="name of the model there")
+    group.add_argument(
+        "--api-key-variable", default="", metavar="NAME", help="environment variable that holds the key of the server"
+    )
     add_changes(caption)
     add_executor(caption)
     export = add_command(
@@ -57,12 +64,20 @@ def add(kinds: Commands) -> None:
 
 
 def run_caption(args: argparse.Namespace) -> int:
+    from s1pro.base.endpoint import EndpointSettings
     from s1pro.cli.stage_bar import StageBar
     from s1pro.corpus.executors import Inline, run_stage
+    from s1pro.corpus.settings import Endpoint
     from s1pro.corpus.stages.registry import STAGES
     from s1pro.corpus.status import folder_status
 
     folder = existing(args.folder)
+    if bool(args.endpoint) != bool(args.model):
+        raise InputError("--endpoint and --model belong together")
+    if args.endpoint:
+        settings = EndpointSettings(base_url=args.endpoint, model=args.model)
+        endpoint = Endpoint(name=args.model, settings=settings, api_key_variable=args.api_key_variable)
+        folder.save_settings(folder.settings().with_endpoint(endpoint))
     if args.changes or not args.show:
         change_settings(folder, args.changes)
     if args.show:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from s1pro.base.config import config_to_json
+from s1pro.base.endpoint import EndpointSettings
 from s1pro.base.errors import InputError
+from s1pro.corpus.captioning.caption import EMBEDDED, CaptionSettings
 from s1pro.corpus.children import Limits
 from s1pro.corpus.dedup.settings import DedupSettings
 from s1pro.corpus.pdf.extract import EXTRACTOR, ExtractSettings
@@ -51,8 +53,44 @@ class IngestSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaptionSettings:
-    """How elements are described."""
+class Endpoint:
+    """A model behind an OpenAI-compatible server.
+
+    Attributes:
+        name: what routes call it.
+        api_key_variable: environment variable that holds the key; empty for none.
+    """
+
+    name: str
+    settings: EndpointSettings
+    api_key_variable: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionStageSettings:
+    """How elements are described.
+
+    Attributes:
+        write: choices, rollouts and sampling; its `model` and `max_new_tokens` are set from the route of an element.
+        endpoints: the models that routes may name, besides `embedded`.
+    """
+
+    write: CaptionSettings = field(default_factory=lambda: CaptionSettings(model=EMBEDDED))
+    endpoints: tuple[Endpoint, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What the texts depend on, apart from elements and routes: not where a model is served, nor how fast."""
+        content = config_to_json(self.write)
+        del content["concurrency"], content["model"]
+        return {"write": content, "models": {each.name: each.settings.model for each in self.endpoints}}
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Raises `InputError` if a route names a model that is none."""
+        for each in self.endpoints:
+            if each.name == name:
+                return each
+        known = ", ".join([EMBEDDED, *(each.name for each in self.endpoints)])
+        raise InputError(f"a route names the model {name!r}, which is no endpoint; known: {known}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,4 +100,14 @@ class PipelineSettings:
     ingest: IngestSettings = field(default_factory=IngestSettings)
     deduplicate: DedupSettings = field(default_factory=DedupSettings)
     route: RouteTable = field(default_factory=RouteTable)
-    caption: CaptionSettings = field(default_factory=CaptionSettings)
+    caption: CaptionStageSettings = field(default_factory=CaptionStageSettings)
+
+    def with_endpoint(self, endpoint: Endpoint) -> PipelineSettings:
+        """The settings with every route sent to one endpoint."""
+        routes = tuple(replace(route, model=endpoint.name) for route in self.route.routes)
+        others = tuple(each for each in self.caption.endpoints if each.name != endpoint.name)
+        return replace(
+            self,
+            route=replace(self.route, routes=routes),
+            caption=replace(self.caption, endpoints=(*others, endpoint)),
+        )
