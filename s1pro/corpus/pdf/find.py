@@ -99,7 +99,7 @@ def _frames(view: View, layout: Layout) -> None:
         same = (np.abs(view.art - view.art[frame]) < 3).all(axis=1)
         if (near & ~same & (view.kind != HORIZONTAL) & (area > 30)).sum() >= 2:
             layout.roles[text] = FREE
-        elif size[lines].sum() > 0.1 * area[frame] and (len(text) or _left_aligned(view, rest)):
+        elif size[lines].sum() > 0.04 * area[frame] and (len(text) or _left_aligned(view, rest)):
             layout.roles[rest] = CODE
             drop.update(np.flatnonzero(same).tolist())
     if drop:
