@@ -50,7 +50,7 @@ def find_columns(view: View, long: NDArray[np.bool_], body_sizes: tuple[float, .
     boxes, sizes = view.boxes[long], view.sizes[long]
     left, right = float(np.quantile(boxes[:, 0], 0.03)), float(np.quantile(boxes[:, 2], 0.97))
     slim = boxes[:, 2] - boxes[:, 0] < 0.62 * max(1.0, right - left)
-    body = np.min([np.abs(sizes / size - 1.0) for size in body_sizes], axis=0) < 0.06
+    body = np.min([np.abs(sizes / size - 1.0) for size in body_sizes if size > 0.97 * body_sizes[0]], axis=0) < 0.06
     narrow = boxes[slim]
     known = style.columns.most_common(1)[0][0] if style.columns else 0
     share = len(narrow) / len(boxes)

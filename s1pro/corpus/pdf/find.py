@@ -17,10 +17,12 @@ from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, assign_role, lay_out
 from s1pro.corpus.pdf.panels import find_panels
-from s1pro.corpus.pdf.regions import Region, assign, open_page
+from s1pro.corpus.pdf.regions import assign
+from s1pro.corpus.pdf.tagged import Declared
 from s1pro.corpus.pdf.uncaptioned import loose_art, loose_tables, remember_last
-from s1pro.corpus.pdf.view import HORIZONTAL, PATH, View, view_of
-from s1pro.corpus.records import ElementType
+from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, View, view_of
+from s1pro.corpus.pdf.workspace import Region, open_page
+from s1pro.corpus.records import Box, ElementType
 
 
 @dataclass
@@ -57,6 +59,7 @@ def _search(view: View, layout: Layout, style: Style, number: int | None) -> tup
         assign_role(view, layout, block[:first])
         assign_role(view, layout, block[first:])
     _frames(view, layout)
+    _code_in_figures(view, layout)
     formulas = find_formulas(view, layout)
     page = open_page(view, layout, style)
     regions = assign(page, captions)
@@ -96,12 +99,27 @@ def _frames(view: View, layout: Layout) -> None:
         same = (np.abs(view.art - view.art[frame]) < 3).all(axis=1)
         if (near & ~same & (view.kind != HORIZONTAL) & (area > 30)).sum() >= 2:
             layout.roles[text] = FREE
-        elif size[lines].sum() > 0.1 * area[frame] and (len(text) or _left_aligned(view, rest)):
+        elif size[lines].sum() > 0.04 * area[frame] and (len(text) or _left_aligned(view, rest)):
             layout.roles[rest] = CODE
-            if not (layout.roles[lines] == CODE).all():
-                drop.update(np.flatnonzero(same).tolist())
+            drop.update(np.flatnonzero(same).tolist())
     if drop:
         view.drop(np.array(sorted(drop)))
+
+
+def _code_in_figures(view: View, layout: Layout) -> None:
+    """Source code that stands beside a drawing in one column is part of the figure: text and what it draws."""
+    drawn = view.art[np.isin(view.kind, (PATH, IMAGE))]
+    for block in layout.blocks:
+        lines = [i for i in block if layout.roles[i] == CODE]
+        if not lines or not len(drawn):
+            continue
+        low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
+        left, right = layout.column_of(float(low[0]), float(high[0]))
+        middle = (drawn[:, 0] + drawn[:, 2]) / 2
+        beside = (middle > left) & (middle < right + 10) & ((drawn[:, 0] > high[0] - 20) | (drawn[:, 2] < low[0] + 20))
+        beside &= (drawn[:, 1] < high[1]) & (drawn[:, 3] > low[1])
+        if beside.sum() >= 2 or (beside.any() and len(drawn) < 4):
+            layout.roles[lines] = FREE
 
 
 def _left_aligned(view: View, lines: np.ndarray) -> bool:
@@ -137,3 +155,36 @@ def _formula(view: View, formula: FormulaFound) -> Found:
         "formula", view.back(formula.box), label=formula.label, method="number" if formula.label else "",
         link=0.9 if formula.label else 0.0, confidence=formula.confidence, section_at=where,
     )  # fmt: skip
+
+
+def merge_declared(elements: list[Found], declared: list[Declared]) -> list[Found]:
+    """Elements with what the structure tree declares: boxes that agree are taken over, what was missed is added."""
+    result = list(elements)
+    for item in declared:
+        family = "figure" if item.type == "figure" else item.type
+        same = [e for e in result if _family(e.type) == family and (inside(e.box, item.box) or inside(item.box, e.box))]
+        if same:
+            best = max(same, key=lambda e: (bool(e.label), e.confidence))
+            best.source, best.alt = "tagged", item.alt
+            if item.stated and _agree(best.box, item.box):
+                best.box, best.confidence = item.box, max(best.confidence, 0.97)
+            result = [e for e in result if e is best or e not in same or e.label]
+        elif item.type != "formula" or not any(inside(item.box, e.box) for e in result):
+            where = (item.box[0], item.box[1])
+            alone = Found(item.type, item.box, text=item.alt, method="alt_text" if item.alt else "", section_at=where)
+            alone.confidence, alone.source, alone.alt = 0.8, "tagged", item.alt
+            alone.link = 0.8 if item.alt else 0.0
+            if (item.box[2] - item.box[0]) * (item.box[3] - item.box[1]) > 400 or item.type == "formula":
+                result.append(alone)
+    return result
+
+
+def _family(kind: ElementType) -> str:
+    return "figure" if kind in ("figure", "chart", "scheme", "other") else kind
+
+
+def _agree(first: Box, second: Box) -> bool:
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    along = min(first[3], second[3]) - max(first[1], second[1])
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return across > 0 and along > 0 and across * along > 0.6 * (sum(areas) - across * along)

@@ -53,8 +53,8 @@ def find_formulas(view: View, layout: Layout) -> list[FormulaFound]:
     for i, text in enumerate(view.texts):
         if i in used or layout.roles[i] not in (FREE, BODY) or not _alone(view, layout, i):
             continue
-        rows = [j for j in _beside(view, layout, i, layout.column_of(*boxes[i, [0, 2]].tolist()), itself=True)]
-        rows = [j for j in rows if j not in used]
+        beside = _beside(view, layout, i, layout.column_of(*boxes[i, [0, 2]].tolist()), itself=True)
+        rows = [j for j in beside if j not in used]
         if _SIGNS.search(" ".join(view.texts[j] for j in rows)) and not _in_art(view, _box(view, rows)):
             used.update(rows)
             tail = _TAIL.search(text)

@@ -11,7 +11,7 @@ from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
 from s1pro.corpus.pdf.panels import PanelFound
 from s1pro.corpus.pdf.view import HORIZONTAL, PATH, VERTICAL, View
-from s1pro.corpus.records import Box, ElementType
+from s1pro.corpus.records import Box, ElementSource, ElementType
 
 _TICK = re.compile(r"^[-−–+]?\d[\d.,]*\s?(?:%|°|[eE][-+]?\d+|×\s?10.*|[kKMG]|)$")
 
@@ -27,6 +27,8 @@ class Found:
     label: str = ""
     text: str = ""
     caption_page: int | None = None
+    source: ElementSource = "geometry"
+    alt: str = ""
     method: str = ""
     link: float = 0.0
     confidence: float = 0.0

@@ -207,52 +207,82 @@ def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
     return mates
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Numbers of one block of lines: how it lies in its column, how large its type is, how wordy it is."""
+
+    text: str
+    count: int
+    filled: float
+    even: float
+    inset: float
+    span: float
+    size: float
+    typical: float
+    total: int
+    alone: bool
+    bold: bool
+    mono: bool
+
+
+def _measure(view: View, layout: Layout, lines: list[int]) -> _Block:
+    boxes = view.boxes[lines].tolist()
+    widths = sorted(box[2] - box[0] for box in boxes)
+    x0, x1 = min(box[0] for box in boxes), max(box[2] for box in boxes)
+    left, right = layout.column_of(x0, x1)
+    span = max(1.0, right - left)
+    words = sorted(layout.words[lines].tolist())
+    first, last = view.lines[lines[0]], view.lines[lines[-1]]
+    return _Block(
+        text=view.texts[lines[0]], count=len(lines), filled=_quantile(widths, 0.5 if len(lines) < 3 else 0.6) / span,
+        even=_quantile(widths, 0.35) / span, inset=abs(x0 - left), span=span,
+        size=_quantile(sorted(view.lines[i].size for i in lines), 0.5), typical=_quantile(words, 0.5), total=sum(words),
+        alone=not layout.mates[lines].any(), bold=first.bold > 0.8, mono=first.font.is_mono and last.font.is_mono,
+    )  # fmt: skip
+
+
+def _quantile(ordered: list[float], share: float) -> float:
+    """As numpy's, for short lists."""
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
 def _role(view: View, layout: Layout, lines: list[int]) -> int:
-    words, rows, body_font = layout.words, layout.mates, layout.body_font
-    boxes = view.boxes[lines]
-    width = np.median(boxes[:, 2] - boxes[:, 0]) if len(lines) < 3 else np.quantile(boxes[:, 2] - boxes[:, 0], 0.6)
-    x0, x1 = float(boxes[:, 0].min()), float(boxes[:, 2].max())
-    column = layout.column_of(x0, x1)
-    filled = float(width) / max(1.0, column[1] - column[0])
-    size = float(np.median(view.sizes[lines]))
-    first = view.lines[lines[0]]
-    if first.font.is_mono and len(lines) >= 2 and view.lines[lines[-1]].font.is_mono and not rows[lines].any():
-        return CODE
-    relative = size / layout.body_size
-    typical = float(np.median(words[lines]))
-    at_edge = abs(x0 - column[0]) < 0.12 * (column[1] - column[0])
-    small = size <= 0.93 * min(layout.body_sizes)
-    even = float(np.quantile(boxes[:, 2] - boxes[:, 0], 0.35)) / max(1.0, column[1] - column[0])
-    if len(lines) >= 2 and filled > 0.6 and typical >= 4 and (not small or (len(lines) >= 5 and even > 0.8)):
+    block = _measure(view, layout, lines)
+    if block.mono and layout.body_font != view.lines[lines[0]].font.name:
+        return CODE if block.count >= 2 and block.alone else FREE
+    small = block.size <= 0.93 * min(layout.body_sizes)
+    solid = block.count >= 2 and block.filled > 0.6 and block.typical >= 4
+    if solid and (not small or (block.count >= 5 and block.even > 0.8)):
         return BODY
-    same_font = min(abs(size / body - 1.0) for body in layout.body_sizes) < (
-        0.06 if first.font.name == body_font else 0.04
-    )
-    text = view.texts[lines[0]]
-    alone = not rows[lines].any()
-    if (
-        len(lines) <= 3
-        and alone
-        and (relative > 1.12 or first.bold > 0.8)
-        and words[lines].sum() >= 1
-        and relative > 0.88
-        and len(text) > 3
-    ):
-        if at_edge and (_NUMBERED.match(text) or _HEADINGS.match(text) or relative > 1.12):
-            return HEADING
-        if at_edge and typical >= 1 and filled < 0.9 and abs(x0 - column[0]) < 3 and first.bold > 0.8:
-            return HEADING
-    if (
-        same_font
-        and alone
-        and typical >= 3
-        and (abs(x0 - column[0]) < 26 or _BULLET.match(text))
-        and (filled > 0.35 or words[lines].sum() >= 8 or text.rstrip().endswith((".", ":")))
-    ):
-        return BODY
-    if _BULLET.match(text) and same_font and alone and at_edge and words[lines].sum() >= 4:
-        return BODY
-    return FREE
+    if not block.alone:
+        return FREE
+    if block.count <= 3 and _is_heading(block, block.size / layout.body_size):
+        return HEADING
+    near = min(abs(block.size / body - 1.0) for body in layout.body_sizes)
+    usual = near < (0.06 if view.lines[lines[0]].font.name == layout.body_font else 0.04)
+    return BODY if usual and _is_sentence(block) else FREE
+
+
+def _is_heading(block: _Block, relative: float) -> bool:
+    """Bold or larger type at the edge of the column."""
+    loud = (relative > 1.12 or block.bold) and relative > 0.88
+    if not loud or block.total < 1 or len(block.text) <= 3 or block.inset >= 0.12 * block.span:
+        return False
+    if _NUMBERED.match(block.text) or _HEADINGS.match(block.text) or relative > 1.12:
+        return True
+    return block.typical >= 1 and block.filled < 0.9 and block.inset < 3
+
+
+def _is_sentence(block: _Block) -> bool:
+    """A short piece of running text in the type of the body: at the edge of the column, or an item of a list."""
+    item = _BULLET.match(block.text) is not None
+    if item and block.total >= 4 and block.inset < 0.12 * block.span:
+        return True
+    closed = block.text.rstrip().endswith((".", ":"))
+    return block.typical >= 3 and (block.inset < 26 or item) and (block.filled > 0.35 or block.total >= 8 or closed)
 
 
 def _footnotes(view: View, layout: Layout) -> None:

@@ -2,8 +2,8 @@
 
 1. The letters of panels are short pieces of text that stand alone and form a beginning of the alphabet.
 2. The figure is cut recursively at its widest white gap (XY-cut on the boxes of graphics and text). With letters, a
-   part with one letter is not cut any more and a part without one joins its nearest neighbour. Without letters only wide
-   gaps between parts of comparable size count.
+   part with one letter is not cut any more and a part without one joins its nearest neighbour. Without letters only
+   wide gaps between parts of comparable size count.
 3. A panel is a child of its figure: the figure stays whole, since the caption speaks of all of it.
 """
 

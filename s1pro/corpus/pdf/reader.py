@@ -91,7 +91,7 @@ def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = No
 
 def read_loaded(page: PdfPage, number: int, limits: ReadLimits) -> PageContent:
     """Reads a page that is loaded already."""
-    shown = _shown(page)
+    shown = shown_matrix(page)
     reached: list[str] = []
     library = bound_library()
     chars, runs, fonts, errors = _read_text(page, shown, limits, reached, library)
@@ -112,7 +112,7 @@ def close_page(content: PageContent) -> None:
     content.outliner = None
 
 
-def _shown(page: PdfPage) -> Matrix:
+def shown_matrix(page: PdfPage) -> Matrix:
     """(3, 2) matrix from the space of the page to the page as shown: `(x, y, 1) @ matrix`."""
     left, bottom, right, top = page.get_bbox()
     rotation = page.get_rotation() % 360
@@ -152,7 +152,7 @@ def _read_text(
 
 
 def _raise_flat(boxes: Array, codes: NDArray[np.uint32], run: NDArray[np.int32], runs: Runs) -> Array:
-    """Characters of a font that is neither embedded nor installed have no glyph and no height: they get the usual one."""
+    """Characters of fonts that are neither embedded nor installed have no height: they get the usual one."""
     if not len(boxes):
         return boxes
     size, angle = runs.size[run], quarter(runs.angle)[run]

@@ -15,8 +15,8 @@ import numpy as np
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FORMULA, HEADING
-from s1pro.corpus.pdf.regions import Page
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, VERTICAL, Index, clusters
+from s1pro.corpus.pdf.workspace import Page
 from s1pro.corpus.records import Box, ElementType
 
 MIN_ART = 1600.0
@@ -25,7 +25,6 @@ MAX_BAND = 40.0
 
 def loose_tables(page: Page, number: int) -> list[Found]:
     """Tables without a caption; the first may be the continuation of the last table of the page before."""
-    view = page.view
     found = []
     for (left, right), tops in list(_bands(page).items())[:50]:
         for stack in _stacks(page, tops, left, right):

@@ -10,7 +10,7 @@ page are not art. Thin long boxes are rules: tables and fractions have them, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -52,6 +52,7 @@ class View:
     kind: NDArray[np.int8]
     source: Index
     page_images: float
+    frames: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @cached_property
     def sizes(self) -> Array:
@@ -62,7 +63,8 @@ class View:
         return [line.text for line in self.lines]
 
     def drop(self, items: Index) -> None:
-        """Takes items out of the art."""
+        """Takes items out of the art; frames of text are still known as `frames`."""
+        self.frames = np.concatenate([self.frames, self.art[items]])
         keep = np.ones(len(self.art), dtype=bool)
         keep[items] = False
         self.art, self.kind, self.source = self.art[keep], self.kind[keep], self.source[keep]
