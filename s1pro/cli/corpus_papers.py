@@ -162,7 +162,14 @@ def run_retry(args: argparse.Namespace) -> int:
     if unknown:
         raise InputError(f"--status: no such status: {', '.join(unknown)}; known: {', '.join(DOCUMENT_STATUSES)}")
     changes = {
-        **({"page_seconds": args.timeout, "document_seconds": max(args.timeout, folder.settings().ingest.limits.document_seconds)} if args.timeout else {}),
+        **(
+            {
+                "page_seconds": args.timeout,
+                "document_seconds": max(args.timeout, folder.settings().ingest.limits.document_seconds),
+            }
+            if args.timeout
+            else {}
+        ),
         **({"memory_mb": args.memory_mb} if args.memory_mb else {}),
         **({"max_pages": args.max_pages} if args.max_pages else {}),
     }
@@ -248,7 +255,9 @@ def _add_retry(kinds: Commands) -> None:
     )
     add_folder(parser)
     parser.add_argument("--status", required=True, metavar="LIST", help="statuses, for example timeout,crash")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="time per page, and at least that per document")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="time per page, and at least that per document"
+    )
     parser.add_argument("--memory-mb", type=positive, metavar="N", help="memory of a worker")
     parser.add_argument("--max-pages", type=positive, metavar="N", help="pages of a document that are read")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")

@@ -66,7 +66,15 @@ class Limits:
     nice: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("page_seconds", "document_seconds", "cpu_seconds", "memory_mb", "deaths", "max_bytes", "max_pages"):
+        for name in (
+            "page_seconds",
+            "document_seconds",
+            "cpu_seconds",
+            "memory_mb",
+            "deaths",
+            "max_bytes",
+            "max_pages",
+        ):
             if getattr(self, name) <= 0:
                 raise InputError(f"limits.{name} must be positive, got {getattr(self, name)}")
 

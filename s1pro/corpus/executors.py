@@ -142,9 +142,7 @@ class Processes:
         log = root / "logs" / f"{stage}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w+b") as errors:
-            running = [
-                _spawn(root, stage, number * len(board.units) // count, errors) for number in range(count)
-            ]
+            running = [_spawn(root, stage, number * len(board.units) // count, errors) for number in range(count)]
             try:
                 while any(process.poll() is None for process in running):
                     board.look()

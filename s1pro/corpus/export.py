@@ -147,9 +147,7 @@ def split_of(doc_id: str, validation: float) -> str:
     return "validation" if place < validation else "train"
 
 
-def _exported(
-    folder: CorpusFolder, split: str, settings: ExportSettings, counts: Counter[str]
-) -> Iterator[_Exported]:
+def _exported(folder: CorpusFolder, split: str, settings: ExportSettings, counts: Counter[str]) -> Iterator[_Exported]:
     licences = {name: rows[0].licence for name, rows in sources(read_ledger(folder.root)).items()}
     captions_of, quality_of = folder.by_part("caption"), folder.by_part("judge")
     routes_of = folder.by_part("route")

@@ -181,7 +181,9 @@ def _stage_status(folder: CorpusFolder, stage: str, counts: _Counts, *, check: b
     strangers = seen - counts.names
     if strangers:
         told = ", ".join(sorted(strangers)[:_SHOWN])
-        counts.problems.append(f"{stage}: {len(strangers)} elements that ingest does not have now ({told}); run it again")
+        counts.problems.append(
+            f"{stage}: {len(strangers)} elements that ingest does not have now ({told}); run it again"
+        )
     return StageStatus(
         units=len(folder.plan(stage)),
         units_done=len(done),
@@ -193,7 +195,11 @@ def _stage_status(folder: CorpusFolder, stage: str, counts: _Counts, *, check: b
 def _damaged(folder: CorpusFolder, stage: str, problems: list[str]) -> set[str]:
     """Units whose manifest is valid and whose tables are not what it says."""
     shelf = folder.units(stage)
-    bad = {unit.key for unit in folder.plan(stage) if _has_manifest(folder, stage, unit.key) and shelf.manifest(unit) is None}
+    bad = {
+        unit.key
+        for unit in folder.plan(stage)
+        if _has_manifest(folder, stage, unit.key) and shelf.manifest(unit) is None
+    }
     if bad:
         problems.append(f"{stage}: {len(bad)} damaged units ({', '.join(sorted(bad)[:_SHOWN])}); run it again")
     return bad

@@ -47,7 +47,9 @@ def write_rows(path: Path, kind: type[Any], rows: Iterable[Any], *, settings: st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = arrow_schema(kind).with_metadata({"s1pro.rows": kind.__name__, "s1pro.layout": str(LAYOUT), "s1pro.settings": settings})
+    schema = arrow_schema(kind).with_metadata(
+        {"s1pro.rows": kind.__name__, "s1pro.layout": str(LAYOUT), "s1pro.settings": settings}
+    )
     plain = [path for name in schema.names for path in _leaves(name, schema.field(name).type)]
     pictures = {name for name in schema.names if schema.field(name).type == pa.binary()}
     packed = [path for path in plain if path not in pictures]

@@ -64,13 +64,17 @@ def paper(name: str, pages: int, *, user: str = "", owner: str = "") -> bytes:
     for page in range(1, pages + 1):
         canvas.setFont("Times-Roman", 10)
         for line in range(20):
-            canvas.drawString(72, 780 - 13 * line, f"{name}, line {line}: the samples were heated, as Figure {page} shows, for long.")
+            canvas.drawString(
+                72, 780 - 13 * line, f"{name}, line {line}: the samples were heated, as Figure {page} shows, for long."
+            )
         canvas.rect(150, 320, 280, 160)
         canvas.bezier(160, 330, 250, 470 - 20 * page, 320, 340, 420, 460)
         canvas.drawString(230, 306, "Temperature (K)")
         canvas.drawString(120, 280, f"Figure {page}. The temperature of {name} rises with time.")
         for line in range(10):
-            canvas.drawString(72, 250 - 13 * line, f"{name}, line {line + 20}: nothing else was seen in this long experiment at all.")
+            canvas.drawString(
+                72, 250 - 13 * line, f"{name}, line {line + 20}: nothing else was seen in this long experiment at all."
+            )
         canvas.showPage()
     canvas.save()
     return file.getvalue()
@@ -99,13 +103,18 @@ def _page(
     content: bytes, *, box: tuple[int, int] = (612, 792), count: int = 1, catalog: bytes = b"", more: bytes = b""
 ) -> bytes:
     font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>"
-    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d %d]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>%s>>>>" % (*box, more)
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 %d %d]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>%s>>>>" % (
+        *box,
+        more,
+    )
     pages = b"<</Type/Pages/Kids[3 0 R]/Count %d>>" % count
     return _file([b"<</Type/Catalog/Pages 2 0 R%s>>" % catalog, pages, page, _stream(content), font])
 
 
 def _recursive_form() -> bytes:
-    form = _stream(b"/X Do /X Do", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 5 0 R>>>>", packed=False)
+    form = _stream(
+        b"/X Do /X Do", b"/Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 5 0 R>>>>", packed=False
+    )
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</X 5 0 R>>>>>>"
     pages = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
     return _file([b"<</Type/Catalog/Pages 2 0 R>>", pages, page, _stream(b"/X Do", packed=False), form])
@@ -140,7 +149,9 @@ def _repeated(block: bytes, times: int) -> bytes:
 def _content_bomb(size: int) -> bytes:
     block = b"0 0 m 9 9 l S\n" * 70_000
     data = _repeated(block, size // len(block))
-    head = _page(b"").replace(_stream(b""), b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(data), data))
+    head = _page(b"").replace(
+        _stream(b""), b"<</Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(data), data)
+    )
     return head
 
 

@@ -53,7 +53,9 @@ def _plot(canvas: object, figure: int) -> None:
     canvas.rotate(90)
     canvas.drawCentredString(0, 0, "Temperature (K)")
     canvas.restoreState()
-    canvas.setStrokeColorRGB(*[(0, 0.4, 0.7), (0.8, 0.3, 0), (0, 0.6, 0.4), (0.5, 0.2, 0.7), (0.2, 0.2, 0.2)][figure % 5])
+    canvas.setStrokeColorRGB(
+        *[(0, 0.4, 0.7), (0.8, 0.3, 0), (0, 0.6, 0.4), (0.5, 0.2, 0.7), (0.2, 0.2, 0.2)][figure % 5]
+    )
     canvas.setLineWidth(1.6)
     path = canvas.beginPath()
     for step in range(21):

@@ -88,7 +88,9 @@ def test_an_endpoint_that_fails_stops_the_stage_and_keeps_the_answers(tmp_path: 
         assert max(asked(server).values()) <= 2  # refused once, then answered
         assert before <= set(asked(server))
     assert folder_status(folder).finished
-    unknown = folder.settings().with_endpoint(Endpoint(name="fake", settings=EndpointSettings(base_url="http://h/v1", model="m")))
+    unknown = folder.settings().with_endpoint(
+        Endpoint(name="fake", settings=EndpointSettings(base_url="http://h/v1", model="m"))
+    )
     routes = tuple(type(route)(name=route.name, model="nobody") for route in unknown.route.routes)
     folder.save_settings(type(unknown)(ingest=unknown.ingest, route=type(unknown.route)(routes=routes)))
     run_stage(folder, "route", Inline())

@@ -50,7 +50,9 @@ def test_shards_are_byte_identical(executor: Executor, clean: tuple[Path, dict[s
     assert folder_status(folder).finished
 
 
-def test_every_input_has_one_status_and_the_counts_reconcile(clean: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+def test_every_input_has_one_status_and_the_counts_reconcile(
+    clean: tuple[Path, dict[str, str]], tmp_path: Path
+) -> None:
     folder = corpus(tmp_path, clean[0])
     before = folder_status(folder)
     assert (before.inputs, before.pending, before.finished) == (16, 16, False)

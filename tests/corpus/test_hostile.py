@@ -64,7 +64,12 @@ def test_no_good_document_is_lost_among_hostile_ones(tmp_path: Path) -> None:
         assert (row.status, row.pages_ok) == ("ok", 1 + n % 3)
     for name, (_, right) in bad.items():
         assert rows[ledger[name]].status in right, name
-    costs = [cost for unit in folder.plan("ingest") for cost in folder.units("ingest").costs(unit).values() if isinstance(cost, dict)]
+    costs = [
+        cost
+        for unit in folder.plan("ingest")
+        for cost in folder.units("ingest").costs(unit).values()
+        if isinstance(cost, dict)
+    ]
     assert len(costs) == GOOD + len(bad)
     assert max(cost.get("peak_mb", 0) for cost in costs) < LIMITS.memory_mb
     # a document ends at its deadline; the rest is what a loaded machine needs to start and end processes

@@ -85,7 +85,9 @@ def test_later_stages_are_done_again_only_where_something_changed(done: CorpusFo
     for stage in STAGES:
         run_stage(done, stage, Inline())
     assert {stage: [unit.key for unit in done.plan(stage)] for stage in STAGES} == before
-    with pytest.raises(InputError, match="deduplicate is not finished .it was never started.; run `s1pro corpus caption"):
+    with pytest.raises(
+        InputError, match="deduplicate is not finished .it was never started.; run `s1pro corpus caption"
+    ):
         folder = CorpusFolder(tmp_path)
         register(folder.root, [next(Path(row.source_uri) for row in _ledger(done))])
         run_stage(folder, "ingest", Inline())
@@ -116,7 +118,9 @@ def test_training_reads_what_is_exported(done: CorpusFolder, tmp_path: Path, for
 
 
 def test_webdataset_shards_are_whole_and_repeatable(done: CorpusFolder, tmp_path: Path) -> None:
-    reports = [export(done, tmp_path / name, ExportSettings(format="webdataset", shard_mb=1, validation=0)) for name in "ab"]
+    reports = [
+        export(done, tmp_path / name, ExportSettings(format="webdataset", shard_mb=1, validation=0)) for name in "ab"
+    ]
     assert reports[0].files == reports[1].files
     members: Counter[str] = Counter()
     for name in reports[0].files:
@@ -127,7 +131,9 @@ def test_webdataset_shards_are_whole_and_repeatable(done: CorpusFolder, tmp_path
                 members[key] += 1
                 if ending == "json":
                     content = tar.extractfile(entry)
-                    assert content is not None and json.load(content)["messages"][1]["content"][0]["image"].startswith(key)
+                    assert content is not None and json.load(content)["messages"][1]["content"][0]["image"].startswith(
+                        key
+                    )
     assert set(members.values()) == {3} and len(members) == reports[0].samples
 
 

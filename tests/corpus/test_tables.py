@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from s1pro.base.errors import InputError
-from s1pro.corpus.records import CaptionRow, DocumentRow, DuplicateRow, ElementRow, Mention, PageRow, QualityRow, RouteRow
+from s1pro.corpus.records import (
+    CaptionRow,
+    DocumentRow,
+    DuplicateRow,
+    ElementRow,
+    Mention,
+    PageRow,
+    QualityRow,
+    RouteRow,
+)
 from s1pro.corpus.tables import arrow_schema, file_settings, from_plain, read_column, read_rows, to_plain, write_rows
 
 ELEMENT = ElementRow(

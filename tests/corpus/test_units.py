@@ -153,7 +153,9 @@ def test_a_lease_of_another_machine_expires_by_our_own_clock(tmp_path: Path, mon
     seen: Seen = {}
 
     def other(beats: int, when: float) -> None:
-        path.write_text(json.dumps({"machine": "elsewhere", "pid": 1, "started": "1", "beats": beats, "progress": None}))
+        path.write_text(
+            json.dumps({"machine": "elsewhere", "pid": 1, "started": "1", "beats": beats, "progress": None})
+        )
         os.utime(path, (when, when))
 
     other(0, 4e9)

@@ -114,7 +114,10 @@ def test_a_worker_has_nothing_of_ours() -> None:
         child.close()
     assert b"secret" not in environment and b"HOME" not in environment
     assert folder.endswith("(deleted)")
-    assert [line.split()[4] for line in limits.splitlines() if line.startswith(("Max core", "Max file size"))] == ["0", "0"]
+    assert [line.split()[4] for line in limits.splitlines() if line.startswith(("Max core", "Max file size"))] == [
+        "0",
+        "0",
+    ]
 
 
 def test_children_do_not_outlive_their_parent() -> None:

@@ -87,9 +87,14 @@ def model_captions(
     log: Path | None = None,
     domains: Mapping[str, str] | None = None,
     templates: TemplateBank | None = None,
+    retry_errors: bool = False,
 ) -> list[CaptionRow]:
     """`model_captions_async` in an event loop of its own."""
-    return asyncio.run(model_captions_async(elements, client, settings, log=log, domains=domains, templates=templates))
+    return asyncio.run(
+        model_captions_async(
+            elements, client, settings, log=log, domains=domains, templates=templates, retry_errors=retry_errors
+        )
+    )
 
 
 async def model_captions_async(
@@ -100,12 +105,14 @@ async def model_captions_async(
     log: Path | None = None,
     domains: Mapping[str, str] | None = None,
     templates: TemplateBank | None = None,
+    retry_errors: bool = False,
 ) -> list[CaptionRow]:
     """Captions by a model: `rollouts` rows per element, in order.
 
     Args:
         log: the write-ahead log of this unit of work; None keeps nothing.
         domains: topic of elements by `element_id`, for the wording of prompts.
+        retry_errors: ask again what the log holds as an error.
 
     Raises:
         EndpointError: the endpoint as a whole fails; answers so far are in the log.
@@ -113,30 +120,27 @@ async def model_captions_async(
     """
     bank = templates or load_templates()
     rows: dict[tuple[int, int], CaptionRow] = {}
+    failures: list[EndpointError | InputError] = []
     jobs = ((n, element, r) for n, element in enumerate(elements) for r in range(settings.rollouts))
 
     async def work() -> None:
         for number, element, rollout in jobs:
             domain = (domains or {}).get(element.element_id, "general")
-            prompt = _prompt(bank, element, rollout, domain, settings)
-            rows[(number, rollout)] = await _caption(element, prompt, rollout, client, settings, calls)
+            try:
+                prompt = _prompt(bank, element, rollout, domain, settings)
+                rows[(number, rollout)] = await _caption(element, prompt, rollout, client, settings, calls)
+            except (EndpointError, InputError) as error:  # the other workers finish their call, and begin no other
+                failures.append(error)
+            if failures:
+                return
 
-    with CallLog(log) as calls:
+    with CallLog(log, retry_errors=retry_errors) as calls:
         async with asyncio.TaskGroup() as group:
-            workers = [group.create_task(_stop_at(work())) for _ in range(settings.concurrency)]
-    failed = [error for error in (worker.result() for worker in workers) if error is not None]
-    if failed:
-        raise failed[0]
+            for _ in range(settings.concurrency):
+                group.create_task(work())
+    if failures:
+        raise failures[0]
     return [rows[key] for key in sorted(rows)]
-
-
-async def _stop_at(work: object) -> Exception | None:
-    """Runs a worker; an error of the endpoint or of the input comes back as a value, so the others finish their call."""
-    try:
-        await work  # type: ignore[misc]
-    except (EndpointError, InputError) as error:
-        return error
-    return None
 
 
 def _prompt(bank: TemplateBank, element: ElementRow, rollout: int, domain: str, settings: CaptionSettings) -> Prompt:
@@ -220,7 +224,7 @@ def request_id(element: ElementRow, prompt: Prompt, rollout: int, settings: Capt
 
 
 def _messages(element: ElementRow, prompt: Prompt) -> Sequence[Message]:
-    parts = [{"type": "image", "image": element.image}, {"type": "text", "text": prompt.text}]
+    parts: list[dict[str, object]] = [{"type": "image", "image": element.image}, {"type": "text", "text": prompt.text}]
     return [Message(role="user", content=parts)]
 
 

@@ -203,6 +203,7 @@ class _Printed:
         self.values += sorted({abs(n.value) for n in numbers_in(re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", flat))})
         self.digits = {re.sub(r"\D", "", run) for run in re.findall(r"[\d.,^ eE+-]*\d", flat)}
         self.digits |= {re.sub(r"\D", "", run) for run in re.findall(r"\d[\d.,^]*", flat)}
+        self.digits |= {re.sub(r"\D", "", run) for run in re.findall(r"\d[\d.,^×·-]*\d", flat)}
 
     def has(self, number: Number) -> bool:
         value = abs(number.value)

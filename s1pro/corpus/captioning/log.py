@@ -2,8 +2,8 @@
 
     {"request_id": ..., "attempt": 0, "final": true, "row": {...}}
 
-A killed process loses only the calls that were under way. A line that was cut in two by the kill is removed when the log
-is opened again, so the file is never damaged further. Attempts that were answered but not accepted (repetition, not
+A killed process loses only the calls that were under way. A line that was cut in two by the kill is removed when the
+log is opened again, so the file is never damaged further. Attempts that were answered but not accepted (repetition, not
 finished) are lines too: the next run goes on with the attempt after them instead of paying for them again.
 
 Numbers of calls: `answered` counts lines of this and earlier runs, so a run that finds everything makes no call.
@@ -26,14 +26,15 @@ class CallLog:
 
     Args:
         path: created with its folder if it is missing; None keeps everything in memory.
+        retry_errors: outcomes that are errors are forgotten, so they are asked again.
         sync: force every line to the disk (`fsync`), which a crash of the machine survives, not only of the process.
 
     Raises:
         InputError: a line that is not the last one is no line of such a log.
     """
 
-    def __init__(self, path: Path | None, *, sync: bool = True) -> None:
-        self.path, self.sync = path, sync
+    def __init__(self, path: Path | None, *, sync: bool = True, retry_errors: bool = False) -> None:
+        self.path, self.sync, self.retry_errors = path, sync, retry_errors
         self._final: dict[str, CaptionRow] = {}
         self._attempts: dict[str, int] = {}
         self._file: IO[bytes] | None = None
@@ -94,6 +95,9 @@ class CallLog:
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}: line {number} is no line of a log of calls ({error}); remove it") from error
             self._remember(row, final)
+        if self.retry_errors:
+            for request_id in [name for name, row in self._final.items() if row.error]:
+                del self._final[request_id], self._attempts[request_id]
         if whole < len(data):
             with path.open("r+b") as file:
                 file.truncate(whole)

@@ -20,7 +20,7 @@ from s1pro.corpus.pdf.panels import find_panels
 from s1pro.corpus.pdf.regions import assign
 from s1pro.corpus.pdf.tagged import Declared
 from s1pro.corpus.pdf.uncaptioned import loose_art, loose_tables, remember_last
-from s1pro.corpus.pdf.view import HORIZONTAL, PATH, View, view_of
+from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, View, view_of
 from s1pro.corpus.pdf.workspace import Region, open_page
 from s1pro.corpus.records import Box, ElementType
 
@@ -59,6 +59,7 @@ def _search(view: View, layout: Layout, style: Style, number: int | None) -> tup
         assign_role(view, layout, block[:first])
         assign_role(view, layout, block[first:])
     _frames(view, layout)
+    _code_in_figures(view, layout)
     formulas = find_formulas(view, layout)
     page = open_page(view, layout, style)
     regions = assign(page, captions)
@@ -98,12 +99,27 @@ def _frames(view: View, layout: Layout) -> None:
         same = (np.abs(view.art - view.art[frame]) < 3).all(axis=1)
         if (near & ~same & (view.kind != HORIZONTAL) & (area > 30)).sum() >= 2:
             layout.roles[text] = FREE
-        elif size[lines].sum() > 0.1 * area[frame] and (len(text) or _left_aligned(view, rest)):
+        elif size[lines].sum() > 0.04 * area[frame] and (len(text) or _left_aligned(view, rest)):
             layout.roles[rest] = CODE
-            if not (layout.roles[lines] == CODE).all():
-                drop.update(np.flatnonzero(same).tolist())
+            drop.update(np.flatnonzero(same).tolist())
     if drop:
         view.drop(np.array(sorted(drop)))
+
+
+def _code_in_figures(view: View, layout: Layout) -> None:
+    """Source code that stands beside a drawing in one column is part of the figure: text and what it draws."""
+    drawn = view.art[np.isin(view.kind, (PATH, IMAGE))]
+    for block in layout.blocks:
+        lines = [i for i in block if layout.roles[i] == CODE]
+        if not lines or not len(drawn):
+            continue
+        low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
+        left, right = layout.column_of(float(low[0]), float(high[0]))
+        middle = (drawn[:, 0] + drawn[:, 2]) / 2
+        beside = (middle > left) & (middle < right + 10) & ((drawn[:, 0] > high[0] - 20) | (drawn[:, 2] < low[0] + 20))
+        beside &= (drawn[:, 1] < high[1]) & (drawn[:, 3] > low[1])
+        if beside.sum() >= 2 or (beside.any() and len(drawn) < 4):
+            layout.roles[lines] = FREE
 
 
 def _left_aligned(view: View, lines: np.ndarray) -> bool:

@@ -251,8 +251,8 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 def _role(view: View, layout: Layout, lines: list[int]) -> int:
     block = _measure(view, layout, lines)
-    if block.mono and block.count >= 2 and block.alone:
-        return CODE
+    if block.mono and layout.body_font != view.lines[lines[0]].font.name:
+        return CODE if block.count >= 2 and block.alone else FREE
     small = block.size <= 0.93 * min(layout.body_sizes)
     solid = block.count >= 2 and block.filled > 0.6 and block.typical >= 4
     if solid and (not small or (block.count >= 5 and block.even > 0.8)):

@@ -77,7 +77,11 @@ class CorpusFolder:
     def settings(self) -> PipelineSettings:
         """The settings of the folder; the defaults if it has none yet."""
         path = self.root / "settings.json"
-        return config_from_json(PipelineSettings, _read_json(path), path=str(path)) if path.exists() else PipelineSettings()
+        return (
+            config_from_json(PipelineSettings, _read_json(path), path=str(path))
+            if path.exists()
+            else PipelineSettings()
+        )
 
     def save_settings(self, settings: PipelineSettings) -> None:
         write_json(self.root / "settings.json", config_to_json(settings))
@@ -171,4 +175,6 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); it is written whole, so something else has changed it") from error
+        raise InputError(
+            f"{path}: not JSON ({error}); it is written whole, so something else has changed it"
+        ) from error

@@ -100,9 +100,7 @@ def _later(folder: CorpusFolder, names: set[str]) -> _Later:
         },
         routes={row.element_id: row for row in folder.rows("route", "routes", RouteRow) if row.element_id in names},
         captions=captions,
-        qualities={
-            row.text_id: row for row in folder.rows("judge", "quality", QualityRow) if row.text_id in requests
-        },
+        qualities={row.text_id: row for row in folder.rows("judge", "quality", QualityRow) if row.text_id in requests},
     )
 
 
@@ -122,7 +120,9 @@ def _shown(rows: Sequence[ElementRow], later: _Later) -> list[ShownElement]:
                     duplicate=later.duplicates.get(row.element_id),
                     route=later.routes.get(row.element_id),
                     captions=captions,
-                    qualities={c.request_id: later.qualities[c.request_id] for c in captions if c.request_id in later.qualities},
+                    qualities={
+                        c.request_id: later.qualities[c.request_id] for c in captions if c.request_id in later.qualities
+                    },
                 )
             )
     return found

@@ -1,6 +1,6 @@
 """The gallery: counts that reconcile, and documents with pages, boxes, crops, captions, checks and copies.
 
-    write_gallery(folder, path)      one HTML file without scripts, built from blocks of `report`
+write_gallery(folder, path)      one HTML file without scripts, built from blocks of `report`
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def _summary(status: CorpusStatus) -> Section:
     text = "; ".join(filter(None, (f"{status.inputs:,} inputs, statuses of {total:,}", stages))) + "."
     blocks: list[Block] = [Verdict(text=" ".join([text, *status.problems]), passed=status.reconciled)]
     blocks.append(Table(columns=("what", "status", "count"), rows=rows))
-    return Section(title="Counts", blocks=blocks, intro="Every input and every element has exactly one status per stage.")
+    return Section(
+        title="Counts", blocks=blocks, intro="Every input and every element has exactly one status per stage."
+    )
 
 
 def _documents(folder: CorpusFolder, documents: Sequence[tuple[object, object]]) -> Section:

@@ -17,7 +17,9 @@ def sentences(text: str) -> list[str]:
     marked, depth = "", 0
     for i, character in enumerate(text):
         depth += (character == "“") - (character == "”")
-        ends = depth == 0 and (character == "\n" or (character in ".!?" and (i + 1 == len(text) or text[i + 1] in " \n")))
+        ends = depth == 0 and (
+            character == "\n" or (character in ".!?" and (i + 1 == len(text) or text[i + 1] in " \n"))
+        )
         marked += character + ("\0" if ends else "")
     return [part.strip(" \n-") for part in marked.split("\0") if part.strip(" \n-")]
 
@@ -108,7 +110,8 @@ def _trend_words(sentence: str) -> str:
     low = re.sub(r"“[^”]*”", "", sentence).lower()
     for pattern, answer in (
         (r"positive(ly)? correlat", "positive"), (r"negative(ly)? correlat", "negative"),
-        (r"oscillat|wav(es|y)\b|periodic", "oscillating"), (r"\bpeak|\bmaximum", "peak"), (r"\bminimum|\bvalley|\bdip", "valley"),
+        (r"oscillat|wav(es|y)\b|periodic", "oscillating"),
+        (r"\bpeak|\bmaximum", "peak"), (r"\bminimum|\bvalley|\bdip", "valley"),
         (r"constant|\blevel\b|\bflat\b|unchanged", "flat"), (r"\bris(es|ing)\b|increas|goes up|grows|climbs", "rising"),
         (r"\bfall(s|ing)\b|decreas|goes down|declin|drops", "falling"),
     ):  # fmt: skip
@@ -131,3 +134,26 @@ def tallest(text: str, name: str) -> str:
 def number_of_panels(text: str) -> int | None:
     match = re.search(r"\b(\w+) panels?\b", text, re.IGNORECASE)
     return WORDS.index(match[1].lower()) if match and match[1].lower() in WORDS else None
+
+
+def columns_of_table(text: str) -> list[str]:
+    for sentence in _about(text, r"\bcolumns?\b.*(head|call)|\bheaders?\b"):
+        if quotes(sentence):
+            return quotes(sentence)
+    return []
+
+
+def rows_of_table(text: str) -> int | None:
+    match = re.search(r"\b(\w+(?:-\w+)?) rows?\b", text, re.IGNORECASE)
+    words = [*WORDS, "eleven", "twelve"]
+    return words.index(match[1].lower()) if match and match[1].lower() in words else None
+
+
+def cell_of_table(text: str, row: str, column: str) -> str:
+    """What a sentence about a row says after the name of a column."""
+    for sentence in sentences(text):
+        if row in quotes(sentence) and not re.search(r"\bcolumns?\b", sentence):
+            match = re.search(rf"{re.escape(column)}: (.*?)(?:;|\.?$)", sentence.partition("”")[2])
+            if match:
+                return match[1].strip()
+    return ""

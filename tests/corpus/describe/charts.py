@@ -1,7 +1,7 @@
 """Charts whose content is known, drawn by two plotting libraries as PDF; and what a reader must find in them.
 
-`make(library, kind, seed)` draws one. Names, units, data, legends, scales and styles vary with the seed. The truth comes
-from the specification and, for tick labels, from the library itself.
+`make(library, kind, seed)` draws one. Names, units, data, legends, scales and styles vary with the seed. The truth
+comes from the specification and, for tick labels, from the library itself.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ import numpy as np
 LIBRARIES = ("matplotlib", "vega")
 KINDS = ("line", "scatter", "bar", "histogram", "log", "panels")
 QUANTITIES = [
-    ("Time", "s"), ("Voltage", "mV"), ("Temperature", "K"), ("Pressure", "kPa"), ("Wavelength", "nm"), ("Absorbance", ""),
+    ("Time", "s"), ("Voltage", "mV"), ("Temperature", "K"), ("Pressure", "kPa"), ("Wavelength", "nm"),
+    ("Absorbance", ""),
     ("Concentration", "mol/L"), ("Frequency", "GHz"), ("Distance", "km"), ("Intensity", "a.u."), ("Energy", "eV"),
-    ("Flow rate", "mL/min"), ("Cell count", ""), ("Depth", "m"), ("Dose", "mg/kg"), ("Strain", "%"), ("Current density", "A/m²"),
+    ("Flow rate", "mL/min"), ("Cell count", ""), ("Depth", "m"), ("Dose", "mg/kg"), ("Strain", "%"),
+    ("Current density", "A/m²"),
     ("Heart rate", "bpm"), ("Accuracy", "%"), ("Training loss", ""), ("Mass", "μg"), ("Angle 2θ", "°"),
 ]  # fmt: skip
 NAMES = [
-    "control", "treated", "sample A", "sample B", "model", "baseline", "wild type", "mutant", "Fe", "Ni–Cu", "run 1", "ours",
+    "control", "treated", "sample A", "sample B", "model", "baseline", "wild type", "mutant", "Fe", "Ni–Cu", "run 1",
+    "ours",
     "reference", "site north", "pH 7",
 ]  # fmt: skip
 CATEGORIES = ["alpha", "beta", "gamma", "delta", "wheat", "maize", "Mn", "Co", "LiCl", "E. coli", "yeast", "Q1", "Q2"]
@@ -123,9 +126,7 @@ def _panel(kind: str, rng: random.Random) -> PanelTruth:
     return PanelTruth(kind, x, y, series, legend, title)
 
 
-def _series(
-    name: str, kind: str, rng: random.Random, low: float, span: float, scale: float, log: bool
-) -> SeriesTruth:
+def _series(name: str, kind: str, rng: random.Random, low: float, span: float, scale: float, log: bool) -> SeriesTruth:
     noise = np.random.default_rng(rng.randrange(10**6))
     u = np.sort(noise.uniform(0, 1, 50)) if kind == "scatter" else np.linspace(0, 1, rng.choice((12, 30, 80)))
     shift, size = rng.uniform(0, 0.5), rng.uniform(0.6, 1.0)
@@ -157,7 +158,17 @@ def nice_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
 
 # ------------------------------------------------------------------------------------------------- matplotlib
 
-STYLES = ["default", "default", "default", "ggplot", "bmh", "classic", "seaborn-v0_8-whitegrid", "seaborn-v0_8-ticks", "fast"]
+STYLES = [
+    "default",
+    "default",
+    "default",
+    "ggplot",
+    "bmh",
+    "classic",
+    "seaborn-v0_8-whitegrid",
+    "seaborn-v0_8-ticks",
+    "fast",
+]
 
 
 def _matplotlib(panels: list[PanelTruth], rng: random.Random) -> bytes:
@@ -183,31 +194,12 @@ def _matplotlib(panels: list[PanelTruth], rng: random.Random) -> bytes:
 
 
 def _draw(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
-    if panel.kind in ("line", "log"):
-        marker = rng.choice(("", "", "o", "s", "^", "D"))
-        for series in panel.series:
-            axis.plot(series.x, series.y, label=series.name, marker=marker, linestyle=rng.choice(("-", "-", "--")))
-        if panel.kind == "log":
-            axis.set_yscale("log")
-        elif all(series.trend == "flat" for series in panel.series):
-            top = max(max(series.y) for series in panel.series)
-            axis.set_ylim(0, 1.3 * top)
-    elif panel.kind == "scatter":
-        for color, series in zip(("C0", "C1", "C2"), panel.series, strict=False):
-            size, marker = rng.choice((8, 20)), rng.choice("os^x")
-            axis.scatter(series.x, series.y, label=series.name, s=size, marker=marker, color=color)
-    elif panel.kind == "bar":
-        width = 0.8 / len(panel.series)
-        for i, series in enumerate(panel.series):
-            axis.bar(np.array(series.x) + i * width, series.y, width, label=series.name)
-        places = np.array(panel.series[0].x) + width * (len(panel.series) - 1) / 2
-        axis.set_xticks(places, panel.categories, rotation=rng.choice((0, 0, 90)) if len(panel.categories) > 4 else 0)
-    else:
-        axis.hist(panel.series[0].x, bins=rng.choice((10, 16)))
+    {"line": _lines, "log": _lines, "scatter": _scatter, "bar": _bars, "histogram": _histogram}[panel.kind](
+        axis, panel, rng
+    )
     axis.set_xlabel(panel.x.title)
     axis.set_ylabel(panel.y.title)
-    if panel.title:
-        axis.set_title(panel.title)
+    axis.set_title(panel.title)
     if panel.label:
         axis.text(-0.05, 1.05, panel.label, transform=axis.transAxes)
     if panel.legend:
@@ -220,10 +212,39 @@ def _draw(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
         axis.tick_params(direction="in", top=True, right=True)
 
 
+def _lines(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
+    marker = rng.choice(("", "", "o", "s", "^", "D"))
+    for series in panel.series:
+        axis.plot(series.x, series.y, label=series.name, marker=marker, linestyle=rng.choice(("-", "-", "--")))
+    if panel.kind == "log":
+        axis.set_yscale("log")
+    elif all(series.trend == "flat" for series in panel.series):
+        axis.set_ylim(0, 1.3 * max(max(series.y) for series in panel.series))
+
+
+def _scatter(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
+    for color, series in zip(("C0", "C1", "C2"), panel.series, strict=False):
+        size, marker = rng.choice((8, 20)), rng.choice("os^x")
+        axis.scatter(series.x, series.y, label=series.name, s=size, marker=marker, color=color)
+
+
+def _bars(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
+    width = 0.8 / len(panel.series)
+    for i, series in enumerate(panel.series):
+        axis.bar(np.array(series.x) + i * width, series.y, width, label=series.name)
+    places = np.array(panel.series[0].x) + width * (len(panel.series) - 1) / 2
+    axis.set_xticks(places, panel.categories, rotation=rng.choice((0, 0, 90)) if len(panel.categories) > 4 else 0)
+
+
+def _histogram(axis: Any, panel: PanelTruth, rng: random.Random) -> None:
+    axis.hist(panel.series[0].x, bins=rng.choice((10, 16)))
+
+
 def _read_ticks(axis: Any, panel: PanelTruth) -> None:
     for truth, ticks, limits in (
-        (panel.x, axis.xaxis.get_major_ticks(), axis.get_xlim()), (panel.y, axis.yaxis.get_major_ticks(), axis.get_ylim())
-    ):  # fmt: skip
+        (panel.x, axis.xaxis.get_major_ticks(), axis.get_xlim()),
+        (panel.y, axis.yaxis.get_major_ticks(), axis.get_ylim()),
+    ):
         low, high = sorted(limits)
         slack = 1e-9 * (high - low)
         shown = [tick.label1.get_text() for tick in ticks if low - slack <= tick.get_loc() <= high + slack]
@@ -243,9 +264,8 @@ def _vega(panels: list[PanelTruth], rng: random.Random) -> bytes:
     import vl_convert
 
     charts = [_spec(panel, rng) for panel in panels]
-    spec: dict[str, Any] = charts[0] if len(charts) == 1 else {
-        "concat": charts, "columns": 2, "resolve": {"scale": {"color": "independent"}, "legend": {"color": "independent"}},
-    }  # fmt: skip
+    apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
+    spec = charts[0] if len(charts) == 1 else {"concat": charts, "columns": 2, "resolve": apart}
     config: dict[str, Any] = {"axis": {"grid": rng.random() < 0.6}}
     if rng.random() < 0.4:
         config["view"] = {"stroke": None}
@@ -293,7 +313,6 @@ def _encoding(name: str, truth: AxisTruth, data: list[float], flat: bool = False
     if truth.scale == "log":
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         result["scale"] = {"type": "log", "domain": [10.0 ** powers[0], 10.0 ** powers[-1]]}
-        result["axis"] = {"values": [10.0**p for p in powers], "format": "e"}
         expression = "replace(format(datum.value, '.0e'), '+', '')"
         result["axis"] = {"values": [10.0**p for p in powers], "labelExpr": expression}
         truth.low, truth.high = (f"1e{'−' if p < 0 else ''}{abs(p)}" for p in (powers[0], powers[-1]))

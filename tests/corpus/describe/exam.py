@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from tests.corpus.describe import answerer
 from tests.corpus.describe.charts import Drawn, PanelTruth
+from tests.corpus.describe.tables import TableDrawn
 
 
 def questions(drawn: Drawn, text: str) -> Iterator[tuple[str, str, str]]:
@@ -25,10 +26,9 @@ def _panel(panel: PanelTruth, text: str) -> Iterator[tuple[str, str, str]]:
         if axis.scale != "category":
             yield "unit", axis.unit, unit
         yield "scale", axis.scale, answerer.axis_scale(text, name)
-        if axis.low:
-            if axis.scale != "category":
-                low, high = answerer.axis_range(text, name)
-                yield "range", f"{number(axis.low)} {number(axis.high)}", f"{number(low)} {number(high)}"
+        if axis.low and axis.scale != "category":
+            low, high = answerer.axis_range(text, name)
+            yield "range", f"{number(axis.low)} {number(axis.high)}", f"{number(low)} {number(high)}"
     if panel.categories:
         yield "categories", str(panel.categories), str(answerer.categories(text, "x"))
     if panel.legend:
@@ -61,3 +61,12 @@ def foreign_numbers(text: str, text_layer: str) -> list[str]:
         if digits not in printed and not (len(digits) > 1 and digits in squeezed):
             wrong.append(found)
     return wrong
+
+
+def table_questions(drawn: TableDrawn, text: str) -> Iterator[tuple[str, str, str]]:
+    """The same for a table."""
+    yield "headers", str(drawn.header), str(answerer.columns_of_table(text))
+    yield "rows", str(len(drawn.rows)), str(answerer.rows_of_table(text))
+    for row in drawn.rows:
+        for column, cell in list(zip(drawn.header, row, strict=True))[1:]:
+            yield "cells", cell, answerer.cell_of_table(text, row[0], column)
