@@ -1,8 +1,8 @@
 """`s1pro corpus caption` and `export`: from what was found in papers to training data.
 
-`caption` runs the stages after ingest: deduplicate, route, caption, judge. Each keeps what is finished and still right,
-so the command may be given again after more papers, a retry or an interruption. `export` writes the captions that passed
-as samples.
+`caption` runs the stages after ingest: deduplicate, route, caption, judge. Each keeps what is finished and still
+right, so the command may be given again after more papers, a retry or an interruption. `export` writes the captions
+that passed as samples.
 """
 
 from __future__ import annotations

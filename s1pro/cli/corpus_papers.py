@@ -1,7 +1,7 @@
 """`s1pro corpus ingest`, `retry` and `status`: papers in, every input with one terminal status.
 
-All three work on a corpus folder. `ingest` registers files and reads those that have not been read; given again, it goes
-on where it stopped. `retry` reads documents of some statuses again with more time or memory. `status` says what
+All three work on a corpus folder. `ingest` registers files and reads those that have not been read; given again, it
+goes on where it stopped. `retry` reads documents of some statuses again with more time or memory. `status` says what
 happened to every input and fails (exit code 1) unless the counts reconcile and nothing is pending.
 """
 
@@ -29,7 +29,7 @@ def add(kinds: Commands) -> None:
         "status",
         run_status,
         summary="what happened to every input, and whether it adds up",
-        description="Count inputs, pages and elements by status. Fails unless the counts reconcile and nothing is pending.",
+        description="Count inputs, pages and elements by status. Fails unless they reconcile and nothing is pending.",
     )
     add_folder(status)
     status.add_argument("--quick", action="store_true", help="do not read the tables to compare their digests")

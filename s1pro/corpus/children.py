@@ -1,8 +1,8 @@
 """The parent's side of a worker process: start, send, receive until a deadline, kill, and say how it died.
 
-One selector watches three pipes: what the child still has to be given, what it answers, and its error stream. The end of
-the answers is seen at once when a child crashes; a child that overruns its deadline gets SIGKILL. How it ended becomes a
-status and a reason:
+One selector watches three pipes: what the child still has to be given, what it answers, and its error stream. The end
+of the answers is seen at once when a child crashes; a child that overruns its deadline gets SIGKILL. How it ended
+becomes a status and a reason:
 
     we killed it at the deadline, or SIGXCPU              timeout
     MemoryError, or a fatal signal near its memory limit  oom

@@ -33,7 +33,10 @@ from s1pro.corpus.work import Progress, work
 
 Tell = Callable[[Progress], None]
 
-_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']; from s1pro.corpus.work import main; sys.exit(main())"
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']\n"
+    "from s1pro.corpus.work import main; sys.exit(main())"
+)
 _POLL_SECONDS = 0.3
 _ROUNDS = 3
 
@@ -240,7 +243,7 @@ class Ray:
 
 
 class Slice:
-    """A Slurm task. When Slurm is about to end it (time, preemption), submitit asks for `checkpoint` and queues it anew."""
+    """A Slurm task. When Slurm ends it (time, preemption), submitit asks for `checkpoint` and queues it anew."""
 
     def __call__(self, root: str, stage: str, start: int) -> int:
         return work_slice(root, stage, start)

@@ -4,8 +4,8 @@
     webdataset         TARGET/train-000000.tar … with <id>.png, <id>.txt, <id>.json      for streaming elsewhere
 
 A caption becomes a sample if it has text, passed the checks against its page, and the judge kept it. Only
-representatives have captions, so a figure and its copies are one sample. The split is by document, from the digest of its
-bytes: all figures of a paper are in one split, whatever else is exported.
+representatives have captions, so a figure and its copies are one sample. The split is by document, from the digest of
+its bytes: all figures of a paper are in one split, whatever else is exported.
 
 The domain of a sample follows from its route and topic, and the prompt group from the domain; `corpus.write` refuses a
 sample under the wrong system prompt. What was left out is counted by reason, so captions = samples + left out.

@@ -78,7 +78,11 @@ def register(
     rows = [known[uri] for uri in sorted(known)]
     if not rows:
         raise InputError(f"{folder}: no inputs; give PDF files or folders with PDF files")
-    replace_durably(folder / LEDGER, lambda temporary: write_rows(temporary, InputRow, rows, settings="") and None)
+
+    def fill(temporary: Path) -> None:
+        write_rows(temporary, InputRow, rows, settings="")
+
+    replace_durably(folder / LEDGER, fill)
     return rows
 
 

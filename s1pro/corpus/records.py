@@ -141,8 +141,8 @@ class ElementRow:
     ink_ratio: float = 0.0
     entropy: float = 0.0
     description: str = ""
-    facts: str = ""
     alt_text: str = ""
+    facts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

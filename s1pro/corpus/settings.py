@@ -1,4 +1,4 @@
-"""Settings of the caption pipeline, one group per stage. What changes results is in the names of units; the rest is not."""
+"""Settings of the caption pipeline, one group per stage. What changes results is part of the names of units."""
 
 from __future__ import annotations
 

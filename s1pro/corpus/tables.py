@@ -3,12 +3,13 @@
 A row is a frozen dataclass of `corpus/records.py`. Its Parquet schema follows from its annotations:
 
     str, Literal -> string      int -> int64       float -> double      bool -> bool      bytes -> binary
-    tuple[X, ...], boxes -> list of X               a dataclass -> struct                  X | None -> the same, nullable
+    tuple[X, ...], boxes -> list of X     a dataclass -> struct     X | None -> the same, nullable
 
-Columns of text and numbers are compressed with zstd; columns of bytes hold pictures that are compressed already and are
-stored as they are, without dictionary or statistics, so that reading the other columns never touches them. The file says
-in its metadata which row it holds, the version of that layout and the digest of the settings it was made with. Nothing
-in it depends on the clock or the machine: the same rows give the same bytes (with the same version of pyarrow).
+Columns of text and numbers are compressed with zstd; columns of bytes hold pictures that are compressed already and
+are stored as they are, without dictionary or statistics, so that reading the other columns never touches them. The
+file says in its metadata which row it holds, the version of that layout and the digest of the settings it was made
+with. Nothing in it depends on the clock or the machine: the same rows give the same bytes (with the same version of
+pyarrow).
 
 Text that is no Unicode (halves of surrogate pairs, from broken fonts) is repaired on the way.
 
@@ -121,7 +122,7 @@ def to_plain(row: Any, pictures: list[bytes] | None = None) -> dict[str, Any]:
 
 
 def from_plain(kind: type[Row], data: Mapping[str, Any], pictures: Sequence[bytes] | None = None) -> Row:
-    """The inverse of `to_plain`. Raises `InputError` for fields that the row does not know, lacks, or that do not fit."""
+    """The inverse of `to_plain`. Raises `InputError` for fields that are unknown, missing, or do not fit."""
     hints = _hints(kind)
     unknown = sorted(set(data) - set(hints))
     if unknown:
@@ -132,16 +133,20 @@ def from_plain(kind: type[Row], data: Mapping[str, Any], pictures: Sequence[byte
         raise InputError(f"{kind.__name__}: {error}") from error
 
 
-@functools.cache
-def arrow_schema(kind: type[Any]) -> Any:
+def arrow_schema(kind: Any) -> Any:
     """The Parquet schema of a row."""
     import pyarrow as pa
 
     return pa.schema([pa.field(name, _arrow_type(hint)) for name, hint in _hints(kind).items()])
 
 
+def _hints(kind: Any) -> dict[str, Any]:
+    """The fields of a row and their types."""
+    return _cached_hints(kind)
+
+
 @functools.cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _cached_hints(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
@@ -156,7 +161,7 @@ def _arrow_type(hint: Any) -> Any:
     if origin is tuple:
         return pa.list_(_arrow_type(args[0]))
     if dataclasses.is_dataclass(hint):
-        return pa.struct([pa.field(name, _arrow_type(inner)) for name, inner in _hints(hint).items()])  # type: ignore[arg-type]
+        return pa.struct([pa.field(name, _arrow_type(inner)) for name, inner in _hints(hint).items()])
     simple = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
     return simple[hint]
 

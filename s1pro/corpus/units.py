@@ -189,7 +189,11 @@ def chunks(hashes: Iterable[str], wanted: int) -> list[tuple[str, ...]]:
 
 def write_durably(path: Path, text: str) -> None:
     """Writes a text file that is whole or not there, even after a power cut."""
-    replace_durably(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+    def fill(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    replace_durably(path, fill)
 
 
 def replace_durably(path: Path, fill: Callable[[Path], None]) -> None:

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from s1pro.corpus.frames import Frame
@@ -47,32 +47,49 @@ def liar(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[
 
 
 def _act(word: str, settings: Mapping[str, Any]) -> None:
-    if word == "crash":
-        os.kill(os.getpid(), signal.SIGABRT)
-    elif word == "hang":
-        while True:
-            time.sleep(1)
-    elif word == "spin":
-        while True:
-            pass
-    elif word == "oom":
-        held = []
-        while True:
-            held.append(bytearray(64 << 20))
-    elif word == "raise":
-        raise ValueError("a page that cannot be read")
-    elif word == "exit":
-        sys.exit(3)
-    elif word == "garble":
-        os.write(int(max(os.listdir("/proc/self/fd"), key=int)) - 1, b"\xff" * 64)
-        os._exit(0)
-    elif word == "write":
-        with open("left-behind", "wb") as file:
-            file.write(b"x")
+    if word in _DEEDS:
+        _DEEDS[word]()
     elif word == "connect":
         socket.create_connection(("127.0.0.1", settings["port"]), timeout=5).close()
-    elif word == "slow":
-        time.sleep(0.02)
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _eat() -> None:
+    held = []
+    while True:
+        held.append(bytearray(64 << 20))
+
+
+def _raise() -> None:
+    raise ValueError("a page that cannot be read")
+
+
+def _garble() -> None:
+    """Writes something that is no frame to the pipe of the parent."""
+    os.write(int(max(os.listdir("/proc/self/fd"), key=int)) - 1, b"\xff" * 64)
+    os._exit(0)
+
+
+def _write() -> None:
+    with open("left-behind", "wb") as file:
+        file.write(b"x")
+
+
+_DEEDS: Mapping[str, Callable[[], Any]] = {
+    "crash": lambda: os.kill(os.getpid(), signal.SIGABRT),
+    "hang": lambda: time.sleep(1000),
+    "spin": _spin,
+    "oom": _eat,
+    "raise": _raise,
+    "exit": lambda: sys.exit(3),
+    "garble": _garble,
+    "write": _write,
+    "slow": lambda: time.sleep(0.02),
+}
 
 
 def _elements(doc_id: str, page: int) -> list[ElementRow]:

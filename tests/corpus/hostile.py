@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 Statuses = frozenset[str]
 
+_CATALOG = b"<</Type/Catalog/Pages 2 0 R>>"
 _KILLED = frozenset({"crash", "oom", "timeout"})
 _FINE = frozenset({"ok"})
 
@@ -49,7 +50,7 @@ def _oddities() -> Mapping[str, tuple[bytes, Statuses]]:
         "garbage_with_header.pdf": (b"%PDF-1.7\n" + rng.randbytes(50_000), frozenset({"corrupt"})),
         "empty.pdf": (b"", frozenset({"empty"})),
         "web_page.pdf": (b"<!DOCTYPE html><html><body>404</body></html>", frozenset({"not_pdf"})),
-        "no_pages.pdf": (_file([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[]/Count 0>>"]), frozenset({"empty", "corrupt"})),
+        "no_pages.pdf": (_file([_CATALOG, b"<</Type/Pages/Kids[]/Count 0>>"]), frozenset({"empty", "corrupt"})),
     }  # fmt: skip
 
 
@@ -117,13 +118,13 @@ def _recursive_form() -> bytes:
     )
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</X 5 0 R>>>>>>"
     pages = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
-    return _file([b"<</Type/Catalog/Pages 2 0 R>>", pages, page, _stream(b"/X Do", packed=False), form])
+    return _file([_CATALOG, pages, page, _stream(b"/X Do", packed=False), form])
 
 
 def _exponential_forms(levels: int) -> bytes:
     """Every form draws the next one twice."""
     objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
+        _CATALOG,
         b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
         b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</XObject<</X 5 0 R>>>>>>",
         _stream(b"/X Do", packed=False),
@@ -167,7 +168,7 @@ def _bomb_image(side: int) -> bytes:
     image = b"<<%s/Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (entries, len(data), data)
     page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]/Contents 4 0 R/Resources<</XObject<</I 5 0 R>>>>>>"
     content = _stream(b"q 500 0 0 500 50 50 cm /I Do Q")
-    return _file([b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, content, image])
+    return _file([_CATALOG, b"<</Type/Pages/Kids[3 0 R]/Count 1>>", page, content, image])
 
 
 def _rotten(data: bytes, rng: random.Random) -> bytes:

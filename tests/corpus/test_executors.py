@@ -98,7 +98,7 @@ def test_one_more_input_and_changed_settings_redo_only_what_they_must(tmp_path: 
     assert not folder_status(folder).problems
     run_stage(folder, "ingest", Inline())
     assert folder_status(folder).finished
-    assert not set(unit.key for unit in folder.plan("ingest")) & {name.split("/")[-1].split(".")[0] for name in after}
+    assert not {unit.key for unit in folder.plan("ingest")} & {name.split("/")[-1].split(".")[0] for name in after}
 
 
 def test_a_source_that_vanished_or_changed_is_a_status(tmp_path: Path) -> None:

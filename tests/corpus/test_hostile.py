@@ -31,7 +31,7 @@ GOOD = 20
 
 
 def test_quick_hostile_files_have_their_status() -> None:
-    files = {name: value for name, value in hostile(bombs=False).items()}
+    files = hostile(bombs=False)
     assert len(files) == 13
     settings = {"max_pages": 50, "extract": config_to_json(ExtractSettings())}
     with DocumentWorker("s1pro.corpus.stages.reading:extract", settings, LIMITS) as worker:

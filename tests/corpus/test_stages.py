@@ -86,7 +86,7 @@ def test_later_stages_are_done_again_only_where_something_changed(done: CorpusFo
         run_stage(done, stage, Inline())
     assert {stage: [unit.key for unit in done.plan(stage)] for stage in STAGES} == before
     with pytest.raises(
-        InputError, match="deduplicate is not finished .it was never started.; run `s1pro corpus caption"
+        InputError, match=r"deduplicate is not finished .it was never started.; run `s1pro corpus caption"
     ):
         folder = CorpusFolder(tmp_path)
         register(folder.root, [next(Path(row.source_uri) for row in _ledger(done))])

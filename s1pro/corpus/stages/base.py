@@ -52,7 +52,7 @@ class Stage(Protocol):
         """The units, in a fixed order. Raises `InputError` if an earlier stage is not finished."""
 
     def open(self, folder: CorpusFolder) -> AbstractContextManager[Work]:
-        """Gives the function that does one unit; what it holds (worker processes, connections) ends with the context."""
+        """Gives the function that does one unit; what it holds (processes, connections) ends with the context."""
 
 
 @dataclass(frozen=True, kw_only=True)

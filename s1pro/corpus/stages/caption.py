@@ -8,9 +8,10 @@
     captioned        there is a text
     failed           a model was asked and gave none; the rows say why
 
-The route of an element names its model. `embedded` turns what ingest proved on the open page into sentences; any other
-name is an endpoint of the settings. Calls are written to `calls/<part>.jsonl` as they are answered, so a killed unit pays
-again only for the calls that were under way, and so does one that is planned anew because a route or a copy changed.
+The route of an element names its model. `embedded` turns what ingest proved on the open page into sentences; any
+other name is an endpoint of the settings. Calls are written to `calls/<part>.jsonl` as they are answered, so a killed
+unit pays again only for the calls that were under way, and so does one that is planned anew because a route or a copy
+changed.
 """
 
 from __future__ import annotations

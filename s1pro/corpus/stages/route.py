@@ -1,8 +1,8 @@
 """Routing: topic, scientific or not, and which model shall describe an element. One unit per part.
 
-Whether a picture is junk (a logo, a publisher's mark) shows in its copies, which may be in other parts. A unit therefore
-also sees the other members of the clusters that touch it, without their pictures; their rows are left to their own
-units. The status of an element is its route.
+Whether a picture is junk (a logo, a publisher's mark) shows in its copies, which may be in other parts. A unit
+therefore also sees the other members of the clusters that touch it, without their pictures; their rows are left to
+their own units. The status of an element is its route.
 """
 
 from __future__ import annotations
