@@ -17,7 +17,7 @@ from s1pro.corpus.records import document_id
 from s1pro.corpus.workers import DocumentResult, DocumentWorker
 from tests.corpus.fake_extractor import NAME, document
 
-LIMITS = Limits(page_seconds=1.5, document_seconds=20, memory_mb=600)
+LIMITS = Limits(page_seconds=5, document_seconds=60, memory_mb=600)
 
 
 def read(*documents: bytes, limits: Limits = LIMITS) -> list[DocumentResult]:
