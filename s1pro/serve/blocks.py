@@ -143,10 +143,10 @@ class BlockPool:
         return block
 
     def _cheapest(self) -> int:
-        """The free block that is missed least; those that somebody has reserved come last."""
+        """The free block that is missed least, the last of several; those that somebody has reserved come last."""
         never = np.iinfo(np.int64).max
         cost = np.where(self._pencilled == NOBODY, self._last_use, self._last_use + never // 2)
-        return int(np.argmin(np.where(self._holders > 0, never, cost)))
+        return self.num_blocks - 1 - int(np.argmin(np.where(self._holders > 0, never, cost)[::-1]))
 
     def _run_behind(self, after: int, length: int) -> int | None:
         run = slice(after + 1, after + 1 + length)
