@@ -149,9 +149,10 @@ class BlockPool:
         return self.num_blocks - 1 - int(np.argmin(np.where(self._holders > 0, never, cost)[::-1]))
 
     def _run_behind(self, after: int, length: int) -> int | None:
+        """The run behind a block, if it is free and holds nothing."""
         run = slice(after + 1, after + 1 + length)
-        fits = run.stop <= self.num_blocks and not self._holders[run].any() and not self._pencilled[run].any()
-        return run.start if fits else None
+        held = self._holders[run].any() or self._pencilled[run].any() or self._last_use[run].any()
+        return None if held or run.stop > self.num_blocks else run.start
 
     def _find_run(self, length: int) -> int | None:
         """First block of the cheapest free run, at a multiple of `lane` if there is one."""

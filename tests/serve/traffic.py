@@ -88,7 +88,9 @@ def _question(rng: random.Random) -> list[Message]:
     parts: list[dict[str, Any]] = [{"type": "text", "text": rng.choice(["what?", "this signal?", "is it?"])}]
     kind = rng.randrange(3)
     if kind != 1:
-        parts.insert(0, {"type": "image", "image": data.integers(0, 256, (32, 32 * rng.randint(1, 2), 3), dtype=np.uint8)})
+        parts.insert(
+            0, {"type": "image", "image": data.integers(0, 256, (32, 32 * rng.randint(1, 2), 3), dtype=np.uint8)}
+        )
     if kind != 2:
         parts.insert(0, {"type": "time_series", "time_series": data.normal(size=60), "sampling_rate": 10.0})
     return [Message(role="user", content=parts)]
