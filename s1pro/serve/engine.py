@@ -35,6 +35,7 @@ from s1pro.base.media import Media, join_media
 from s1pro.base.records import Completion, RoutingTrace, Sampling
 from s1pro.kernels.attention import PagedContext
 from s1pro.kernels.paged_cache import PagedKVCache
+from s1pro.model.adjacent import lay_together
 from s1pro.model.network import Network
 from s1pro.model.placeholders import check_media
 from s1pro.serve.request import OnText, Request
@@ -107,6 +108,7 @@ class Engine:
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         weight = network.lm_head.weight
+        lay_together(network)
         self.network = network
         self.decode = decode
         self.policy_version = policy_version
