@@ -18,7 +18,7 @@ casting the model casts neither frequencies nor coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -34,6 +34,7 @@ class RopeTable:
 
     cos: Tensor
     sin: Tensor
+    _side_by_side: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @cached_property
     def per_channel(self) -> tuple[Tensor, Tensor]:
@@ -43,6 +44,15 @@ class RopeTable:
         """
         cos, sin = torch.cat((self.cos, self.cos), dim=-1), torch.cat((-self.sin, self.sin), dim=-1)
         return cos[:, :, None], sin[:, :, None]
+
+    def side_by_side(self, num_heads: int, num_kv_heads: int) -> tuple[Tensor, Tensor]:
+        """Both `[T, H + J, C]`, for queries and keys in one tensor. Made once for all layers, which have equal heads."""
+        if not self._side_by_side:
+            kinds = (x.expand(-1, num_kv_heads, -1, -1)[:, :, 0] for x in self.per_channel)
+            group = num_heads // num_kv_heads
+            cos, sin = (torch.cat((x_TJC.repeat_interleave(group, dim=1), x_TJC), dim=1) for x_TJC in kinds)
+            self._side_by_side.append((cos, sin))
+        return self._side_by_side[0]
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int) -> Tensor:
@@ -116,3 +126,8 @@ def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
     wide = x if x.dtype == cos.dtype else x.to(cos.dtype)
     turned = torch.addcmul(wide * cos, wide.roll(channels // 2, dims=-1), sin).view(tokens, heads, channels)
     return turned if turned.dtype == x.dtype else turned.to(x.dtype)
+
+
+def turn(x_TNC: Tensor, cos_TNC: Tensor, sin_TNC: Tensor) -> Tensor:
+    """`apply_rotary` for float32 and a table that has every head."""
+    return torch.addcmul(x_TNC * cos_TNC, x_TNC.roll(x_TNC.shape[-1] // 2, dims=-1), sin_TNC)

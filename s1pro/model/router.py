@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -39,6 +40,11 @@ def router_preset(config: RouterConfig, name: str) -> RouterConfig:
     if name not in ROUTER_PRESETS:
         raise ValueError(f"unknown router preset {name!r}; choose from {sorted(ROUTER_PRESETS)}")
     return replace(config, **ROUTER_PRESETS[name])  # type: ignore[arg-type]
+
+
+NO_CHANGE = 2.0**-55
+"""The chosen experts include the likeliest, so their probabilities add up to 1 / E at least. Less than this times that
+does not change even a float64, and the addition can be spared."""
 
 
 class RouterOutput(NamedTuple):
@@ -93,7 +99,10 @@ def route(
         check_replay(ids_TK, config, num_tokens=logits_TE.shape[0])
     weights_TK = probs_TE.gather(1, ids_TK)
     if config.norm_topk_prob:
-        weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + config.renorm_eps)
+        total_T1 = weights_TK.sum(dim=-1, keepdim=True)
+        if replay_ids_TK is not None or config.renorm_eps * config.num_experts > NO_CHANGE:
+            total_T1 = total_T1 + config.renorm_eps
+        weights_TK = weights_TK / total_T1
     if config.straight_through:
         weights_TK = _straight_through(weights_TK, ids_TK, logits_TE, config.temperature)
     if config.weight_dtype == "model":
@@ -109,9 +118,18 @@ def select_experts(probs_TE: Tensor, config: RouterConfig) -> Tensor:
     else:
         local_TGk = grouped_TGX.topk(config.top_k_per_group, dim=-1).indices
     if config.num_groups > 1:
-        first_G = torch.arange(0, config.num_experts, config.experts_per_group, device=probs_TE.device)
-        local_TGk = local_TGk + first_G[:, None]
-    return local_TGk.reshape(-1, config.top_k)
+        plain = type(probs_TE) is Tensor and not torch.compiler.is_compiling()  # fake tensors must not be kept
+        first = _cached_first_of_groups if plain else _first_of_groups
+        local_TGk = local_TGk + first(config.num_experts, config.experts_per_group, probs_TE.device)
+    return local_TGk.view(-1, config.top_k)
+
+
+def _first_of_groups(num_experts: int, per_group: int, device: torch.device) -> Tensor:
+    """`[G, 1]`"""
+    return torch.arange(0, num_experts, per_group, device=device)[:, None]
+
+
+_cached_first_of_groups = cache(_first_of_groups)
 
 
 def check_replay(ids_TK: Tensor, config: RouterConfig, num_tokens: int) -> None:

@@ -37,6 +37,7 @@ from torch import Tensor
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
+from s1pro.model.adjacent import lay_together
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.media_rows import run_towers
 from s1pro.serve.prepare import Preparation
@@ -104,6 +105,7 @@ class Engine:
             raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
         if draft_tokens < 0:
             raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        lay_together(network)
         self.network = network
         self.decode = decode
         self.policy_version = policy_version
