@@ -2,12 +2,12 @@
 
     python bench/serving.py [--only 1 8 32 mixed prefix guess] [--rounds 5] [--json FILE]
 
-| part | ours | theirs |
-|---|---|---|
-| 1, 8, 32 | as many equal requests at once (prompt 64, 64 new) | `generate` of one static batch, best of its expert implementations |
-| mixed | 32 requests at once, prompts of 16 to 128 tokens, answers of 16 to 96 | `generate_batch`'s manager, a warm one with a cache of fitting size |
-| prefix | time to the first token of a prompt of 512 tokens, of which 480 another request had, with and without the cache | - |
-| guess | an answer of 128 tokens that repeats itself, with and without guesses | - |
+* 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with one static batch,
+  the best of its expert implementations;
+* mixed: 32 requests at once, prompts of 16 to 128 tokens, answers of 16 to 96, against the manager of its continuous
+  batching, a warm one with a cache of fitting size;
+* prefix: time to the first token of a prompt of 512 tokens, of which 480 another request had, with and without cache;
+* guess: an answer of 128 tokens that repeats itself, with and without guesses.
 
 Everything runs in this process with one thread, in turn. The clock is the time the processor worked for it
 (`time.process_time`), so other programs of the machine disturb less; with one thread it is the wall time of a machine

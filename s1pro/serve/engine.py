@@ -19,19 +19,22 @@ last token was sampled but never fed.
 Images, videos and signals go through their towers once per request (`serve.media_rows`). Weights can be replaced
 between two steps (`update_weights`).
 
-Left out: CUDA graphs, draft models, a second device.
+With experts spread over ranks all ranks run every pass together (`serve.lockstep`).
+
+Left out: CUDA graphs, draft models.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from s1pro.base.media import Media
@@ -39,6 +42,7 @@ from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
 from s1pro.model.network import Network, NetworkOutput
+from s1pro.serve.lockstep import LockStep
 from s1pro.serve.media_rows import run_towers
 from s1pro.serve.prepare import Preparation
 from s1pro.serve.request import OnText, Request
@@ -74,6 +78,8 @@ class Engine:
         draft_tokens: most guessed tokens per request and step; 0 does not guess.
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
+        expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
+            `generate` equally often, or `step` until `all_idle`.
 
     Attributes:
         progressed: requests that gained tokens in the last step.
@@ -97,6 +103,7 @@ class Engine:
         draft_tokens: int = 0,
         record_routing: bool = True,
         policy_version: int = 0,
+        expert_group: dist.ProcessGroup | None = None,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
             if value < 1:
@@ -136,11 +143,18 @@ class Engine:
         mask = None if sampleable is None else torch.as_tensor(sampleable)
         self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
         self._batch: DecodeBatch | None = None
+        self._expert_group = expert_group
+        self._lockstep: LockStep | None = None
         self._allocate()
 
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    @property
+    def all_idle(self) -> bool:
+        """Whether no rank had work in the last step; in a single process whether there is none."""
+        return self._lockstep.all_idle if self._lockstep is not None else not self.has_work
 
     @property
     def num_waiting(self) -> int:
@@ -176,6 +190,10 @@ class Engine:
             self.submit(request)
         while any(request.finish_reason is None for request in requests):
             self.step()
+        if self._lockstep is not None:
+            self.step()
+            while not self.all_idle:
+                self.step()
         return [self.completion(request) for request in requests]
 
     def prepare(
@@ -220,6 +238,8 @@ class Engine:
         finished = self._take_aborted()
         shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
         if not shares:
+            if self._lockstep is not None:
+                self._lockstep.idle()
             return finished
         self._counters.steps += 1
         decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
@@ -279,17 +299,23 @@ class Engine:
         num_blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
         self._cache = PagedKVCache(
             num_layers=text.num_hidden_layers,
-            num_blocks=num_blocks,
+            num_blocks=num_blocks + (self._expert_group is not None),
             block_size=block_size,
             num_kv_heads=text.num_key_value_heads,
             head_dim=text.head_dim,
             dtype=self.network.model.language_model.layers[0].self_attn.k_proj.weight.dtype,
             device=self._device,
         )
+        if self._expert_group is not None:
+            self._lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
         self._routing: Tensor | None = None
         if self._record_routing and text.moe_layers:
             shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
             self._routing = torch.empty(shape, dtype=torch.int16, device=self._device)  # bits of uint16
+
+    @property
+    def _run(self) -> Callable[..., NetworkOutput]:
+        return self.network if self._lockstep is None else self._lockstep
 
     def _take_aborted(self) -> list[Request]:
         for request in self._scheduler.running:
@@ -316,7 +342,7 @@ class Engine:
             requests = [share.request for share in shares]
             batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
             self._batch = batch
-        output = self.network(batch.ids_B, batch.positions_B, batch.context())
+        output = self._run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
         tops = self._tops(output.logits, batch.plan)
@@ -335,7 +361,7 @@ class Engine:
     def _mixed_step(self, shares: list[Share]) -> list[Request]:
         self._batch = None
         batch = MixedBatch(shares, self._cache, self._device)
-        output = self.network(
+        output = self._run(
             batch.ids_T,
             batch.positions_T,
             batch.context,
