@@ -2,7 +2,7 @@
 
     python bench/serving.py [--only 1 8 32 mixed prefix guess] [--rounds 5] [--json FILE]
 
-* 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with one static batch,
+* 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with a static batch,
   the best of its expert implementations;
 * mixed: 32 requests at once, prompts of 16 to 128 tokens, answers of 16 to 96, against the manager of its continuous
   batching, a warm one with a cache of fitting size;

@@ -43,10 +43,11 @@ from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.lockstep import LockStep
-from s1pro.serve.media_rows import run_towers
+from s1pro.serve.media_rows import embed_media
 from s1pro.serve.prepare import Preparation
+from s1pro.serve.prompt_logprobs import read_prompt
 from s1pro.serve.request import OnText, Request
-from s1pro.serve.sampler import Sampler, SamplingPlan, raw_logprobs, top_logprobs
+from s1pro.serve.sampler import Sampler
 from s1pro.serve.scheduler import Scheduler, Share
 from s1pro.serve.shaping import depends_on_history
 from s1pro.serve.statistics import Counters, EngineStats
@@ -54,9 +55,6 @@ from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
 from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
 from s1pro.serve.weights import replace_weights
-
-HEAD_ROWS = 256
-"""Rows of a prompt whose logits exist at one time."""
 
 
 class Engine:
@@ -345,7 +343,7 @@ class Engine:
         output = self._run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = self._tops(output.logits, batch.plan)
+        tops = batch.plan.top_logprobs(output.logits)
         batch.advance(tokens_B)
         finished = []
         for row, (request, token, logprob) in enumerate(
@@ -365,14 +363,14 @@ class Engine:
             batch.ids_T,
             batch.positions_T,
             batch.context,
-            inputs_embeds_TD=self._with_media(batch),
+            inputs_embeds_TD=embed_media(batch, self.network),
             logits_index=batch.logits_index if batch.rows else None,
             compute_logits=bool(batch.rows),
         )
         self._record(output, batch.slots_T)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
-                self._read_prompt(share, output.hidden_TD[first : first + share.count])
+                read_prompt(share, output.hidden_TD[first : first + share.count], self.network)
         kept: dict[int, int] = {}
         if batch.rows:
             kept = self._sample(batch, output.logits)
@@ -390,7 +388,7 @@ class Engine:
         """Draws the tokens of a step; for shares with guesses, how many of these were right."""
         plan = self._sampler.plan(batch.rows)
         tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
-        tops = self._tops(logits_NV, plan)
+        tops = plan.top_logprobs(logits_NV)
         tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
         kept: dict[int, int] = {}
         for share, first in batch.sampled:
@@ -413,40 +411,6 @@ class Engine:
         request.note_version(self.policy_version)
         self._counters.generated_tokens += 1
         return request.push(token, logprob, top)
-
-    def _tops(self, logits_NV: Tensor, plan: SamplingPlan) -> dict[int, TopLogprobs]:
-        if not plan.top:
-            return {}
-        rows, counts = zip(*plan.top, strict=True)
-        return dict(zip(rows, top_logprobs(logits_NV[list(rows)], counts), strict=True))
-
-    def _read_prompt(self, share: Share, hidden_SD: Tensor) -> None:
-        """Log-probs of the tokens of a prompt that follow the rows of a chunk."""
-        request = share.request
-        assert share.start == len(request.prompt_logprobs), "a prompt is read from its beginning"
-        targets = request.prompt_ids[share.start + 1 : share.start + share.count + 1]
-        wanted = request.sampling.prompt_logprobs or 0
-        for start in range(0, len(targets), HEAD_ROWS):
-            ids = targets[start : start + HEAD_ROWS]
-            logits_NV = self.network.logits(hidden_SD[start : start + len(ids)])
-            values = raw_logprobs(logits_NV, torch.tensor(ids, device=self._device)).tolist()
-            request.prompt_logprobs += zip(values, top_logprobs(logits_NV, [wanted] * len(ids)), strict=True)
-
-    def _with_media(self, batch: MixedBatch) -> Tensor | None:
-        """Embeddings of a step in which media occur."""
-        h_TD: Tensor | None = None
-        for share, first in zip(batch.shares, batch.firsts, strict=True):
-            request = share.request
-            if request.media is None or share.start >= len(request.prompt_ids):
-                continue
-            if request.media_rows is None:
-                request.media_rows = run_towers(request.prompt_ids, request.media, self.network)
-            places_N, rows_ND = request.media_rows.between(share.start, share.start + share.count)
-            if len(places_N):
-                if h_TD is None:
-                    h_TD = self.network.model.language_model.embed_tokens(batch.ids_T)
-                h_TD = h_TD.index_copy(0, torch.from_numpy(places_N + first).to(self._device), rows_ND.to(h_TD.dtype))
-        return h_TD
 
     def _record(self, output: NetworkOutput, slots_T: Tensor) -> None:
         if self._routing is not None:

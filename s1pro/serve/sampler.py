@@ -109,6 +109,13 @@ class SamplingPlan:
             for (top_k, sort), rows in members.items()
         ]
 
+    def top_logprobs(self, logits_BV: Tensor) -> dict[int, TopLogprobs]:
+        """The most probable tokens of the rows that want them."""
+        if not self.top:
+            return {}
+        rows, counts = zip(*self.top, strict=True)
+        return dict(zip(rows, top_logprobs(logits_BV[list(rows)], counts), strict=True))
+
 
 class Sampler:
     """See the module docstring.

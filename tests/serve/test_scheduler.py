@@ -39,9 +39,13 @@ def test_decoding_goes_first_then_prompts_share_the_rest() -> None:
     run_step(plan, plan.schedule())
     plan.inbox.extend([long, late])
     shares = plan.schedule()
-    assert [(s.request, s.start, s.count) for s in shares] == [(old, 3, 1), (long, 0, 7)]
+    assert [(s.request, s.start, s.count) for s in shares] == [(old, 3, 1), (long, 0, 4), (late, 0, 3)]
     run_step(plan, shares)
-    assert [(s.request, s.start, s.count) for s in plan.schedule()] == [(old, 4, 1), (long, 7, 7)]
+    shares = plan.schedule()
+    assert [(s.request, s.start, s.count) for s in shares] == [(old, 4, 1), (long, 4, 4), (late, 3, 3)]
+    assert run_step(plan, shares) == []
+    shares = plan.schedule()  # the late one has been read, and the long one is alone
+    assert [(s.request, s.start, s.count) for s in shares] == [(old, 5, 1), (late, 6, 1), (long, 8, 6)]
 
 
 def test_the_youngest_gives_way_and_comes_back_first() -> None:
