@@ -42,11 +42,12 @@ class Attention(nn.Module):
         self.o_proj = Linear(q_width, hidden, bias=bias)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.exact = False
         self.adjacent = Adjacent((self.q_proj, self.k_proj, self.v_proj))
 
     def forward(self, x_TD: Tensor, table: RopeTable, context: AttentionContext) -> Tensor:
         tokens = x_TD.shape[0]
-        together = None if torch.is_grad_enabled() else self.adjacent.product(x_TD)
+        together = None if self.exact or torch.is_grad_enabled() else self.adjacent.product(x_TD)
         if together is None:
             q_THC = self.q_norm(self.q_proj(x_TD).view(tokens, -1, self.head_dim))
             k_TJC = self.k_norm(self.k_proj(x_TD).view(tokens, -1, self.head_dim))
@@ -54,7 +55,9 @@ class Attention(nn.Module):
             q_THC, k_TJC = apply_rotary(q_THC, table), apply_rotary(k_TJC, table)
         else:
             q_THC, k_TJC, v_TJC = self._normalised_and_turned(together.view(tokens, -1, self.head_dim), table)
-        o_THC = attention(q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5)
+        o_THC = attention(
+            q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5, exact=self.exact
+        )
         return self.o_proj(o_THC.reshape(tokens, -1))
 
     def _normalised_and_turned(self, qkv_TNC: Tensor, table: RopeTable) -> tuple[Tensor, Tensor, Tensor]:

@@ -24,6 +24,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.exact import exact_linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RopeConfig
 
@@ -69,6 +70,7 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.num_pairs = head_dim // 2
+        self.exact = False
         self._inv_freq_D = inverse_frequencies(config, head_dim)  # no buffer: never cast, never stored
         if config.fope:
             kept = self._inv_freq_D.numel()
@@ -100,7 +102,11 @@ class RotaryEmbedding(nn.Module):
             return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
 
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
-        mixed_TJZ = torch.matmul(waves_TD, coef.view(-1, *coef.shape[-2:])).transpose(0, 1)
+        coef_JDD = coef.view(-1, *coef.shape[-2:])
+        if self.exact:
+            mixed_TJZ = torch.stack([exact_linear(waves_TD, coef_DD.t()) for coef_DD in coef_JDD.unbind()], dim=1)
+        else:
+            mixed_TJZ = torch.matmul(waves_TD, coef_JDD).transpose(0, 1)
         missing = self.num_pairs - mixed_TJZ.shape[-1]
         return nn.functional.pad(mixed_TJZ, (0, missing), value=self.config.pad_value)
 

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.exact import exact_linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RouterConfig
 
@@ -68,15 +69,17 @@ class Router(nn.Module):
         super().__init__()
         self.config = config
         self.weight = nn.Parameter(torch.empty(config.num_experts, hidden_size))
+        self.exact = False
 
     def forward(self, x_TD: Tensor, replay_ids_TK: Tensor | None = None) -> RouterOutput:
         return route(self._logits(x_TD), self.config, replay_ids_TK, model_dtype=x_TD.dtype)
 
     def _logits(self, x_TD: Tensor) -> Tensor:
+        linear = exact_linear if self.exact else nn.functional.linear
         if self.config.gate_dtype == "model":
-            return nn.functional.linear(x_TD, self.weight)
+            return linear(x_TD, self.weight)
         with without_autocast(x_TD.device):
-            return nn.functional.linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
+            return linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
 
 
 def route(
