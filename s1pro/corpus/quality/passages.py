@@ -1,13 +1,14 @@
 """Good text to learn from, kept apart by the document that it comes from.
 
-* `pdf_passages`: whole sentences of the running text of a PDF, read by PDFium. Where a line is no prose (heading, formula,
-  table, program, the first and last line of a page), the sentence that it cuts is dropped, so that nothing is joined that
-  does not belong together. Sentences are collected into passages of `MIN_WORDS` to `MAX_WORDS`. Filler ("Lorem ipsum") and
-  passages that occur twice are left out.
+* `pdf_passages`: whole sentences of the running text of a PDF, read by PDFium. Where a line is no prose (heading,
+  formula, table, program, the first and last line of a page), the sentence that it cuts is dropped, so that nothing is
+  joined that does not belong together. Sentences are collected into passages of `MIN_WORDS` to `MAX_WORDS`. Filler
+  ("Lorem ipsum") and passages that occur twice are left out.
 * `documentation_passages`: the same from the English documentation of installed packages (`corpus.general`).
 
-A passage is about as long as a caption. A document is named `collection/file`. Whole collections (a Debian package with its
-manuals, a Python package, a set of papers) are held out, because manuals of one package share sentences: `split_of`.
+A passage is about as long as a caption. A document is named `collection/file`. Whole collections (a Debian package with
+its manuals, a Python package, a set of papers) are held out, because manuals of one package share sentences:
+`split_of`.
 """
 
 from __future__ import annotations

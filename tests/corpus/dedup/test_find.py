@@ -57,7 +57,8 @@ def same_pairs(rows: Sequence[ElementRow]) -> set[tuple[str, str]]:
     by_id = {s.element_id: s for s in signatures}
     pictures = {row.element_id: read_grey(row.image, row.element_id)[0] for row in rows}
     checked = [
-        verify_pair(by_id[a], by_id[b], pictures.__getitem__, SETTINGS) for a, b in candidate_pairs(signatures, SETTINGS)
+        verify_pair(by_id[a], by_id[b], pictures.__getitem__, SETTINGS)
+        for a, b in candidate_pairs(signatures, SETTINGS)
     ]
     return {each.pair for each in checked if each.same}
 
@@ -109,7 +110,9 @@ def _matplotlib_plot(seed: int, template: bool, *, changed: bool = False) -> Pic
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     kind = style.integers(0, 4)
     for series in range(3):
-        values = np.random.default_rng([3, seed]) if changed and series == 1 else np.random.default_rng([4, seed, series])
+        values = (
+            np.random.default_rng([3, seed]) if changed and series == 1 else np.random.default_rng([4, seed, series])
+        )
         x = np.linspace(0, 10, 60)
         if kind == 0:
             axes.plot(x, values.normal(size=60).cumsum())
@@ -130,7 +133,11 @@ def _matplotlib_plot(seed: int, template: bool, *, changed: bool = False) -> Pic
 def mixed() -> list[ElementRow]:
     pairs = [pair for kind in ("random plots", "tables") for pair in figures(kind, 2)]
     rows = collection(pairs)
-    return [*rows, replace(rows[0], element_id="again", caption="a long caption"), Picture(image=Image.new("L", (90, 60), 255)).element("blank")]
+    return [
+        *rows,
+        replace(rows[0], element_id="again", caption="a long caption"),
+        Picture(image=Image.new("L", (90, 60), 255)).element("blank"),
+    ]
 
 
 @pytest.fixture(scope="module")
