@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -86,9 +86,9 @@ def pdf_passages(path: Path, *, collection: str, max_pages: int = 400) -> Iterat
         pdf.close()
 
 
-def documentation_passages(*, max_documents: int = 4000) -> Iterator[Passage]:
-    """Passages of the documentation of installed packages; a document is one file of a package."""
-    for package in licensed_packages():
+def documentation_passages(packages: Sequence[str] | None = None, *, max_documents: int = 4000) -> Iterator[Passage]:
+    """Passages of the documentation of installed packages, by default all; a document is one file of a package."""
+    for package in packages or licensed_packages():
         for document in documents([package], max_documents=max_documents):
             sentences = [s for p in document.paragraphs if len(p.split()) >= 12 for s in _SENTENCE_BREAK.split(p)]
             name = ".".join(document.name.split(".")[:3])

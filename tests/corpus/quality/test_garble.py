@@ -6,7 +6,8 @@ from s1pro.corpus.quality.garble import FAMILIES, garble
 
 TEXT = (
     "The algorithm recurses on the children of each copy. It terminates because the graph has no cycles, and the "
-    "number of nodes is bounded. Memory grows with the depth of the tree but not with its width, as the second figure shows."
+    "number of nodes is bounded. Memory grows with the depth of the tree but not with its width, as the second "
+    "figure shows."
 )
 OTHERS = [
     "A histogram counts how many values fall into each interval. Its width is chosen so that the error stays small for "

@@ -31,9 +31,9 @@ from s1pro.corpus.records import CaptionRow
 
 CAPTION = (
     "The line chart plots conductivity in siemens per metre against temperature in kelvin. The horizontal axis runs "
-    "from 200 to 400 and the vertical axis from 0 to 12. Two series are shown: the blue line rises steadily over the whole "
-    "range, and the red line stays flat until 300 and then falls. The legend in the upper left corner names them doped "
-    "and undoped."
+    "from 200 to 400 and the vertical axis from 0 to 12. Two series are shown: the blue line rises steadily over the "
+    "whole range, and the red line stays flat until 300 and then falls. The legend in the upper left corner names them "
+    "doped and undoped."
 )
 
 
@@ -81,7 +81,7 @@ def test_held_out_documentation() -> None:
     """Packages that took no part in the fit; the floors of the project, on a small sample."""
     if "networkx" not in licensed_packages():
         pytest.skip("needs the documentation of networkx")
-    passages = [p for p in documentation_passages(max_documents=250) if p.document.startswith("networkx/")]
+    passages = list(documentation_passages(["networkx"], max_documents=350))
     rows = labelled(passages, "test", per_document=3, damaged=3)
     verdicts = judge([Text(text_id=str(i), text=row.text) for i, row in enumerate(rows)])
     damaged = np.array([row.family != "good" for row in rows])
@@ -140,7 +140,7 @@ class LetterClient:
         assert sampling.max_new_tokens == 0 and sampling.prompt_logprobs == 0
         letters = [ord(word[0].lower()) for word in prompt.split()]
         values = [-abs(a - b) / 10 for a, b in itertools.pairwise(letters)]
-        return Completion(text="", finish_reason="length", num_prompt_tokens=1, prompt_logprobs=(None, *values))
+        return Completion(text="", finish_reason="length", prompt_logprobs=(None, *values))
 
 
 SORTED = " ".join(sorted(CAPTION.split(), key=str.lower))
