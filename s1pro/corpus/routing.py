@@ -2,13 +2,13 @@
 
 The **route table** is configuration: rules in order, the first that fits decides, and the last of the default fits
 everything. It is a frozen dataclass, so it is read from a JSON file (`base.config.config_from_json`) and changed by
-`--set rules.0.max_tokens=800`. A rule looks at topic, type, probability of being scientific, size and whether the figure
-is junk. Its route names a model, a set of templates, the most tokens and the highest price; `drop` ends the way here, and
-the row says so: nothing is dropped in silence.
+`--set rules.0.max_tokens=800`. A rule looks at topic, type, probability of being scientific, size and whether the
+figure is junk. Its route names a model, a set of templates, the most tokens and the highest price; `drop` ends the way
+here, and the row says so: nothing is dropped in silence.
 
 **Scientific?** A logistic score of what is seen and said: a printed label and a caption, mentions, numbers in the text
-inside the crop, share of the page, entropy, number of colours, ink, shape. Photographs without a caption, portraits, rules
-and decorations score low. The weights were fitted on self-made figures and decorations (`bench/routing.py`).
+inside the crop, share of the page, entropy, number of colours, ink, shape. Photographs without a caption, portraits,
+rules and decorations score low. The weights were fitted on self-made figures and decorations (`bench/routing.py`).
 
 **Junk** is what returns: a cluster of copies in several documents, small and without a label of its own, is a logo or a
 publisher's mark.
@@ -29,9 +29,13 @@ from s1pro.corpus.records import DuplicateRow, ElementRow, ElementType, RouteRow
 from s1pro.corpus.topic import TopicModel, default_model, text_of
 
 DROP = "drop"
-FIGURE_FEATURES = (
-    "label", "caption", "mentions", "page_share", "numbers", "words", "entropy", "ink", "edges", "long_shape", "tiny",
-)  # fmt: skip
+# Fitted by `bench/routing.py --figures 120`.
+SCIENTIFIC_WEIGHTS: Mapping[str, float] = {
+    "label": 1.95, "caption": 2.13, "mentions": 0.75, "page_share": 3.18, "numbers": 1.63, "words": 0.99,
+    "entropy": -0.08, "ink": -0.38, "edges": 0.64, "long_shape": -0.5, "tiny": -1.48,
+}  # fmt: skip
+SCIENTIFIC_OFFSET = -2.53
+FIGURE_FEATURES = tuple(SCIENTIFIC_WEIGHTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +178,7 @@ def junk_elements(
     for row in duplicates:
         if row.decision != "not_compared" and row.element_id in by_id:
             clusters.setdefault(row.representative, []).append(by_id[row.element_id])
-    found = {}
+    found: dict[str, str] = {}
     for members in clusters.values():
         documents = {member.doc_id for member in members}
         small = all(page_share(member) <= settings.max_page_share for member in members)
@@ -195,7 +199,9 @@ def page_share(element: ElementRow) -> float:
 
 def scientific_probability(element: ElementRow) -> float:
     """That the element shows science, from what is seen and said; see the module docstring."""
-    score = SCIENTIFIC_OFFSET + float(figure_features(element) @ np.array([SCIENTIFIC_WEIGHTS[n] for n in FIGURE_FEATURES]))
+    score = SCIENTIFIC_OFFSET + float(
+        figure_features(element) @ np.array([SCIENTIFIC_WEIGHTS[n] for n in FIGURE_FEATURES])
+    )
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, score))))
 
 
@@ -231,7 +237,3 @@ def _edge_density(element: ElementRow) -> float:
     except InputError:
         return 0.0
     return float((np.abs(np.diff(grey, axis=1)) > 40).mean()) * 5 if grey.shape[1] > 1 else 0.0
-
-
-SCIENTIFIC_WEIGHTS: Mapping[str, float] = dict.fromkeys(FIGURE_FEATURES, 0.0)
-SCIENTIFIC_OFFSET = 0.0

@@ -5,14 +5,16 @@
 2. **Multinomial logistic regression** by gradient descent with a penalty, in numpy.
 3. **Calibration.** One temperature, fitted on texts that were not trained on, so that of the answers given with
    probability 0.8 about eight in ten are right.
-4. **Abstention.** Below `min_probability` the topic is `unknown`; too few words give `unknown` too.
+4. **Abstention.** Below `min_probability` the topic is `unknown`; too few words give `unknown` too, and so does a text
+   that is like those of a topic named `unknown` (words that all fields share), if the model was trained on one.
 
-A model for eight fields of science is made on the spot from the vocabularies of `topic_words` (`default_model`, a second);
-`train` makes one from your own labelled texts, and `save`/`load` keep it as an `.npz` file without pickle.
+A model for eight fields of science is made on the spot from the vocabularies of `topic_words` (`default_model`, a
+second); `train` makes one from your own labelled texts, and `save`/`load` keep it as an `.npz` file without pickle.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections.abc import Sequence
@@ -24,14 +26,14 @@ import numpy as np
 
 from s1pro.base.errors import InputError
 from s1pro.corpus.records import ElementRow
-from s1pro.corpus.topic_words import TOPICS, made_up_texts
+from s1pro.corpus.topic_words import TOPICS, common_texts, made_up_texts
 
 UNKNOWN = "unknown"
 PLACES = 1 << 14
 _WORD = re.compile(r"[A-Za-z][A-Za-z\-]{2,}")
 _MIN_WORDS = 3
 _PENALTY = 1e-4
-_STEPS = 120
+_STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ class TopicModel:
         found = []
         for text, row in zip(texts, self.probabilities(texts), strict=True):
             best = int(np.argmax(row))
-            sure = row[best] >= self.min_probability and len(_WORD.findall(text)) >= _MIN_WORDS
+            known = self.topics[best] != UNKNOWN and row[best] >= self.min_probability
+            sure = known and len(_WORD.findall(text)) >= _MIN_WORDS
             found.append((self.topics[best] if sure else UNKNOWN, round(float(row[best]), 6), not sure))
         return found
 
@@ -124,14 +127,15 @@ def train(texts: Sequence[str], labels: Sequence[str], *, min_probability: float
 @lru_cache(maxsize=1)
 def default_model() -> TopicModel:
     """The model of the topics in `topic_words`, trained on texts made of their vocabularies."""
-    pairs = [(text, topic) for topic in TOPICS for text in made_up_texts(topic, 120)]
+    pairs = [(text, topic) for topic in TOPICS for text in made_up_texts(topic, 80)]
+    pairs += [(text, UNKNOWN) for text in common_texts(80)]
     order = np.random.default_rng(0).permutation(len(pairs))
     return train([pairs[i][0] for i in order], [pairs[i][1] for i in order])
 
 
 def _terms(text: str) -> list[str]:
     words = [word.lower() for word in _WORD.findall(text)]
-    return words + [f"{a} {b}" for a, b in zip(words, words[1:], strict=False)]
+    return words + [f"{a} {b}" for a, b in itertools.pairwise(words)]
 
 
 def _counts(text: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,16 +5,16 @@
     map      pair    -> same figure or not: text gate, then pixels      (`verify_pair`)
     reduce   pairs   -> a representative for every element              (`cluster`)
 
-Every step is a function of the elements themselves: the candidates are a property of two hashes, a verification reads two
-pictures, and the clusters follow one global order (more pixels, longer caption, smaller id). So the same rows come out
-for any order of the input and any division into shards.
+Every step is a function of the elements themselves: the candidates are a property of two hashes, a verification reads
+two pictures, and the clusters follow one global order (more pixels, longer caption, smaller id). So the same rows come
+out for any order of the input and any division into shards.
 
-**Representatives.** In the global order each element joins the first representative that it was verified against, or else
-becomes one. Copies of copies do not chain: every member was compared with its own representative.
+**Representatives.** In the global order each element joins the first representative that it was verified against, or
+else becomes one. Copies of copies do not chain: every member was compared with its own representative.
 
 **Nothing is deleted.** Duplicates are marked and name their representative; captions and mentions of all members stay
-where they are. Pictures with hardly any ink or detail are not compared, and neither are elements without a picture: both
-are marked `not_compared` with the reason.
+where they are. Pictures with hardly any ink or detail are not compared, and neither are elements without a picture:
+both are marked `not_compared` with the reason.
 """
 
 from __future__ import annotations
@@ -141,9 +141,7 @@ def verify_pair(first: Signature, second: Signature, picture_of: PictureOf, sett
         return Verified(pair=pair, same=False, hamming=-1, similarity=0.0, reason="no views of one shape are near")
     if not texts_agree(first.tokens, second.tokens):
         return Verified(pair=pair, same=False, hamming=match.hamming, similarity=0.0, reason="different text inside")
-    verdict = compare(
-        (first, picture_of(first.element_id)), (second, picture_of(second.element_id)), match, settings
-    )
+    verdict = compare((first, picture_of(first.element_id)), (second, picture_of(second.element_id)), match, settings)
     threshold = max(settings.thresholds.of(first.kind), settings.thresholds.of(second.kind))
     if verdict.overlap < settings.min_overlap:
         same, reason = False, f"only {verdict.overlap:.0%} in common"
@@ -159,11 +157,11 @@ def cluster(
 ) -> list[DuplicateRow]:
     """A row for every signature."""
     same: dict[str, dict[str, Verified]] = {}
-    for each in checked:
-        if each.same:
-            a, b = each.pair
-            same.setdefault(a, {})[b] = each
-            same.setdefault(b, {})[a] = each
+    for proof in checked:
+        if proof.same:
+            a, b = proof.pair
+            same.setdefault(a, {})[b] = proof
+            same.setdefault(b, {})[a] = proof
     order = sorted((s for s in signatures if leaders[s.element_id] == s.element_id), key=lambda s: s.rank)
     position = {s.element_id: i for i, s in enumerate(order)}
     chosen: dict[str, Verified | None] = {}
@@ -181,13 +179,17 @@ def cluster(
 
 
 def _row(
-    name: str, leader: str, representative: Mapping[str, str], chosen: Mapping[str, Verified | None], sizes: Mapping[str, int]
+    name: str,
+    leader: str,
+    representative: Mapping[str, str],
+    chosen: Mapping[str, Verified | None],
+    sizes: Mapping[str, int],
 ) -> DuplicateRow:
     target, proof = representative[leader], chosen[leader]
     if name == target:
-        decision = "representative" if sizes[name] > 1 else "unique"
-        reason = f"of {sizes[name]}" if sizes[name] > 1 else ""
-        return DuplicateRow(element_id=name, representative=name, decision=decision, reason=reason)
+        if sizes[name] == 1:
+            return DuplicateRow(element_id=name, representative=name, decision="unique")
+        return DuplicateRow(element_id=name, representative=name, decision="representative", reason=f"of {sizes[name]}")
     if proof is None:
         return DuplicateRow(
             element_id=name, representative=target, decision="duplicate", verify_score=1.0, reason="same bytes and text"

@@ -1,9 +1,9 @@
 """How the thresholds were found: scores of pairs whose truth is known, class by class.
 
 Copies of self-made figures are the pairs that must pass. Those that must not are figures that differ in one series, one
-row or one disc, figures of one template, and copies of both; their text is ignored here, so that the pixels are fitted on
-what only pixels can see. The threshold lies two thirds of the way from the highest score of different figures (without the
-one in a thousand that may pass) to the lowest of copies (without one in fifty).
+row or one disc, figures of one template, and copies of both; their text is ignored here, so that the pixels are fitted
+on what only pixels can see. The threshold lies two thirds of the way from the highest score of different figures
+(without the one in a thousand that may pass) to the lowest of copies (without one in fifty).
 """
 
 from __future__ import annotations

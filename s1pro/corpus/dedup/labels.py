@@ -1,12 +1,12 @@
 """The text gate: two figures whose printed numbers or words differ are different figures.
 
 Two plots of one template can differ in nothing but the numbers at their ticks, which no comparison of small pictures
-sees. A born-digital PDF carries them as text. The rule works on multisets of tokens (Unicode compatibility forms folded,
-one kind of minus, lower case, without punctuation at the ends):
+sees. A born-digital PDF carries them as text. The rule works on multisets of tokens (Unicode compatibility forms
+folded, one kind of minus, lower case, without punctuation at the ends):
 
 * If a side has no text, nothing is known and the pixels decide: crops lose text, and scans have none.
-* Everything on the side with fewer tokens (of equally many: fewer letters) must be on the other side too. A token that a crop has cut (a proper
-  beginning or end of one that is left over there) is forgiven.
+* Everything on the side with fewer tokens (of equally many: fewer letters) must be on the other side too. A token that
+  a crop has cut (a proper beginning or end of one that is left over there) is forgiven.
 * The other side may have more, but no more than a crop would remove: at most two fifths as many again, plus three.
 * If all letters and digits together are the same, the two files only cut the words differently.
 """

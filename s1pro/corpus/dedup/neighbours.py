@@ -1,8 +1,8 @@
 """Pairs of hashes that are near, without comparing all with all.
 
-A hash of 256 bits is cut into `bands` parts of equal length. Two hashes are **candidates** if some part agrees up to one
-bit, and at most `radius` bits differ in all. If no part agreed up to one bit, every part would have two wrong bits or
-more, so every pair with at most `2 * bands - 1` different bits is found; of those further apart nearly all are.
+A hash of 256 bits is cut into `bands` parts of equal length. Two hashes are **candidates** if some part agrees up to
+one bit, and at most `radius` bits differ in all. If no part agreed up to one bit, every part would have two wrong bits
+or more, so every pair with at most `2 * bands - 1` different bits is found; of those further apart nearly all are.
 
 This is a property of the two hashes alone. It does not depend on which others are there, their order, or how they are
 spread over machines: the pairs of a union are the pairs inside each part and those across (`pairs_within`,

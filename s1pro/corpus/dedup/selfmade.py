@@ -19,10 +19,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from s1pro.corpus.records import ElementRow, ElementType
 
-_WORDS = (
-    "energy time intensity wavelength field density yield rate temperature pressure mass count angle depth error "
-    "loss accuracy signal frequency absorption position velocity flux dose strain voltage current phase"
-).split()
+_WORDS = [
+    "energy", "time", "intensity", "wavelength", "field", "density", "yield", "rate", "temperature", "pressure",
+    "mass", "count", "angle", "depth", "error", "loss", "accuracy", "signal", "frequency", "absorption", "position",
+    "velocity", "flux", "dose", "strain", "voltage", "current", "phase",
+]  # fmt: skip
 _UNITS = ("eV", "s", "a.u.", "nm", "T", "g/cm3", "%", "1/s", "K", "GPa", "Da", "deg", "m", "mV", "MHz", "mm")
 _INKS = ("#1f77b4", "#d62728", "#2ca02c", "#000000", "#9467bd", "#ff7f0e", "#444444")
 Word = tuple[str, tuple[float, float, float, float]]
@@ -85,7 +86,9 @@ def plot(seed: int, template: int | None = None, changed: bool = False) -> Pictu
     _axes(pen, frame, style, data)
     kind = int(style.integers(0, 5))
     for number in range(int(style.integers(1, 5))):
-        values = np.random.default_rng([16, seed]) if changed and not number else np.random.default_rng(data.integers(2**60))
+        values = (
+            np.random.default_rng([16, seed]) if changed and not number else np.random.default_rng(data.integers(2**60))
+        )
         _series(pen, frame, kind, _INKS[(number + int(style.integers(0, 7))) % 7], int(style.integers(1, 4)), values)
     if style.random() < 0.5:
         for number in range(int(style.integers(2, 4))):
@@ -124,7 +127,7 @@ def photo(seed: int, changed: bool = False) -> Picture:
     image = Image.fromarray((total * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(int(rng.integers(0, 12)) + changed):
-        x, y, r = rng.integers(0, size[0]), rng.integers(0, size[1]), rng.integers(5, 50)
+        x, y, r = int(rng.integers(0, size[0])), int(rng.integers(0, size[1])), int(rng.integers(5, 50))
         draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(v) for v in rng.integers(0, 255, 3)))
     return Picture(image=image, type="figure")
 
@@ -231,17 +234,17 @@ def _series(
 ) -> None:
     x0, y0, x1, y1 = frame
     t = np.linspace(0, 1, 200)
+    y: np.ndarray
     if kind == 0:
         y = np.cumsum(data.normal(size=200))
     elif kind == 1:
-        y = sum(
-            data.uniform(0.2, 1) * np.exp(-(((t - data.random()) / data.uniform(0.005, 0.04)) ** 2)) for _ in range(8)
-        )
+        y = np.zeros(200)
+        for _ in range(8):
+            y += data.uniform(0.2, 1) * np.exp(-(((t - data.random()) / data.uniform(0.005, 0.04)) ** 2))
     elif kind == 2:
         y = np.exp(-t * data.uniform(0.5, 8)) * np.cos(data.uniform(0, 30) * t)
     else:
         y = data.random(200)
-    y = np.asarray(y)
     y = 0.05 + 0.9 * (y - y.min()) / (np.ptp(y) + 1e-9)
     xs, ys = x0 + 3 + (x1 - x0 - 6) * t, y1 - (y1 - y0) * y
     if kind <= 2:

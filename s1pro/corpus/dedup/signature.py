@@ -1,9 +1,9 @@
 """What de-duplication keeps of a figure: a few hundred bytes, so that millions fit into memory.
 
-A copy may have lost its edges. Therefore a figure is hashed in several **views**: without its plain margins (`trimmed`),
-whole (`raw`), and with a strip of 2.5 % or 5 % cut off all around. The last two are compared only with whole or trimmed views
-of other figures: the original, cut a little, looks like the cropped copy. The box of a view is kept, because the boxes
-of two similar views say where one picture lies in the other, which is where `verify` starts.
+A copy may have lost its edges. Therefore a figure is hashed in several **views**: without its plain margins
+(`trimmed`), whole (`raw`), and with a strip of 2.5 % or 5 % cut off all around. The last two are compared only with
+whole or trimmed views of other figures: the original, cut a little, looks like the cropped copy. The box of a view is
+kept, because the boxes of two similar views say where one picture lies in the other, which is where `verify` starts.
 """
 
 from __future__ import annotations

@@ -2,24 +2,24 @@
 
 1. **Start.** The boxes of the two views whose hashes are nearest say where one picture lies in the other. A phase
    correlation at 64 pixels corrects the shift.
-2. **Register.** The box in the second picture (a scale and a shift for each direction) is improved by Gauss-Newton steps
-   at 64, 128 and the final resolution: with `r` the difference of the two pictures and `g` the gradient,
+2. **Register.** The box in the second picture (a scale and a shift for each direction) is improved by Gauss-Newton
+   steps at 64, 128 and the final resolution: with `r` the difference of the two pictures and `g` the gradient,
 
        minimise | r - gx (dx0 (1-u) + dx1 u) - gy (dy0 (1-v) + dy1 v) |²,   u, v from 0 to 1 across the picture
 
-3. **Compare.** Both are brought to one resolution, blurred a little (one of them may have been scaled or compressed) and
-   fitted in brightness and gamma. In a window of 9 pixels around every pixel
+3. **Compare.** Both are brought to one resolution, blurred a little (one of them may have been scaled or compressed)
+   and fitted in brightness and gamma. In a window of 9 pixels around every pixel
 
        s = (2 cov(a, b) + c) / (var(a) + var(b) + c)
 
    is 1 where both show the same, and about 0 where one shows a line that the other does not have. `c` keeps the noise
-   of plain areas out. The **similarity** is the mean of the lowest 0.3 % of `s` over the places where there is anything.
-   A mean over all would say that two plots of one template are alike, for most of both is the template.
+   of plain areas out. The **similarity** is the mean of the lowest 0.3 % of `s` over the places where there is
+   anything. A mean over all would say that two plots of one template are alike, for most of both is the template.
    Where 128 pixels already show a difference, the fine comparison is left out.
 4. **Overlap.** Each must show at least `min_overlap` of the other one's content.
 
-The order of the two does not matter: they are compared in the order of their ids. Left out: rotations, mirror images, and
-a panel that is shown alone elsewhere; they are different figures here.
+The order of the two does not matter: they are compared in the order of their ids. Left out: rotations, mirror images,
+and a panel that is shown alone elsewhere; they are different figures here.
 """
 
 from __future__ import annotations
@@ -175,9 +175,7 @@ def _register(a: Image.Image, a_box: Frame, canvas: _Canvas, frame: Frame, level
     return _gauss_newton(wanted, canvas, frame, size, _STEPS if level <= _LEVELS[-1] else _LAST_STEPS)
 
 
-def _gauss_newton(
-    wanted: np.ndarray, canvas: _Canvas, frame: Frame, size: tuple[int, int], steps: int
-) -> Frame:
+def _gauss_newton(wanted: np.ndarray, canvas: _Canvas, frame: Frame, size: tuple[int, int], steps: int) -> Frame:
     """The best of a few steps. Only places that the second picture shows have a say."""
     width, height = size
     u = ((np.arange(width) + 0.5) / width)[None, :]

@@ -3,10 +3,10 @@
 1. For each register the distribution of every feature in good text is kept as quantiles. A value becomes two
    **anomalies**, one for being too high and one for being too low: `-log10` of the share of good text that lies beyond,
    and outside of everything seen it grows with the distance. Inside the usual range both are near zero.
-2. Every anomaly enters twice: as it is, and what exceeds a knee, so that far out can count for more than its distance. A
-   logistic regression weighs them, with **weights that cannot be negative**: being unusual never speaks for a text. That
-   is why damage of a kind that was not trained is noticed too. The greatest anomaly and the sum of the five greatest are
-   among the inputs.
+2. Every anomaly enters twice: as it is, and what exceeds a knee, so that far out can count for more than its distance.
+   A logistic regression weighs them, with **weights that cannot be negative**: being unusual never speaks for a text.
+   That is why damage of a kind that was not trained is noticed too. The greatest anomaly and the sum of the five
+   greatest are among the inputs.
 3. The result is calibrated on other documents (slope and offset of the logit).
 
 Everything is numbers in a JSON file; reasons are the anomalies with the greatest share in the result.
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class AnomalyModel:
     Attributes:
         features: names, in the order of the columns.
         usual: by register, quantiles `(features, len(QUANTILES))` of good text.
-        weights: `(2, 2 features + 2)`: of too high, too low, greatest and sum of the five greatest; the second row is for
-            what exceeds the knee.
+        weights: `(2, 2 features + 2)`: of too high, too low, greatest and sum of the five greatest; the second row is
+            for what exceeds the knee.
         threshold: probability of being damaged from which a text is not kept.
     """
 
@@ -129,15 +129,15 @@ def fit(
         rows = values[good & (np.array(registers) == register)]
         with np.errstate(all="ignore"):
             usual[register] = np.nan_to_num(_quantiles(rows))
-    untrained = AnomalyModel(
-        features=tuple(names), usual=usual, weights=np.zeros((2, 2 * len(names) + 2)), offset=0.0
-    )
+    untrained = AnomalyModel(features=tuple(names), usual=usual, weights=np.zeros((2, 2 * len(names) + 2)), offset=0.0)
     inputs = untrained.anomalies(registers, values)
     weights, offset = _descend(_with_knee(inputs), damaged, _balance(damaged, groups), penalty, steps)
     return AnomalyModel(features=tuple(names), usual=usual, weights=weights.reshape(2, -1), offset=offset)
 
 
-def calibrate(model: AnomalyModel, logits: np.ndarray, damaged: np.ndarray, *, false_rejects: float = 0.01) -> AnomalyModel:
+def calibrate(
+    model: AnomalyModel, logits: np.ndarray, damaged: np.ndarray, *, false_rejects: float = 0.01
+) -> AnomalyModel:
     """Slope and shift by logistic regression on other documents; the threshold leaves that share of good text out."""
     slope, shift = 1.0, 0.0
     for _ in range(50):
@@ -149,10 +149,7 @@ def calibrate(model: AnomalyModel, logits: np.ndarray, damaged: np.ndarray, *, f
         slope, shift = slope - float(np.clip(step[0], -0.5, 0.5)), shift - float(np.clip(step[1], -1, 1))
     good = _sigmoid(slope * logits[damaged == 0] + shift)
     threshold = float(np.quantile(good, 1 - false_rejects))
-    return AnomalyModel(
-        features=model.features, usual=model.usual, weights=model.weights, offset=model.offset, slope=slope, shift=shift,
-        threshold=threshold,
-    )  # fmt: skip
+    return replace(model, slope=slope, shift=shift, threshold=threshold)
 
 
 def auc(good: np.ndarray, damaged: np.ndarray) -> float:

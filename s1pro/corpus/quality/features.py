@@ -1,20 +1,23 @@
 """What is counted in a text: 51 numbers, most of them shares between 0 and 1.
 
-    repetition   how well it compresses, repeated runs of words, repeated sentences, a tail that repeats, variety of words
+    repetition   how well it compresses, repeated runs of words, repeated sentences, a tail that repeats, variety of
+                 words
     characters   letters, digits, capitals, signs, spaces; characters that no reader wrote (private use, replacement,
                  control characters, `(cid:12)`, UTF-8 read as something else)
-    words        function words, lengths, words without vowels, capitals inside words, digits inside words, single letters,
-                 pieces with a hyphen, words that surprise the letters' model
-    order        gains of the words' model (`ngrams`): their mean, spread, dips, worst window, and how much better the text
-                 is than the same words shuffled
+    words        function words, lengths, words without vowels, capitals inside words, digits inside words, single
+                 letters, pieces with a hyphen, words that surprise the letters' model
+    order        gains of the words' model (`ngrams`): their mean, spread, dips, worst window, and how much better the
+                 text is than the same words shuffled
     form         brackets and dollars that do not close, backslashes, sentence lengths, spaces before punctuation
 
-A text has a **register**: `prose` (English sentences), `cjk`, or `notation` (formulas, lists of genes, SMILES, tables). Only
-prose has an order of English words; the others are judged by repetition and broken characters alone (`REGISTER_FREE`).
+A text has a **register**: `prose` (English sentences), `cjk`, or `notation` (formulas, lists of genes, SMILES, tables).
+Only prose has an order of English words; the others are judged by repetition and broken characters alone
+(`REGISTER_FREE`).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import zlib
 from collections import Counter
@@ -29,11 +32,16 @@ from s1pro.corpus.quality.ngrams import NgramModel, tokens_of
 
 Register = Literal["prose", "cjk", "notation"]
 FUNCTION_WORDS = frozenset(
-    "the of and to a in is that for it as with by on be are this from or an at which not can have has was were will "
-    "if these its we also may but one two there their such when where between each using used than more all into "
-    "only then other any no both over under about they he she you i do does how what so been would could should "
-    "our your his her them some most after before while same through during up out must very".split()
-)
+    [
+        "the", "of", "and", "to", "a", "in", "is", "that", "for", "it", "as", "with", "by", "on", "be", "are", "this",
+        "from", "or", "an", "at", "which", "not", "can", "have", "has", "was", "were", "will", "if", "these", "its",
+        "we", "also", "may", "but", "one", "two", "there", "their", "such", "when", "where", "between", "each",
+        "using", "used", "than", "more", "all", "into", "only", "then", "other", "any", "no", "both", "over", "under",
+        "about", "they", "he", "she", "you", "i", "do", "does", "how", "what", "so", "been", "would", "could",
+        "should", "our", "your", "his", "her", "them", "some", "most", "after", "before", "while", "same", "through",
+        "during", "up", "out", "must", "very",
+    ]
+)  # fmt: skip
 _PROSE_WORD = re.compile(r"^[\"'(\[]*[A-Za-z]?[a-z]+(?:[-'’][a-z]+)*[\"')\].,;:!?]*$")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
@@ -183,7 +191,9 @@ def broken_share(text: str) -> float:
 
 def _is_broken(character: str) -> bool:
     code = ord(character)
-    return code == 0xFFFD or 0xE000 <= code <= 0xF8FF or (code < 32 and character not in "\n\t\r") or 0x7F <= code <= 0x9F
+    return (
+        code == 0xFFFD or 0xE000 <= code <= 0xF8FF or (code < 32 and character not in "\n\t\r") or 0x7F <= code <= 0x9F
+    )
 
 
 def _order(looked: _Text) -> dict[str, float]:
@@ -227,7 +237,7 @@ def _word_pieces(looked: _Text) -> int:
     pieces = [piece.lower().strip(".,;:()") for piece in looked.pieces]
     lexicon = looked.model.lexicon
     return sum(
-        a.rstrip("-") + b in lexicon and not (a in lexicon and b in lexicon) for a, b in zip(pieces, pieces[1:], strict=False)
+        a.rstrip("-") + b in lexicon and not (a in lexicon and b in lexicon) for a, b in itertools.pairwise(pieces)
     )
 
 
@@ -237,7 +247,7 @@ def _sentence_length(looked: _Text) -> float:
 
 def _top_share(words: Sequence[str]) -> float:
     """Share of the most frequent pair of neighbours."""
-    pairs = Counter(zip(words, words[1:], strict=False))
+    pairs = Counter(itertools.pairwise(words))
     return max(pairs.values(), default=0) / max(1, len(words) - 1)
 
 
@@ -279,7 +289,10 @@ FEATURES: dict[str, Callable[[_Text], float]] = {
     "no_space_after_sign": lambda t: len(re.findall(r"[a-z][.,;:][A-Za-z]", t.text)) / max(1, len(t.pieces)),
     "small_start": lambda t: sum(s[0].islower() for s in t.sentences) / max(1, len(t.sentences)),
     "capitals_after_small": lambda t: (
-        sum(a[-1:].isalpha() and b[:1].isupper() and b[1:2].islower() for a, b in zip(t.pieces, t.pieces[1:], strict=False))
+        sum(
+            a[-1:].isalpha() and b[:1].isupper() and b[1:2].islower()
+            for a, b in zip(t.pieces, t.pieces[1:], strict=False)
+        )
         / max(1, len(t.pieces))
     ),
     "odd_capitals": lambda t: _odd_capitals(t) / max(1, len(t.pieces)),
@@ -298,5 +311,13 @@ FEATURES: dict[str, Callable[[_Text], float]] = {
     "unknown_words": lambda t: t.order["unknown"],
 }
 REGISTER_FREE = frozenset(
-    {"compression", "repeated_runs", "repeated_sentences", "repeated_tail", "broken_characters", "lost_glyphs", "mojibake"}
+    {
+        "compression",
+        "repeated_runs",
+        "repeated_sentences",
+        "repeated_tail",
+        "broken_characters",
+        "lost_glyphs",
+        "mojibake",
+    }
 )

@@ -22,13 +22,15 @@ _CONFUSIONS = {
     "l": "1I|", "o": "0c", "e": "c", "a": "o", "i": "l1", "s": "5", "n": "ri", "m": "rn", "h": "b", "t": "f", "u": "ii",
     "d": "cl", "g": "q9", "b": "6", "c": "e", "r": "t", "f": "t", "y": "v", "w": "vv",
 }  # fmt: skip
-_FOREIGN = (
-    "und der die nicht werden Messung Verfahren wurde zwischen Ergebnis durch Spannung Temperatur auch eine haben "
-    "les des une dans pour avec sont cette mesure résultats entre plus température énergie être ainsi lorsque "
-    "los las una para con por entre resultados temperatura energía como más cuando según este también "
-    "della sono nella con risultati tra misura questo molto anche temperatura quando een van het niet zijn voor "
-    "quae autem esse enim tamen inter omnia"
-).split()
+_FOREIGN = [
+    "und", "der", "die", "nicht", "werden", "Messung", "Verfahren", "wurde", "zwischen", "Ergebnis", "durch",
+    "Spannung", "Temperatur", "auch", "eine", "haben", "les", "des", "une", "dans", "pour", "avec", "sont", "cette",
+    "mesure", "résultats", "entre", "plus", "température", "énergie", "être", "ainsi", "lorsque", "los", "las", "una",
+    "para", "con", "por", "entre", "resultados", "temperatura", "energía", "como", "más", "cuando", "según", "este",
+    "también", "della", "sono", "nella", "con", "risultati", "tra", "misura", "questo", "molto", "anche",
+    "temperatura", "quando", "een", "van", "het", "niet", "zijn", "voor", "quae", "autem", "esse", "enim", "tamen",
+    "inter", "omnia",
+]  # fmt: skip
 _REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "As an AI language model, I am unable to view images.",
@@ -155,7 +157,7 @@ def _loop(text: str, rng: np.random.Generator, others: Sequence[str]) -> str:
     phrase, counts = words[keep - size : keep], rng.random() < 0.3
     found = words[:keep]
     for turn in range(int(rng.integers(4, 20))):
-        found += phrase[:-1] + [str(turn)] if counts else phrase
+        found += [*phrase[:-1], str(turn)] if counts else phrase
     return " ".join(found)
 
 
@@ -173,7 +175,9 @@ def _table_debris(text: str, rng: np.random.Generator, others: Sequence[str]) ->
     found = []
     for word in text.split():
         while rng.random() < rate:
-            found.append(f"{rng.normal(0, 50):.{rng.integers(0, 4)}f}" if rng.random() < 0.5 else str(rng.choice(debris)))
+            found.append(
+                f"{rng.normal(0, 50):.{rng.integers(0, 4)}f}" if rng.random() < 0.5 else str(rng.choice(debris))
+            )
         found.append(word)
     return " ".join(found)
 

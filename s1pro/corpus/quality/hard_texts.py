@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-_GENES = (
-    "BRCA1 BRCA2 TP53 EGFR KRAS MYC PTEN RB1 AKT1 PIK3CA CDKN2A NOTCH1 VEGFA STAT3 JAK2 IL6 TNF CXCL8 HIF1A GAPDH ACTB "
-    "SOX2 OCT4 NANOG FOXP3 CD4 CD8A MKI67 ERBB2 ESR1 PGR MAPK1 RAF1 SMAD4 APC CTNNB1 WNT5A SHH GLI1 BCL2 BAX CASP3 "
-    "MDM2 ATM CHEK2 RAD51 MLH1 MSH2 TERT IDH1 FLT3 NPM1 DNMT3A TET2 KMT2A HLA-A B2M CFTR DMD HTT SNCA APP MAPT"
-).split()
+_GENES = [
+    "BRCA1", "BRCA2", "TP53", "EGFR", "KRAS", "MYC", "PTEN", "RB1", "AKT1", "PIK3CA", "CDKN2A", "NOTCH1", "VEGFA",
+    "STAT3", "JAK2", "IL6", "TNF", "CXCL8", "HIF1A", "GAPDH", "ACTB", "SOX2", "OCT4", "NANOG", "FOXP3", "CD4", "CD8A",
+    "MKI67", "ERBB2", "ESR1", "PGR", "MAPK1", "RAF1", "SMAD4", "APC", "CTNNB1", "WNT5A", "SHH", "GLI1", "BCL2", "BAX",
+    "CASP3", "MDM2", "ATM", "CHEK2", "RAD51", "MLH1", "MSH2", "TERT", "IDH1", "FLT3", "NPM1", "DNMT3A", "TET2",
+    "KMT2A", "HLA-A", "B2M", "CFTR", "DMD", "HTT", "SNCA", "APP", "MAPT",
+]  # fmt: skip
 _FRAGMENTS = (
     "C", "CC", "CCC", "c1ccccc1", "C(=O)O", "N", "O", "C(=O)N", "Cl", "F", "Br", "S(=O)(=O)N", "c1ccncc1", "C1CCCCC1",
     "OC", "N(C)C", "C#N", "c1ccc(O)cc1", "C(F)(F)F", "C=C", "[C@H](N)", "c1csc(N)n1", "OCC", "C1CCNCC1",
@@ -48,7 +50,7 @@ def _equations(rng: np.random.Generator) -> str:
         lambda: f"$$ {symbol()} = \\frac{{{symbol()}}}{{{symbol()}^{rng.integers(2, 5)}}} + {symbol()} $$",
         lambda: f"\\begin{{equation}} \\int_0^\\infty {symbol()} e^{{-{symbol()} t}} dt = {symbol()} \\end{{equation}}",
         lambda: f"$ \\sum_{{i={rng.integers(0, 3)}}}^N {symbol()}_i \\leq \\sqrt{{{symbol()}}} $",
-        lambda: f"$$ \\partial_t {symbol()} = {rng.integers(2, 9)} \\nabla^2 {symbol()} - {symbol()} \\left( 1 + {symbol()} \\right) $$",
+        lambda: f"$$ \\partial_t {symbol()} = D \\nabla^2 {symbol()} - \\left( 1 + {symbol()} \\right) $$",
         lambda: f"E({rng.integers(1, 9)}) = {rng.normal(0, 5):.3f} \\pm {rng.random():.3f} \\, \\mathrm{{eV}}",
     )
     return " ".join(shapes[int(rng.integers(0, len(shapes)))]() for _ in range(int(rng.integers(3, 8))))
@@ -65,7 +67,9 @@ def _smiles(rng: np.random.Generator) -> str:
     lines = []
     for _ in range(int(rng.integers(4, 14))):
         parts = rng.choice(_FRAGMENTS, int(rng.integers(2, 6)))
-        lines.append("".join(str(part) for part in parts) + (f"\t{rng.uniform(1, 9):.2f}" if rng.random() < 0.3 else ""))
+        lines.append(
+            "".join(str(part) for part in parts) + (f"\t{rng.uniform(1, 9):.2f}" if rng.random() < 0.3 else "")
+        )
     return "\n".join(lines)
 
 
@@ -73,7 +77,8 @@ def _names(rng: np.random.Generator) -> str:
     def name() -> str:
         first, second = rng.choice(_STEMS, 2)
         ending = rng.choice(["ane", "anol", "anone", "anoic acid", "ylamine", "ene-1,4-diol", "anamide"])
-        return f"{rng.integers(1, 6)}-{first}yl-{rng.integers(1, 5)}-{rng.choice(['chloro', 'nitro', 'amino', 'hydroxy'])}{second}{ending}"
+        group = rng.choice(["chloro", "nitro", "amino", "hydroxy"])
+        return f"{rng.integers(1, 6)}-{first}yl-{rng.integers(1, 5)}-{group}{second}{ending}"
 
     return "; ".join(name() for _ in range(int(rng.integers(8, 20))))
 
@@ -89,7 +94,12 @@ def _chinese(rng: np.random.Generator) -> str:
 
 def _table(rng: np.random.Generator) -> str:
     columns = int(rng.integers(3, 7))
-    lines = ["Sample | " + " | ".join(f"{s} ({u})" for s, u in zip("TpVnEkq"[:columns], ("K", "Pa", "L", "mol", "J", "1/s", "C"), strict=False))]
+    lines = [
+        "Sample | "
+        + " | ".join(
+            f"{s} ({u})" for s, u in zip("TpVnEkq"[:columns], ("K", "Pa", "L", "mol", "J", "1/s", "C"), strict=False)
+        )
+    ]
     for row in range(int(rng.integers(4, 10))):
         lines.append(f"S{row + 1} | " + " | ".join(f"{rng.normal(20, 15):.2f}" for _ in range(columns)))
     return "\n".join(lines)

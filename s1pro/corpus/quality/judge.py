@@ -85,7 +85,9 @@ def judge(
     """
     judge = judge or shipped_judge()
     if surprisals and judge.language is None:
-        raise ValueError("surprisals were given, but this judge has no model that reads them; see s1pro.recipes.quality")
+        raise ValueError(
+            "surprisals were given, but this judge has no model that reads them; see s1pro.recipes.quality"
+        )
     return [_judged(text, judge, (surprisals or {}).get(text.text_id)) for text in texts]
 
 

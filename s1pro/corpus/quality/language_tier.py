@@ -1,15 +1,15 @@
 """What a language model says about a text, asked through a client.
 
-The log-probs of the tokens of the text are requested (`Sampling.prompt_logprobs`, nothing is generated), once for the text
-as it is and once with its words shuffled. Of the surprisals `-log p` seven numbers are kept:
+The log-probs of the tokens of the text are requested (`Sampling.prompt_logprobs`, nothing is generated), once for the
+text as it is and once with its words shuffled. Of the surprisals `-log p` seven numbers are kept:
 
     mean, spread            how surprising the tokens are, and how unevenly
     high, worst, low        the surprisal that one token in ten exceeds, the worst window of 16 tokens, the best one
     contrast                how much more surprising the shuffled words are: near zero if the order meant nothing
     per_letter              surprisal by the number of letters: damaged words need many tokens
 
-Any model that returns log-probs of its prompt will do; `s1pro.recipes.quality` trains a tiny one in minutes and fits the
-weights of this tier on what it says.
+Any model that returns log-probs of its prompt will do; `s1pro.recipes.quality` trains a tiny one in minutes and fits
+the weights of this tier on what it says.
 """
 
 from __future__ import annotations

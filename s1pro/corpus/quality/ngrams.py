@@ -1,25 +1,27 @@
 """Two small language models by counting: is this the order of words, are these the letters of words?
 
-**Words.** The most frequent words of good text stand for themselves, all others for their shape (ending, capital letters,
-number, formula), so that a sentence about things never seen before still has an order. With counts `c` and a discount `d`
-the probability of a word after two others is interpolated down to the single word:
+**Words.** The most frequent words of good text stand for themselves, all others for their shape (ending, capital
+letters, number, formula), so that a sentence about things never seen before still has an order. With counts `c` and a
+discount `d` the probability of a word after two others is interpolated down to the single word:
 
     p(w | u v) = max(c(u v w) - d, 0) / c(u v) + d N(u v) / c(u v) · p(w | v),   N = number of different continuations
 
-and likewise for `p(w | v)`. What is looked at is the **gain** `log p(w | u v) - log p(w)`: how much the words before help.
-It is high in sentences, about zero in word salad, and dips where two columns of a page were read across, whatever the
-subject is.
+and likewise for `p(w | v)`. What is looked at is the **gain** `log p(w | u v) - log p(w)`: how much the words before
+help. It is high in sentences, about zero in word salad, and dips where two columns of a page were read across, whatever
+the subject is.
 
-**Lexicon.** Words seen twice or more, and those of them that are written small inside a sentence. A capital `The` in the
-middle of a sentence, or two pieces that are no words but make one (`detec tion`), are seen by them.
+**Lexicon.** Words seen twice or more, and those of them that are written small inside a sentence. A capital `The` in
+the middle of a sentence, or two pieces that are no words but make one (`detec tion`), are seen by them.
 
-**Letters.** A table of `log p(letter | three letters before)` over a-z and the border of words: damaged words surprise it.
+**Letters.** A table of `log p(letter | three letters before)` over a-z and the border of words: damaged words surprise
+it.
 
 All are arrays in one `.npz` file and are looked up in bulk.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -57,7 +59,8 @@ class NgramModel:
         unigram: log-probabilities `(units,)`.
         bigram_keys, bigram_counts, trigram_keys, trigram_counts: sorted keys `u · units + v` and so on.
         letters: log-probabilities `(27, 27, 27, 27)`, index 0 is the border of a word.
-        lexicon: words of small letters seen at least twice; small: those that are hardly ever capital inside a sentence.
+        lexicon: words of small letters seen at least twice; small: those that are hardly ever capital inside a
+            sentence.
     """
 
     words: tuple[str, ...]
@@ -105,7 +108,7 @@ class NgramModel:
         return logarithm - alone, -logarithm
 
     def surprise_of_pairs(self, units: np.ndarray) -> float:
-        """Mean of `log(expected / seen)` over neighbours that chance would bring together more often than they were seen."""
+        """Mean of `log(expected / seen)` over neighbours that chance would bring together more often than seen."""
         if len(units) < 2 or not len(self.bigram_keys):
             return 0.0
         total = float(self.bigram_counts.sum())
@@ -173,7 +176,7 @@ class NgramModel:
 
     def save(self, path: Path) -> None:
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **self.arrays())
+            np.savez_compressed(file, allow_pickle=False, **self.arrays())
 
     @classmethod
     def load(cls, path: Path) -> NgramModel:
@@ -184,7 +187,12 @@ class NgramModel:
 def count(texts: Iterable[str], *, num_words: int = NUM_WORDS, min_trigram: int = 2) -> NgramModel:
     """The model of some good text."""
     tokens = [tokens_of(text) for text in texts]
-    frequency = Counter(token.lower() for text in tokens for token in text if token.isascii() and (token.isalpha() or not token[0].isalnum()))
+    frequency = Counter(
+        token.lower()
+        for text in tokens
+        for token in text
+        if token.isascii() and (token.isalpha() or not token[0].isalnum())
+    )
     words = tuple(sorted(sorted(frequency, key=lambda w: (-frequency[w], w))[:num_words]))
     empty = np.empty(0, dtype=np.int64)
     names = NgramModel(
@@ -221,7 +229,7 @@ def _small_words(texts: Sequence[Sequence[str]]) -> frozenset[str]:
     small: Counter[str] = Counter()
     capital: Counter[str] = Counter()
     for tokens in texts:
-        for before, token in zip(tokens, tokens[1:], strict=False):
+        for before, token in itertools.pairwise(tokens):
             if before[-1].isalpha() and token.isascii() and token.isalpha() and len(token) > 1:
                 (capital if token[0].isupper() else small)[token.lower()] += 1
     return frozenset(word for word, times in small.items() if times >= 5 and capital[word] <= times / 40)

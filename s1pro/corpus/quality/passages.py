@@ -1,20 +1,21 @@
 """Good text to learn from, kept apart by the document that it comes from.
 
-* `pdf_passages`: whole sentences of the running text of a PDF, read by PDFium. Where a line is no prose (heading, formula,
-  table, program, the first and last line of a page), the sentence that it cuts is dropped, so that nothing is joined that
-  does not belong together. Sentences are collected into passages of `MIN_WORDS` to `MAX_WORDS`. Filler ("Lorem ipsum") and
-  passages that occur twice are left out.
+* `pdf_passages`: whole sentences of the running text of a PDF, read by PDFium. Where a line is no prose (heading,
+  formula, table, program, the first and last line of a page), the sentence that it cuts is dropped, so that nothing is
+  joined that does not belong together. Sentences are collected into passages of `MIN_WORDS` to `MAX_WORDS`. Filler
+  ("Lorem ipsum") and passages that occur twice are left out.
 * `documentation_passages`: the same from the English documentation of installed packages (`corpus.general`).
 
-A passage is about as long as a caption. A document is named `collection/file`. Whole collections (a Debian package with its
-manuals, a Python package, a set of papers) are held out, because manuals of one package share sentences: `split_of`.
+A passage is about as long as a caption. A document is named `collection/file`. Whole collections (a Debian package with
+its manuals, a Python package, a set of papers) are held out, because manuals of one package share sentences:
+`split_of`.
 """
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -85,9 +86,9 @@ def pdf_passages(path: Path, *, collection: str, max_pages: int = 400) -> Iterat
         pdf.close()
 
 
-def documentation_passages(*, max_documents: int = 4000) -> Iterator[Passage]:
-    """Passages of the documentation of installed packages; a document is one file of a package."""
-    for package in licensed_packages():
+def documentation_passages(packages: Sequence[str] | None = None, *, max_documents: int = 4000) -> Iterator[Passage]:
+    """Passages of the documentation of installed packages, by default all; a document is one file of a package."""
+    for package in packages or licensed_packages():
         for document in documents([package], max_documents=max_documents):
             sentences = [s for p in document.paragraphs if len(p.split()) >= 12 for s in _SENTENCE_BREAK.split(p)]
             name = ".".join(document.name.split(".")[:3])

@@ -57,7 +57,8 @@ def same_pairs(rows: Sequence[ElementRow]) -> set[tuple[str, str]]:
     by_id = {s.element_id: s for s in signatures}
     pictures = {row.element_id: read_grey(row.image, row.element_id)[0] for row in rows}
     checked = [
-        verify_pair(by_id[a], by_id[b], pictures.__getitem__, SETTINGS) for a, b in candidate_pairs(signatures, SETTINGS)
+        verify_pair(by_id[a], by_id[b], pictures.__getitem__, SETTINGS)
+        for a, b in candidate_pairs(signatures, SETTINGS)
     ]
     return {each.pair for each in checked if each.same}
 
@@ -79,17 +80,17 @@ def check(pairs: Sequence[tuple[Picture, Picture]], *, text: bool, crops: float 
 
 @pytest.mark.parametrize("kind", ["random plots", "plots of a template", "tables", "photos"])
 def test_copies_are_found_and_near_misses_are_not(kind: str) -> None:
-    check(list(figures(kind, 4)), text=True)
+    check(list(figures(kind, 2)), text=True, crops=0.5)
 
 
 def test_without_text_the_pixels_decide() -> None:
-    check(list(figures("plots of a template", 4)), text=False)
+    check(list(figures("plots of a template", 3)), text=False, crops=0.5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random plots", "plots of a template", "tables", "photos"])
 def test_precision_and_recall_on_many(kind: str) -> None:
-    check(list(figures(kind, 40)), text=True)
+    check(list(figures(kind, 24)), text=True)
 
 
 @pytest.mark.slow
@@ -109,7 +110,9 @@ def _matplotlib_plot(seed: int, template: bool, *, changed: bool = False) -> Pic
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     kind = style.integers(0, 4)
     for series in range(3):
-        values = np.random.default_rng([3, seed]) if changed and series == 1 else np.random.default_rng([4, seed, series])
+        values = (
+            np.random.default_rng([3, seed]) if changed and series == 1 else np.random.default_rng([4, seed, series])
+        )
         x = np.linspace(0, 10, 60)
         if kind == 0:
             axes.plot(x, values.normal(size=60).cumsum())
@@ -128,9 +131,13 @@ def _matplotlib_plot(seed: int, template: bool, *, changed: bool = False) -> Pic
 
 @pytest.fixture(scope="module")
 def mixed() -> list[ElementRow]:
-    pairs = [pair for kind in ("random plots", "tables") for pair in figures(kind, 2)]
+    pairs = [pair for kind in ("random plots", "tables") for pair in figures(kind, 1)]
     rows = collection(pairs)
-    return [*rows, replace(rows[0], element_id="again", caption="a long caption"), Picture(image=Image.new("L", (90, 60), 255)).element("blank")]
+    return [
+        *rows,
+        replace(rows[0], element_id="again", caption="a long caption"),
+        Picture(image=Image.new("L", (90, 60), 255)).element("blank"),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -157,13 +164,13 @@ def test_the_representative_has_the_most_pixels(mixed: list[ElementRow], decided
         with Images.open(io.BytesIO(element.image)) as image:
             pixels[element.element_id] = image.width * image.height
     marked = [row for row in decided if row.decision == "duplicate"]
-    assert len(marked) >= 24
+    assert len(marked) >= 12
     assert all(pixels[row.representative] >= pixels[row.element_id] for row in marked)
     rows = {row.element_id: row for row in decided}
     assert rows["000-original"].representative == rows["again"].representative
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_the_order_does_not_matter(mixed: list[ElementRow], decided: list[DuplicateRow], seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(mixed))
     again = {row.element_id: row for row in find_duplicates([mixed[i] for i in order])}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_shards_give_the_same_pairs_as_the_whole() -> None:
     words = hashes()
     whole = as_set(pairs_within(words, radius=40, bands=16, use_faiss=False))
     borders = [0, 90, 91, 250, 400]
-    parts = list(zip(borders, borders[1:], strict=False))
+    parts = list(itertools.pairwise(borders))
     found = set()
     for k, (a, b) in enumerate(parts):
         found |= {(i + a, j + a) for i, j in as_set(pairs_within(words[a:b], radius=40, bands=16))}
