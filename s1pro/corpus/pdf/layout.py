@@ -176,7 +176,8 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
         )
         page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
         alone = gap > max(0.9, layout.leading + 0.3) * view.lines[i].size
-        if key in style.heads or (alone and not near_art) or (page_number and alone):
+        title = view.lines[i].size > 1.15 * layout.body_size
+        if key in style.heads or (alone and not near_art and not title) or (page_number and alone):
             layout.roles[i] = FURNITURE
         style.heads.add(key)
 
