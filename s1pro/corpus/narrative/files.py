@@ -173,12 +173,14 @@ def _series(
 
 def _years(path: Path, times: Any, step: str, epoch: str) -> tuple[list[int], Any]:
     """Calendar years and years with fractions of CF times (standard calendar)."""
-    codes = {"days": "D", "hours": "h", "minutes": "m", "seconds": "s"}
+    lengths = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
     try:
         start = np.datetime64(epoch.strip().replace(" ", "T").removesuffix("Z"), "s")
-        seconds = np.round(times * (np.timedelta64(1, codes[step]) / np.timedelta64(1, "s"))).astype(np.int64)
+        seconds = np.round(times * lengths[step]).astype(np.int64)
     except (KeyError, ValueError) as error:
-        raise InputError(f"{path}: time units {step!r} since {epoch!r}: expected days since 1990-01-01 ({error})") from error
+        raise InputError(
+            f"{path}: time units {step!r} since {epoch!r}: expected days since 1990-01-01 ({error})"
+        ) from error
     dates = start + seconds.astype("timedelta64[s]")
     years = dates.astype("datetime64[Y]")
     fractions = 1970 + years.astype(np.int64) + (dates - years) / np.timedelta64(31_556_952, "s")
@@ -188,7 +190,9 @@ def _years(path: Path, times: Any, step: str, epoch: str) -> tuple[list[int], An
 def _variable(file: Any, path: Path, settings: SourceSettings) -> str:
     if "time" not in file.variables:
         raise InputError(f"{path}: there is no variable 'time'")
-    along = [n for n, v in file.variables.items() if n != "time" and v.dimensions[:1] == ("time",) and v.dtype.kind in "fiu"]
+    along = [
+        n for n, v in file.variables.items() if n != "time" and v.dimensions[:1] == ("time",) and v.dtype.kind in "fiu"
+    ]
     if settings.variable:
         if settings.variable not in along:
             raise InputError(f"{path}: variable: no {settings.variable!r} along time; there are {', '.join(along)}")
@@ -204,7 +208,10 @@ def _masked(variable: Any) -> Any:
     for name in ("_FillValue", "missing_value"):
         if name in variable.attrs:
             values = np.where(values == float(np.ravel(variable.attrs[name])[0]), np.nan, values)
-    scale, offset = (float(np.ravel(variable.attrs.get(name, default))[0]) for name, default in (("scale_factor", 1), ("add_offset", 0)))
+    scale, offset = (
+        float(np.ravel(variable.attrs.get(name, default))[0])
+        for name, default in (("scale_factor", 1), ("add_offset", 0))
+    )
     return values * scale + offset
 
 

@@ -1,10 +1,10 @@
 """Collections that installed packages carry, by name: real data without a download.
 
-    elements          pymatgen's table of the elements (Wikipedia and CRC values)
-    crystals          the structures that pymatgen bundles for its tests and examples
-    co2               weekly CO2 at Mauna Loa, 1958 to 2001 (statsmodels; C. D. Keeling and T. P. Whorf, public domain)
-    sea-temperature   monthly surface temperature of the Niño 1+2 region, 1950 to 2010 (statsmodels; NOAA)
-    sunspots          yearly sunspot numbers, 1700 to 2008 (statsmodels; SIDC); windows of 22 years
+elements          pymatgen's table of the elements (Wikipedia and CRC values)
+crystals          the structures that pymatgen bundles for its tests and examples
+co2               weekly CO2 at Mauna Loa, 1958 to 2001 (statsmodels; C. D. Keeling and T. P. Whorf, public domain)
+sea-temperature   monthly surface temperature of the Niño 1+2 region, 1950 to 2010 (statsmodels; NOAA)
+sunspots          yearly sunspot numbers, 1700 to 2008 (statsmodels; SIDC); windows of 22 years
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ def sunspots(settings: SourceSettings) -> Loaded:
 
 
 def _statsmodels(name: str) -> Any:
+    import importlib
+
     try:
-        import statsmodels.datasets as datasets
+        datasets = importlib.import_module("statsmodels.datasets")
     except ImportError as error:
         raise MissingExtraError("statsmodels", "signals") from error
     return getattr(datasets, name).load_pandas().data

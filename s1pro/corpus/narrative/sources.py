@@ -9,8 +9,8 @@
 | `.nc` | variables along time (h5netcdf): years of dated series, windows of signals |
 | `elements`, `crystals`, `co2`, `sea-temperature`, `sunspots` | what installed packages carry |
 
-Every row becomes a record or is counted with a reason: `read == len(records) + sum(dropped)`. What is wrong with a file as
-a whole, or with a cell of a declared column, is an `InputError` that names file, line, column and value.
+Every row becomes a record or is counted with a reason: `read == len(records) + sum(dropped)`. What is wrong with a file
+as a whole, or with a cell of a declared column, is an `InputError` that names file, line, column and value.
 """
 
 from __future__ import annotations

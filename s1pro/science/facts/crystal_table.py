@@ -12,6 +12,8 @@ from typing import Any, Literal
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.science.facts.schema import Column, Schema
 
+# what pymatgen's parsers raise for files that are none
+_UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError, ZeroDivisionError)
 Grouping = Literal["composition", "prototype", "system"]
 MAX_SITES = 2000
 
@@ -106,7 +108,8 @@ def element_rows() -> Iterator[dict[str, Any]]:
             "name": element.long_name.lower(),
             "symbol": element.symbol,
             "number": number,
-            "block": "s" if number == 2 else element.block,  # pymatgen puts helium into the p block
+            # pymatgen puts helium into the p block
+            "block": "s" if number == 2 else element.block,
             "mass": float(element.atomic_mass),
             "electronegativity": _known(element, "X"),
             "melting": _known(element, "melting_point"),
@@ -128,7 +131,15 @@ def read_structure(text: str, kind: Literal["cif", "json"]) -> Any:
         warnings.simplefilter("ignore")  # rounded coordinates, missing symmetry: pymatgen repairs and says so
         try:
             return Structure.from_str(text, fmt=kind)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, AssertionError, ZeroDivisionError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            AssertionError,
+            ZeroDivisionError,
+        ) as error:
             raise ValueError(f"no crystal structure ({error})") from error
 
 

@@ -11,31 +11,27 @@
 | `inverse` | an entity with a value in a range (and a category) | structure or entity; `accepted` has all that fit |
 | `regression` | a value from the structure or from other values | `312 MPa` |
 
-Distractors of a choice are values of the records nearest in rank, so that they cannot be told by their size. Values that
-print alike are never compared. Only records with equal conditions are compared. All entities of a task come from the
+Distractors of a choice are values of the records nearest in rank, so that they cannot be told by their size. Values
+that print alike are never compared, and only records with equal conditions are. All entities of a task come from the
 records that are given, which are those of one split.
 """
 
 from __future__ import annotations
 
 import random
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any
 
-from s1pro.science.facts.grammar import Grammar, a_words, article, capital, in_some_unit, words
+from s1pro.science.facts.grammar import Grammar, in_some_unit
+from s1pro.science.facts.prompts import FORMS, LETTERS, Form, Prompts
 from s1pro.science.facts.quantities import Quantity
-from s1pro.science.facts.schema import NAME, Column, Record
-from s1pro.science.templates import Bank, SlotKind
+from s1pro.science.facts.schema import Column, Record
 
-Form = Literal["description", "qa", "mcq", "cloze", "comparison", "ranking", "inverse", "regression"]
-FORMS: tuple[Form, ...] = get_args(Form)
-LETTERS = "ABCD"
+__all__ = ["FORMS", "LETTERS", "Form", "Forms", "Task"]
 _NEAREST = 12
-_DESCRIPTORS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,36 +57,15 @@ class Task:
     accepted: tuple[str, ...] = ()
 
 
-def _list_kind() -> SlotKind:
-    def write(value: Sequence[str]) -> str:
-        return "; ".join(NAME.write(item) for item in value)
-
-    return SlotKind(
-        pattern=rf"{NAME.pattern}(?:; {NAME.pattern})+", write=write, read=lambda text: tuple(text.split("; "))
-    )
-
-
-def _one_of(*options: str) -> SlotKind:
-    def write(value: str) -> str:
-        if value not in options:
-            raise ValueError(f"expected one of {', '.join(options)}, got {value!r}")
-        return value
-
-    pattern = "|".join(re.escape(option) for option in sorted(options, key=len, reverse=True))
-    return SlotKind(pattern=f"(?:{pattern})", write=write, read=str)
-
-
 class Forms:
     """Question and answer banks of one schema, and the tasks made with them."""
 
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
         self.schema = grammar.schema
+        self.prompts = Prompts(grammar)
         self._entity = self.schema.entity.slot
-        self._prompts: dict[tuple[Form, str], Bank] = {}
-        self._answers: dict[tuple[Form, str], Bank] = {}
-        structures = self.schema.with_role("structure")
-        self._structure = structures[0] if structures else None
+        self._structure = self.prompts.structure
 
     @cached_property
     def asked(self) -> list[Column]:
@@ -115,11 +90,11 @@ class Forms:
 
     def parse(self, form: Form, column: str, prompt: str) -> dict[str, Any] | None:
         """Slot values of a prompt of `make`."""
-        return self._prompt_bank(form, column).parse(prompt)
+        return self.prompts.prompt(form, column).parse(prompt)
 
     def parse_answer(self, form: Form, column: str, answer: str) -> dict[str, Any] | None:
         """Slot values of an answer of `make`; descriptions by column."""
-        return self.grammar.parse(answer) if form == "description" else self._answer_bank(form, column).parse(answer)
+        return self.grammar.parse(answer) if form == "description" else self.prompts.answer(form, column).parse(answer)
 
     # ---- makers
 
@@ -127,7 +102,7 @@ class Forms:
         record = rng.choice(pools.records)
         described = self.grammar.describe(record, rng)
         asked = {self._entity: record.entity}
-        prompt = self._prompt_bank("description", "").render(asked, rng)
+        prompt = self.prompts.prompt("description", "").render(asked, rng)
         return Task(
             form="description", column="", prompt=prompt, answer=described.text, asked=asked,
             answered=described.shown, gold=described.text, entities=(record.entity,), groups=(record.group,),
@@ -216,16 +191,15 @@ class Forms:
             return None
         value = record.values[column.name]
         asked = self._conditions(record)
-        if self._structure is not None and record.values[self._structure.name] is not None:
+        if self._structure is not None:
+            if record.values[self._structure.name] is None:
+                return None
             asked[self._structure.slot] = record.values[self._structure.name]
         else:
-            others = [c for c in self.asked if c is not column and c.type == "number" and record.values[c.name] is not None]
-            if len(others) < 2:
+            given = [c for c in self.prompts.descriptors(column) if record.values[c.name] is not None]
+            if len(given) < 2:
                 return None
-            chosen = [c for c in others if c in self._descriptors(column)]
-            asked |= {c.slot: record.values[c.name] for c in chosen}
-            if len(chosen) < 2:
-                return None
+            asked |= {c.slot: record.values[c.name] for c in given}
         asked["unit"] = value.unit or None
         return self._task("regression", column, asked, {column.slot: value}, value, (record,), rng)
 
@@ -247,8 +221,8 @@ class Forms:
         """Renders both sides and reads them back; None if the wording drawn is ambiguous for these names."""
         asked = {slot: value for slot, value in asked.items() if value is not None}
         try:
-            prompt = self._prompt_bank(form, column.name).render(asked, rng)
-            answer = self._answer_bank(form, column.name).render(answered, rng)
+            prompt = self.prompts.prompt(form, column.name).render(asked, rng)
+            answer = self.prompts.answer(form, column.name).render(answered, rng)
         except ValueError as error:
             if "not invertible" in str(error):
                 return None
@@ -262,117 +236,6 @@ class Forms:
 
     def _conditions(self, record: Record) -> dict[str, Any]:
         return {c.slot: record.values[c.name] for c in self.grammar.conditions if record.values[c.name] is not None}
-
-    def _descriptors(self, column: Column) -> list[Column]:
-        return [c for c in self.asked if c is not column and c.type == "number"][:_DESCRIPTORS]
-
-    # ---- banks
-
-    def _prompt_bank(self, form: Form, name: str) -> Bank:
-        key = (form, name)
-        if key not in self._prompts:
-            column = self.schema.by_name.get(name)
-            kinds = self.grammar.kinds | _EXTRA_KINDS
-            if column is not None:
-                options = {f"option{letter.lower()}": column.kind for letter in LETTERS}
-                kinds |= {**options, "low": column.kind, "high": column.kind}
-                if column.type == "number":
-                    kinds["unit"] = _one_of(*_units(column))
-            self._prompts[key] = Bank(kinds, *_PROMPTS[form](self, column))
-        return self._prompts[key]
-
-    def _answer_bank(self, form: Form, name: str) -> Bank:
-        key = (form, name)
-        if key not in self._answers:
-            column = self.schema.by_name[name]
-            kinds = self.grammar.kinds | _EXTRA_KINDS | {"q": column.kind, "p": column.kind}
-            wanted = (self._structure or self.schema.entity).slot
-            source = {
-                "mcq": "{letter}",
-                "comparison": "{first} ({q} against {p})".replace("(", "\\(").replace(")", "\\)"),
-                "ranking": "{items}",
-                "inverse": f"{{{wanted}}}",
-            }.get(form, f"{{{column.slot}}}")
-            self._answers[key] = Bank(kinds, source)
-        return self._answers[key]
-
-    def _about(self, column: Column | None) -> tuple[str, str, str, str, str]:
-        """Entity slot, noun, words, conditions, unit clause."""
-        assert column is not None
-        unit = "[ in {unit}]" if column.type == "number" and column.unit else ""
-        at = self.grammar.at() if column.type == "number" else ""
-        return f"{{{self._entity}}}", self.schema.noun, words(column), at, unit
-
-    def _describe_sources(self, column: Column | None) -> Iterator[str]:
-        e, noun = f"{{{self._entity}}}", self.schema.noun
-        yield f"(Describe|Summarise|Characterise|Present) the {noun} {e}."
-        yield f"(Tell me|Say|Write down) what is known about the {noun} {e}."
-        yield f"What is (known|recorded) about {e}, {article(noun)}?"
-
-    def _qa_sources(self, column: Column | None) -> Iterator[str]:
-        e, noun, named, at, unit = self._about(column)
-        yield f"What is the {named} of (the {noun} |){e}{at}{unit}?"
-        yield f"(Give|State|Report|Look up) the {named} of (the {noun} |){e}{at}{unit}."
-        yield f"(The {noun} |){e}: {named}{at}{unit}?"
-
-    def _mcq_sources(self, column: Column | None) -> Iterator[str]:
-        options = "\nA. {optiona}\nB. {optionb}\nC. {optionc}\nD. {optiond}"
-        e, noun, named, at, _ = self._about(column)
-        yield f"What is the {named} of the {noun} {e}{at}?{options}"
-        yield f"(Choose|Pick|Select) the {named} of {e}{at}.{options}"
-
-    def _cloze_sources(self, column: Column | None) -> Iterator[str]:
-        e, noun, named, at, _ = self._about(column)
-        assert column is not None
-        of = f"{a_words(column)} of _____" if column.type == "number" else f"_____ as its {named}"
-        yield f"(Fill in the gap|Complete the sentence|What is missing?): The {noun} {e} has {of}{at}."
-        yield f"(Fill in|Complete): {capital(named)} of {e}{at}: _____."
-
-    def _comparison_sources(self, column: Column | None) -> Iterator[str]:
-        _, noun, named, at, _ = self._about(column)
-        yield f"Which {noun} has the {{direction}} {named}{at}, {{first}} or {{second}}?"
-        yield f"(Compare|Given) {{first}} (and|with) {{second}}: which has the {{direction}} {named}{at}?"
-
-    def _ranking_sources(self, column: Column | None) -> Iterator[str]:
-        _, noun, named, at, _ = self._about(column)
-        yield f"(Order|Sort|Rank) by {named}{at}, {{direction}} first: {{items}}."
-        yield f"(Put|Bring) these in order of {named}{at}, beginning with the {{direction}}: {{items}}."
-
-    def _inverse_sources(self, column: Column | None) -> Iterator[str]:
-        _, noun, named, _, _ = self._about(column)
-        assert column is not None
-        shown = f" Answer with its {words(self._structure)}." if self._structure else ""
-        yield f"(Name|Give|Propose|Find) {article(noun)} (with|that has) {a_words(column)} between {{low}} and {{high}}.{shown}"
-        yield f"Which {noun} has {a_words(column)} from {{low}} to {{high}}?{shown}"
-
-    def _regression_sources(self, column: Column | None) -> Iterator[str]:
-        _, noun, named, at, unit = self._about(column)
-        assert column is not None
-        if self._structure is not None:
-            yield f"(Predict|Estimate|Work out) the {named}{at}{unit} of {{{self._structure.slot}}}."
-            yield f"{{{self._structure.slot}}}: (predict|estimate) the {named}{at}{unit}."
-        else:
-            given = "".join(f"[ {capital(words(c))} {{{c.slot}}}.]" for c in self._descriptors(column))
-            yield f"(Predict|Estimate|Work out) the {named}{at}{unit} of {article(noun)}.{given}"
-
-
-_PROMPTS: Mapping[Form, Callable[[Forms, Column | None], Iterator[str]]] = {
-    "description": Forms._describe_sources,
-    "qa": Forms._qa_sources,
-    "mcq": Forms._mcq_sources,
-    "cloze": Forms._cloze_sources,
-    "comparison": Forms._comparison_sources,
-    "ranking": Forms._ranking_sources,
-    "inverse": Forms._inverse_sources,
-    "regression": Forms._regression_sources,
-}
-_EXTRA_KINDS: Mapping[str, SlotKind] = {
-    "first": NAME,
-    "second": NAME,
-    "items": _list_kind(),
-    "direction": _one_of("larger", "smaller", "largest", "smallest"),
-    "letter": _one_of(*LETTERS),
-}
 
 
 class _Pools:
@@ -432,7 +295,3 @@ def _size(value: Any) -> Any:
 
 def _between(low: Quantity, value: Quantity | None, high: Quantity) -> bool:
     return value is not None and low.number <= value.number <= high.number
-
-
-def _units(column: Column) -> tuple[str, ...]:
-    return tuple(unit for unit in (column.unit, *column.also) if unit) or ("none",)

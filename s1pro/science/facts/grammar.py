@@ -5,9 +5,9 @@
     property  one sentence each, in random order               Its yield stress comes to 0.312 GPa.
     own       the schema's own sentences
 
-Wordings, synonyms (`words`), optional clauses, order, choice of columns and units vary with the random generator. A text
-is parsed with the whole grammar before it is given out; if it does not give back exactly what was put in, other wordings
-are tried, and a text that no wording saves is an error, never a silent loss.
+Wordings, synonyms (`words`), optional clauses, order, choice of columns and units vary with the random generator. A
+text is parsed with the whole grammar before it is given out; if it does not give back exactly what was put in, other
+wordings are tried, and a text that no wording saves is an error, never a silent loss.
 
 Values in another unit come back converted, equal within half of their last digit.
 """
@@ -131,7 +131,8 @@ class Grammar:
         e, noun, slot = self.schema.entity.slot, self.schema.noun, column.slot
         if column.type in _WITH_CONDITIONS:
             yield f"The {noun} {{{e}}} (has|shows|possesses) {a_words(column)} of {{{slot}}}{self.at()}."
-            yield f"(For|In the case of) {{{e}}}, {article(noun)}, the {words(column)} (is|amounts to) {{{slot}}}{self.at()}."
+            is_ = f"the {words(column)} (is|amounts to) {{{slot}}}{self.at()}"
+            yield f"(For|In the case of) {{{e}}}, {article(noun)}, {is_}."
         elif column.type == "count":
             yield f"The {noun} {{{e}}} (has|shows|comes with) {{{slot}}}."
         elif column.type == "flag":

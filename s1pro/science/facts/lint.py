@@ -1,4 +1,4 @@
-"""Faults that no text with numbers may have; every rule can be broken by a writer that forgets to round or to name units.
+"""Faults that no text with numbers may have: what a writer produces who forgets to round or to name units.
 
 | rule | finds |
 |---|---|

@@ -41,7 +41,7 @@ def molecule_row(smiles: str, name: str = "") -> tuple[dict[str, Any], str]:
     Raises:
         UnreadableSmiles: no molecule, or beyond the limits of `science.rdkit_access`.
     """
-    from rdkit.Chem import Crippen, rdMolDescriptors
+    from rdkit.Chem import rdMolDescriptors
 
     molecule = read_smiles(smiles)
     canonical = str(chem().MolToSmiles(molecule))
@@ -55,7 +55,7 @@ def molecule_row(smiles: str, name: str = "") -> tuple[dict[str, Any], str]:
         "donors": rdMolDescriptors.CalcNumHBD(molecule),
         "acceptors": rdMolDescriptors.CalcNumHBA(molecule),
         "rotatable": rdMolDescriptors.CalcNumRotatableBonds(molecule),
-        "logp": Crippen.MolLogP(molecule),
+        "logp": rdMolDescriptors.CalcCrippenDescriptors(molecule)[0],
         "tpsa": rdMolDescriptors.CalcTPSA(molecule),
     }
     return dict(row), cluster_of(molecule)

@@ -78,7 +78,9 @@ class Column:
         elif self.unit or self.also or self.decimals is not None:
             raise InputError(f"column {self.name!r}: unit, also and decimals belong to numbers, not to {self.type}")
         if self.type == "count" and not re.fullmatch(r"[A-Za-z][A-Za-z -]*", self.noun):
-            raise InputError(f"column {self.name!r}: noun: a count needs the singular of what is counted, got {self.noun!r}")
+            raise InputError(
+                f"column {self.name!r}: noun: a count needs the singular of what is counted, got {self.noun!r}"
+            )
         for word in self.words:
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9 '/+.,-]*", word):
                 raise InputError(f"column {self.name!r}: words: expected plain words, got {word!r}")
@@ -91,7 +93,9 @@ class Column:
 
     @cached_property
     def called(self) -> tuple[str, ...]:
-        """Words for it; the column's own name if none are given."""
+        """Words for it; the column's own name, or the number of what is counted, if none are given."""
+        if self.type == "count" and not self.words:
+            return (f"number of {self.noun}s",)
         return self.words or (re.sub(r"[^A-Za-z0-9]+", " ", self.name).strip() or "value",)
 
     @cached_property
@@ -111,7 +115,9 @@ class Column:
         Raises:
             ValueError: the cell does not fit the type, or lies outside `low` to `high`.
         """
-        if raw is None or (isinstance(raw, str) and raw.strip().lower() in ("", "na", "n/a", "nan", "null", "none", "-")):
+        if raw is None or (
+            isinstance(raw, str) and raw.strip().lower() in ("", "na", "n/a", "nan", "null", "none", "-")
+        ):
             return None
         if self.type == "number":
             return self._number(raw)

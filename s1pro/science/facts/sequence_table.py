@@ -1,9 +1,9 @@
 """Proteins and nucleic acids as records, by Biopython's ProtParam; grouped by likeness.
 
-Clusters are greedy and depend on nothing but the set of sequences: longest first (then by letters), a sequence joins the
-first representative with which it shares at least `threshold` of its k-mers (of the shorter one's), else it founds a
-cluster. That is how CD-HIT and MMseqs2 proceed, without alignment: k-mers of 3 residues or 8 nucleotides. Proteins of 30
-and more percent identity share enough of them to be found at 0.3 only while local; the threshold errs to the safe side.
+Clusters are greedy and depend on nothing but the set of sequences: longest first (then by letters), a sequence joins
+the first founder that has at least `threshold` of its k-mers, else it founds a cluster itself. That is how CD-HIT and
+MMseqs2 proceed, without their alignment; k-mers have 3 residues or 8 nucleotides. With 0.3, proteins of about 70 %
+identity and more are joined; remote relatives are not found.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def kind_of(sequence: str) -> str:
     return "rna" if letters <= set("ACGUN") else "protein"
 
 
-def sequence_row(name: str, sequence: str, kind: str, organism: str = "", features: int | None = None) -> dict[str, Any]:
+def sequence_row(
+    name: str, sequence: str, kind: str, organism: str = "", features: int | None = None
+) -> dict[str, Any]:
     """The row of one sequence.
 
     Raises:
@@ -106,7 +108,7 @@ def cluster_sequences(sequences: Sequence[str], kind: str, threshold: float = TH
         kmers = _kmers(sequences[i], k)
         shared: Counter[int] = Counter()
         for kmer in kmers:
-            shared.update(having[kmer] if kmer in having else ())
+            shared.update(having.get(kmer, ()))
         best = [founder for founder, count in shared.items() if count >= threshold * len(kmers)]
         if best:
             cluster[i] = cluster[founders[min(best)]]

@@ -23,14 +23,14 @@ Values = npt.NDArray[np.float64]
 
 def series_schema(variable: str, unit: str, domain: str, digits: int = 4) -> Schema:
     """Columns for calendar years of a variable."""
-    columns = [Column(name="name", type="text", role="entity"), Column(name="year", decimals=0, words=("calendar year",))]
+    columns = [Column(name="name", type="text", role="entity")]
     for name, words in (
         ("mean", f"mean {variable}"),
-        ("smallest", f"smallest {variable}"),
-        ("largest", f"largest {variable}"),
+        ("smallest", f"lowest {variable}"),
+        ("largest", f"highest {variable}"),
         ("range", f"range of the {variable}"),
         ("deviation", f"standard deviation of the {variable}"),
-        ("trend", f"change of the {variable} over the year"),
+        ("trend", f"linear trend of the {variable} within the year"),
     ):
         columns.append(Column(name=name, unit=_difference(unit, name), digits=digits, words=(words,)))
     columns.append(Column(name="values", type="count", noun="value"))
@@ -68,13 +68,14 @@ def year_rows(
         part = values[here]
         if len(part) < max(1, usual / 2):
             continue
-        row: dict[str, Any] = {"name": f"{station} in {year}", "year": int(year), "mean": part.mean()}
+        row: dict[str, Any] = {"name": f"{station} in {year}", "mean": part.mean()}
         if len(part) > 2:
             slope = np.polyfit(times[here] - times[here].mean(), part, 1)[0]
             row |= {"smallest": part.min(), "largest": part.max(), "range": np.ptp(part)}
             row |= {"deviation": part.std(ddof=1), "trend": slope, "values": len(part)}
-        yield {key: value if isinstance(value, str | int) else float(value) for key, value in row.items()}, (
-            f"{station}/{int(year) // block * block}"
+        yield (
+            {key: value if isinstance(value, str | int) else float(value) for key, value in row.items()},
+            (f"{station}/{int(year) // block * block}"),
         )
 
 
@@ -95,7 +96,10 @@ def signal_rows(
             "duration": window / rate,
             "rate": rate,
         }
-        yield {"name": f"{name}, window {number + 1}", **{k: float(v) for k, v in row.items()}}, f"{name}/{number // block}"
+        yield (
+            {"name": f"{name}, window {number + 1}", **{k: float(v) for k, v in row.items()}},
+            f"{name}/{number // block}",
+        )
 
 
 def _difference(unit: str, name: str) -> str:

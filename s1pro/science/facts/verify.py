@@ -1,8 +1,8 @@
 """Whether an answer is right: numbers with units within a tolerance, options, names, orders; and why it is not.
 
 1. The answer is what follows the last "Answer:" (or stands in the last `\\boxed{}`); without either, the last line.
-2. A number is read in the usual spellings (`1.2e-3`, `1.2 × 10^-3`, `1,200`, LaTeX, unicode minus) with what follows as
-   its unit. The unit must be there, be known and have the dimension of the gold; the value is converted.
+2. A number is read in the usual spellings (`1.2e-3`, `1.2 × 10^-3`, `1,200`, LaTeX, unicode minus) with what follows
+   as its unit. The unit must be there, be known and have the dimension of the gold; the value is converted.
 3. It is right within `relative_tolerance` or half a unit in the gold's last digit, and has enough significant digits.
 4. A gold that cannot be read is an error of the data, never a reward (`InputError`).
 
@@ -27,9 +27,10 @@ Reason = Literal[
 ]  # fmt: skip
 _FINAL = re.compile(r"(?:final answer|answer)\s*(?:is\s*:?|:)\s*(.+)", re.IGNORECASE)
 _BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+_TIMES = r"(?:[×x*·]|\\times|\\cdot)"
 _NUMBER = re.compile(
-    r"(?P<mantissa>[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?)(?:\s*(?:[×x*·]|\\times|\\cdot)\s*10\s*\^?\s*\{?(?P<power>[-+−]?\d+)\}?"
-    r"|[eE](?P<exponent>[-+−]?\d+))?"
+    r"(?P<mantissa>[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?)"
+    rf"(?:\s*{_TIMES}\s*10\s*\^?\s*\{{?(?P<power>[-+−]?\d+)\}}?|[eE](?P<exponent>[-+−]?\d+))?"
 )
 # "MPa", "g/cm^3", "W/(m*K)", "kJ per mol"; not the full stop after it, nor a bracket that opens a remark
 _ATOM = r"[^\s\d,;.()=<>/*·][^\s,;.()=<>/*·]*"
@@ -121,7 +122,10 @@ def states_answer_first(chain: str, gold: Any, *, share: float = 0.1, at_least: 
         numbers = re.findall(r"-?\d+(?:\.\d+)?", head.replace(",", "").replace("−", "-"))
         return any(number in wanted or Decimal(number) == gold.number for number in numbers)
     if isinstance(gold, str) and len(gold) == 1:
-        return re.search(rf"\b(?:answer|option|choice)\b[^.]{{0,12}}\b{re.escape(gold)}\b", head, re.IGNORECASE) is not None
+        return (
+            re.search(rf"\b(?:answer|option|choice)\b[^.]{{0,12}}\b{re.escape(gold)}\b", head, re.IGNORECASE)
+            is not None
+        )
     texts = gold if isinstance(gold, tuple) else (str(gold),)
     return "; ".join(texts).lower() in head.lower() or (
         not isinstance(gold, tuple) and re.search(r"\banswer\b", head, re.IGNORECASE) is not None and texts[0] in head
@@ -172,7 +176,8 @@ def _verify_text(answer: str, gold: str | bool, accepted: Sequence[str]) -> Verd
         right = letter is not None and letter[1] == text
         return Verdict(right=right, reason="right" if right else "choice_wrong", read=read)
     wanted = {_plain(item) for item in (text, *accepted)}
-    right = _plain(read) in wanted or _plain(re.sub(r"\s*\(.*\)$", "", read)) in wanted
+    plain = _plain(read)
+    right = plain in wanted or any(plain.startswith(f"{item} (") for item in wanted)
     return Verdict(right=right, reason="right" if right else "name_wrong", read=read)
 
 
@@ -183,9 +188,9 @@ def _verify_order(answer: str, gold: tuple[str, ...]) -> Verdict:
 
 
 def _plain(text: str) -> str:
-    """Without tags, outer white space and difference of case where case says nothing."""
-    bare = re.sub(r"</?(?:SMILES|protein|dna|rna)>", "", text).strip()
-    return bare if bare != text.strip() else " ".join(bare.lower().split())
+    """Without tags and needless white space; the first letter small, the others as they are (SMILES, formulas)."""
+    bare = " ".join(re.sub(r"</?(?:SMILES|protein|dna|rna)>", "", text).split())
+    return bare[:1].lower() + bare[1:] if bare[1:2].islower() else bare
 
 
 def _digits(mantissa: str) -> int:
