@@ -91,6 +91,8 @@ def composition_row(formula: str, grouping: Grouping = "composition") -> tuple[d
     """Computed columns of a formula, and its group. Raises `ValueError` for what is no formula."""
     pymatgen = _pymatgen()
     composition = pymatgen.Composition(formula)
+    if not all(isinstance(element, pymatgen.Element) for element in composition.elements):
+        raise ValueError(f"not a formula of elements: {formula!r}")
     row = {
         "molar_mass": float(composition.weight),
         "num_elements": len(composition.elements),

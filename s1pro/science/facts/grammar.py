@@ -201,13 +201,7 @@ def in_some_unit(column: Column, value: Any, random_generator: random.Random) ->
     """A quantity in its own unit, or now and then in another one that the schema allows."""
     if column.type != "number" or value is None or not column.also or random_generator.random() >= OTHER_UNIT_SHARE:
         return value
-    return value.to(random_generator.choice(column.also), significant_digits(value.number, column.digits))
-
-
-def significant_digits(number: Decimal, at_most: int) -> int:
-    """Digits of a printed number that carry information: 0.30 has two; at most what the column has."""
-    digits = len(number.as_tuple().digits) if number else at_most
-    return max(1, min(digits, 15))
+    return value.to(random_generator.choice(column.also))
 
 
 def agrees(found: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
@@ -216,16 +210,18 @@ def agrees(found: Mapping[str, Any], shown: Mapping[str, Any]) -> bool:
 
 
 def same_value(found: Any, true: Any) -> bool:
-    """Whether a value that was read is the true one, in whatever unit it was written: within half of its last digit."""
+    """Whether a value that was read is the true one, in whatever unit it was written: within half of its last digit.
+
+    The last digit of a whole number is the last one that is not zero: 1010 may have three significant digits.
+    """
     if not isinstance(true, Quantity):
         return bool(found == true)
     if found.unit == true.unit:
         return bool(found.number == true.number)
-    back = convert(float(found.number), found.unit, true.unit)
+    last = found.number.normalize().as_tuple().exponent if found.number else 0
     exponent = found.number.as_tuple().exponent
-    assert isinstance(exponent, int)
-    low, high = (
-        convert(float(found.number + sign * Decimal(1).scaleb(exponent) / 2), found.unit, true.unit) for sign in (-1, 1)
-    )
+    assert isinstance(exponent, int) and isinstance(last, int)
+    half = Decimal(1).scaleb(exponent if exponent < 0 else max(exponent, last)) / 2
+    low, back, high = (convert(float(found.number + k * half), found.unit, true.unit) for k in (-1, 0, 1))
     slack = abs(high - low) / 2 * 1.000001 + 1e-12 * abs(back)
     return abs(back - float(true.number)) <= slack

@@ -14,7 +14,7 @@ import math
 import re
 import tokenize
 from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any
 
 from s1pro.base.errors import InputError, MissingExtraError
@@ -37,9 +37,15 @@ class Quantity:
         text = write_number(self.number)
         return f"{text} {self.unit}" if self.unit else text
 
-    def to(self, unit: str, digits: int) -> Quantity:
-        """The same in another unit of the same dimension, with `digits` significant digits."""
-        return quantity(convert(float(self.number), self.unit, unit), unit, digits)
+    def to(self, unit: str) -> Quantity:
+        """The same in another unit of the same dimension; its last digit means as much as before, or less."""
+        value = convert(float(self.number), self.unit, unit)
+        exponent = self.number.as_tuple().exponent
+        assert isinstance(exponent, int)
+        last = Decimal(1).scaleb(exponent)
+        step = abs(convert(float(self.number + last), self.unit, unit) - value)
+        decimals = -math.floor(math.log10(step) + 1e-9)
+        return quantity(value, unit, decimals=decimals)
 
 
 def quantity(value: float, unit: str = "", digits: int = 3, *, decimals: int | None = None) -> Quantity:
@@ -54,7 +60,8 @@ def quantity(value: float, unit: str = "", digits: int = 3, *, decimals: int | N
         raise ValueError(f"significant digits lie between 1 and {MAX_DIGITS}, got {digits}")
     exact = Decimal(repr(float(value)))
     if decimals is not None:
-        return Quantity(exact.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN) + 0, unit)
+        with localcontext(prec=60):
+            return Quantity(exact.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN) + 0, unit)
     return Quantity(round_significant(exact, digits), unit)
 
 

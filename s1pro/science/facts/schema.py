@@ -274,14 +274,19 @@ def _tagged(tag: str, letters: str) -> SlotKind:
 
 
 def _write_name(value: str) -> str:
-    if not re.fullmatch(_NAME, value):
-        raise ValueError(f"not a text that can stand in a sentence: {value!r}")
+    if not re.compile(_NAME).fullmatch(f" {value}", 1):
+        raise ValueError(
+            f"not a text that can stand in a sentence: {value!r} (no angle brackets, semicolons, braces or line "
+            "breaks, and no '. ' as between sentences)"
+        )
     return value
 
 
-# Letters of any script, as species and minerals have them; no angle brackets, no line breaks, no semicolon (lists).
+# Letters of any script, as species and minerals have them; no angle brackets, no line breaks, no semicolon (lists). A
+# full stop before a space only after a single letter, as in E. coli: else a name could swallow sentences.
 _EDGE = r"[^\s<>;{}|]"
-_NAME = rf"{_EDGE}(?:[^\n\r\t\v\f<>;{{}}|]{{0,200}}?{_EDGE})?"
+_INNER = r"(?:[^\n\r\t\v\f<>;{}|.!?]|[.!?](?! )|(?<=\s[A-Za-z])[.] )"
+_NAME = rf"{_EDGE}(?:{_INNER}{{0,200}}?{_EDGE})?"
 NAME = SlotKind(pattern=_NAME, write=_write_name, read=str)
 _FORMULA = r"(?:[A-Z][a-z]?(?:\d+(?:\.\d+)?)?|[()]\d*)+"
 

@@ -126,10 +126,9 @@ def states_answer_first(chain: str, gold: Any, *, share: float = 0.1, at_least: 
             re.search(rf"\b(?:answer|option|choice)\b[^.]{{0,12}}\b{re.escape(gold)}\b", head, re.IGNORECASE)
             is not None
         )
-    texts = gold if isinstance(gold, tuple) else (str(gold),)
-    return "; ".join(texts).lower() in head.lower() or (
-        not isinstance(gold, tuple) and re.search(r"\banswer\b", head, re.IGNORECASE) is not None and texts[0] in head
-    )
+    if isinstance(gold, tuple):
+        return "; ".join(gold).lower() in head.lower()
+    return re.search(r"\banswer\b", head, re.IGNORECASE) is not None and str(gold) in head
 
 
 def _verify_quantity(answer: str, gold: Quantity, rules: Rules) -> Verdict:
