@@ -103,6 +103,7 @@ class ElementRow:
         caption: the authors' caption without the label; `caption_page` may differ from `page`.
         link_confidence: how sure the bond of element and caption is, 0 to 1.
         confidence: how sure the box is, 0 to 1.
+        alt_text: what the file itself says for those who cannot see it (tagged PDFs).
         text_layer: the characters inside the box in reading order; captions are checked against it.
         image, mime: the encoded crop; empty for rows that are read without pictures.
         phash, dhash: 256-bit perceptual hashes, 64 hexadecimal digits; of the crop with its plain margins cut off.
@@ -139,6 +140,7 @@ class ElementRow:
     ink_ratio: float = 0.0
     entropy: float = 0.0
     description: str = ""
+    alt_text: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

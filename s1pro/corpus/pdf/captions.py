@@ -1,6 +1,6 @@
 """Captions: which lines begin one, and how far it goes.
 
-A caption begins with a label ("Figure 3", "TABLE IV", "Extended Data Fig. 2", "图 5", "[그림 4-5]"). So do many sentences
+A caption begins with a label ("Figure 3", "TABLE IV", "Extended Data Fig. 2", "图 5", "[그림 4-5]"). So do sentences
 ("Figure 3 shows that", and any line of a paragraph may happen to start with "Table 2."). Points are given for what only
 captions have: a separator after the number, bold type, smaller type, a new block; and taken for what running text has:
 a line above that it continues, a verb or a comma behind the number. The label may stand on a line of its own.
@@ -13,33 +13,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
+from s1pro.corpus.pdf.labels import LABEL, kind_of, label_key
 from s1pro.corpus.pdf.layout import BODY, CAPTION, FORMULA, FREE, FURNITURE, HEADING, Layout
 from s1pro.corpus.pdf.view import HORIZONTAL, View
 from s1pro.corpus.records import Box, ElementType
 
-_KINDS: dict[ElementType, str] = {
-    "figure": (
-        r"fig(?:ure|s)?\b\.?|abb(?:ildung\b|\.)|figura\b|plate\b|photo(?:graph)?\b|illustration\b|exhibit\b|map\b|"
-        r"рис(?:унок\b|\.)|图|圖|図|그림"
-    ),
-    "table": r"tab(?:le\b|\.)|tabelle\b|tableau\b|tabla\b|tabela\b|табл(?:ица\b|\.)|表|표",
-    "scheme": r"scheme\b|schema\b|方案",
-    "chart": r"chart\b|graph\b|diagram\b",
-    "algorithm": r"algorithm\b|listing\b|pseudocode\b|算法",
-}
-_PREFIX = r"(?:(?:extended\s+data|supplementary|supplemental|supporting|supp?\.|appendix|online|additional|附)\s*)?"
-_NUMBER = r"(?:[A-Z]{1,2}[-.]?)?\d{1,3}(?:\s?[-.–]\s?\d{1,3}){0,2}(?:[a-zA-Z](?![a-zA-Z]))?|[IVXL]{1,6}(?![a-zA-Z])|[A-H](?=[:.|])"
-LABEL = re.compile(
-    r"^\s*(?P<open>[\[【<《(〈（]?)\s*(?P<label>(?P<prefix>" + _PREFIX + r")(?:"
-    + "|".join(f"(?P<{kind}>{pattern})" for kind, pattern in _KINDS.items())
-    + r")\s*(?P<number>" + _NUMBER + r"))",
-    re.IGNORECASE,
-)  # fmt: skip
 _SEPARATOR = re.compile(r"^\s*(?:[:：|｜.．。—–\-﹣]|\)|\]|】|>|》|〉|）)")
-_CONTINUED = re.compile(r"^\s*[(\[]?\s*(?:continued|cont(?:inued|\.|’d|'d)?|forts\.|续|続)\b[^)\]]{0,20}[)\]]?\.?", re.IGNORECASE)
+_CONTINUED = re.compile(
+    r"^\s*[(\[]?\s*(?:continued|cont(?:inued|\.|’d|'d)?|forts\.|续|続)\b[^)\]]{0,20}[)\]]?\.?", re.IGNORECASE
+)
+_CJK_VERBS = re.compile(
+    r"^\s*(?:[，。、；）)]|(?:中|所示|显示|为|是|和|与|可知|给出|表明|列出|可以|的|及|至|の|は|に|と|を|에|은|는|의|와|과))"
+)
+_CJK_TITLE = re.compile(r"^\s*[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _VERBS = re.compile(
     r"^\s*(?:shows?|showed|shown|presents?|illustrates?|depicts?|compares?|gives?|lists?|reports?|summari[sz]es?|is|are|was|"
     r"were|and|or|of|in|for|that|which|we|can|also|has|have|contains?|displays?|demonstrates?|indicates?|provides?|"
@@ -68,21 +58,6 @@ class CaptionFound:
     size: float
     score: float
     continued: bool
-
-
-def label_key(kind: str, prefix: str, number: str) -> str:
-    """The same label in any spelling has one key."""
-    low = prefix.strip().lower()
-    mark = "ed" if low.startswith("ext") else "s" if low.startswith("sup") else "app" if low else ""
-    plain = re.sub(r"[\s.–-]+", ".", number.upper()).strip(".")
-    if mark == "s" and not plain.startswith("S"):
-        plain, mark = "S" + plain, ""
-    return f"{kind}:{'' if mark == 's' else mark}{plain}"
-
-
-def kind_of(match: re.Match[str]) -> ElementType:
-    """Which kind of element a label names."""
-    return next(kind for kind in _KINDS if match.group(kind))
 
 
 def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
@@ -122,6 +97,8 @@ def _score(view: View, layout: Layout, i: int, match: re.Match[str]) -> float:
         points += 1.2
     elif rest.lstrip()[:1] in (",", ";", ")") and not match.group("open"):
         points -= 3.0
+    elif not separator and _CJK_TITLE.match(rest):
+        points += -2.5 if _CJK_VERBS.match(rest) else 1.0
     elif not separator:
         points += -2.5 if _VERBS.match(rest) else 0.9 if rest.strip()[:1].isupper() or rest.startswith("  ") else 0.0
     bold = _bold_label(view, i, match.end())
@@ -173,7 +150,7 @@ def _extent(view: View, layout: Layout, start: int, heads: set[int], own_line: b
     bold_all = all(view.lines[i].bold > 0.9 for i in lines)
     gaps: list[float] = []
     while len(lines) < 120:
-        row = _next_row(view, lines, hull, own_line and not gaps)
+        row = _next_row(view, layout, lines, hull, own_line and not gaps)
         if not row or any(i in heads or layout.roles[i] in (FURNITURE, FORMULA) for i in row):
             break
         top = min(view.boxes[i, 1] for i in row)
@@ -205,12 +182,12 @@ def _same_row(view: View, layout: Layout, start: int, heads: set[int]) -> list[i
     return row
 
 
-def _next_row(view: View, lines: list[int], hull: Box, loose: bool) -> list[int]:
+def _next_row(view: View, layout: Layout, lines: list[int], hull: Box, loose: bool) -> list[int]:
     """The pieces of the next line of text below, within reach of the caption."""
     size = float(view.sizes[lines[0]])
     bottom = float(view.boxes[lines[-1], 3])
     last = max(lines)
-    reach = (1.6 if loose else 1.05) * size
+    reach = max(1.6 if loose else 1.05, layout.leading + 0.25) * size
     row: list[int] = []
     for i in range(min(lines), min(len(view.lines), last + 40)):
         x0, y0, x1, y1 = view.boxes[i].tolist()
@@ -242,6 +219,10 @@ def _stops(
         return len(row) > 1
     if len(row) > 1 and _cells(view, row, size):
         return True
+    if _is_row_of_cells(view, row, lines):
+        return True
+    if all(view.lines[i].bold > 0.9 for i in row) and view.lines[lines[-1]].bold < 0.5:
+        return True
     width = max(view.boxes[i, 2] - view.boxes[i, 0] for i in lines)
     last = lines[-1]
     ended = view.texts[last].rstrip().endswith((".", "。", "?", "!", ")"))
@@ -251,9 +232,19 @@ def _stops(
     is_body = layout.roles[first] in (BODY, HEADING)
     if ended and is_body and (short or wider or indented or gap > 0.62 * size) and abs(size - layout.body_size) < 0.3:
         return True
-    if bold_all and len(lines) >= 1 and view.lines[first].bold < 0.1 and is_body:
+    same_size = abs(size - layout.body_size) < 0.3
+    if bold_all and view.lines[first].bold < 0.1 and is_body and same_size:
         return True
-    return layout.roles[first] == FREE and wider and len(lines) == 1 and not _centred(view, first, last)
+    few = layout.words[row].sum() < 7
+    return bool(layout.roles[first] == FREE and wider and few and len(lines) == 1 and not _centred(view, first, last))
+
+
+def _is_row_of_cells(view: View, row: list[int], lines: list[int]) -> bool:
+    """One line with blanks much wider than the others in it, or than those of the caption so far."""
+    line = max((view.lines[i] for i in row), key=lambda line: line.gap)
+    usual = max(view.lines[i].gap for i in lines)
+    uneven = line.blank > 0 and line.gap > 2.2 * line.blank and line.gap > 1.3 * usual
+    return line.gap > 0.95 and (uneven or line.gap > 2.5 * usual)
 
 
 def _centred(view: View, first: int, second: int) -> bool:
@@ -263,7 +254,7 @@ def _centred(view: View, first: int, second: int) -> bool:
 def _cells(view: View, row: list[int], size: float) -> bool:
     """Pieces with wide blanks between them."""
     order = sorted(row, key=lambda i: view.boxes[i, 0])
-    return any(view.boxes[b, 0] - view.boxes[a, 2] > 1.5 * size for a, b in zip(order, order[1:], strict=False))
+    return any(view.boxes[b, 0] - view.boxes[a, 2] > 1.5 * size for a, b in pairwise(order))
 
 
 def _crossed(rules: np.ndarray, hull: Box, top: float) -> bool:

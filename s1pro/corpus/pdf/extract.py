@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part, render
 from s1pro.corpus.pdf.drawing import ReadLimits
-from s1pro.corpus.pdf.find import Found, PageFound, find_on_page
-from s1pro.corpus.pdf.layout import Style
+from s1pro.corpus.pdf.find import PageFound, find_on_page, merge_declared
+from s1pro.corpus.pdf.found import Found
+from s1pro.corpus.pdf.library import library
 from s1pro.corpus.pdf.mentions import Citation, Reading, finish_citations, headings, read_citations, section_of
 from s1pro.corpus.pdf.reader import PdfError, close_page, load_page, open_document, read_loaded
+from s1pro.corpus.pdf.tagged import read_declared
 from s1pro.corpus.pdf.trust import Health, check_health
 from s1pro.corpus.records import Box, ElementRow, PageRoute, PageRow, document_id, element_id
 
@@ -33,13 +36,15 @@ EXTRACTOR = "s1pro-geometry-1"
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings:
-    """What is read and rendered. `crops=False` leaves pictures and hashes out; `max_elements` caps a page."""
+    """What is read and rendered. `crops=False` leaves pictures and hashes out; `max_elements` caps a page;
+    `tags=False` leaves the structure tree of tagged files out."""
 
     limits: ReadLimits = field(default_factory=ReadLimits)
     crop: CropSettings = field(default_factory=CropSettings)
     crops: bool = True
     panels: bool = True
     formulas: bool = True
+    tags: bool = True
     max_elements: int = 200
 
 
@@ -68,6 +73,7 @@ class PageResult:
 @dataclass
 class _Document:
     doc_id: str
+    tagged: bool
     style: Style = field(default_factory=Style)
     reading: Reading = field(default_factory=Reading)
 
@@ -101,7 +107,7 @@ def extract(data: bytes, settings: ExtractSettings | None = None, *, first_page:
     """
     settings = settings or ExtractSettings()
     document = open_document(data)
-    state = _Document(document_id(data))
+    state = _Document(document_id(data), document_facts(document).tagged)
     try:
         for number in range(first_page, len(document)):
             result = _page(document, number, state, settings)
@@ -123,6 +129,8 @@ def _page(document: PdfDocument, number: int, state: _Document, settings: Extrac
     content = read_loaded(page, number, settings.limits)
     health = check_health(content)
     found = find_on_page(content, state.style)
+    if settings.tags and state.tagged:
+        found.elements = merge_declared(found.elements, read_declared(page, library()))
     citations = read_citations(found.view, found.layout, number, state.reading)
     elements = _rows(page, content, found, state, settings)
     titles = headings(found.view, found.layout)
@@ -135,7 +143,7 @@ def _page_row(content: PageContent, health: Health, found: PageFound, doc_id: st
     reasons = [*health.reasons, *content.limits]
     route: PageRoute = health.route
     doubts = [f"caption without a region: {caption.label}" for caption in found.orphans]
-    alone = sum(e.caption is None and e.type in ("figure", "chart", "table") for e in found.elements)
+    alone = sum(not e.label and e.caption is None and e.type in ("figure", "chart", "table") for e in found.elements)
     if alone:
         doubts.append(f"art without a caption: {alone}")
     if (doubts or content.limits) and route == "text":
@@ -144,7 +152,7 @@ def _page_row(content: PageContent, health: Health, found: PageFound, doc_id: st
         doc_id=doc_id, page=content.number, width=content.width, height=content.height, rotation=content.rotation,
         num_chars=health.num_chars, unicode_error_ratio=health.unicode_errors, private_use_ratio=health.private_use,
         image_coverage=health.image_coverage, num_columns=len(found.layout.columns), route=route,
-        reasons=tuple([*reasons, *doubts]),
+        reasons=(*reasons, *doubts),
     )  # fmt: skip
 
 
@@ -160,7 +168,8 @@ def _rows(
             element_id=element_id(state.doc_id, content.number, element.type, box, EXTRACTOR),
             doc_id=state.doc_id, page=content.number, type=element.type, box=box, page_width=content.width,
             page_height=content.height, label=element.label, caption=element.text, caption_box=element.caption_box,
-            caption_page=content.number if element.caption else -1, link_method=element.method,
+            caption_page=_caption_page(element, content.number), source=element.source, alt_text=element.alt,
+            link_method=element.method,
             link_confidence=element.link, confidence=element.confidence, text_layer=text_in(content, box),
             section_title=section_of(found.view, found.layout, state.reading, *element.section_at),
         )  # fmt: skip
@@ -169,6 +178,12 @@ def _rows(
         if settings.panels:
             rows.extend(_panels(row, element, content, bitmap, settings))
     return rows
+
+
+def _caption_page(element: Found, number: int) -> int:
+    if element.caption_page is not None:
+        return element.caption_page
+    return number if element.caption else -1
 
 
 def _panels(
@@ -219,4 +234,6 @@ def text_in(content: PageContent, box: Box, slack: float = 0.5) -> str:
             rows[-1][1].append(i)
         else:
             rows.append((middle, [i]))
-    return "\n".join("\t".join(content.lines[i].text for i in sorted(row, key=lambda i: boxes[i, 0])) for _, row in rows)
+    return "\n".join(
+        "\t".join(content.lines[i].text for i in sorted(row, key=lambda i: boxes[i, 0])) for _, row in rows
+    )

@@ -42,7 +42,7 @@ def find_formulas(view: View, layout: Layout) -> list[FormulaFound]:
     for i in numbered:
         if i in tables or i in used:
             continue
-        x0, y0, x1, y1 = boxes[i].tolist()
+        x0, x1 = boxes[i, [0, 2]].tolist()
         column = layout.column_of(x0, x1)
         if abs(x1 - column[1]) > 8 and abs(x0 - column[0]) > 3:
             continue
@@ -51,18 +51,29 @@ def find_formulas(view: View, layout: Layout) -> list[FormulaFound]:
             used.update([*rows, i])
             found.append(_formula(view, layout, rows, view.texts[i], 0.9, extra=[i]))
     for i, text in enumerate(view.texts):
-        if i in used or layout.roles[i] not in (FREE, BODY) or view.lines[i].math < 0.3:
+        if i in used or layout.roles[i] not in (FREE, BODY) or not _alone(view, layout, i):
             continue
-        column = layout.column_of(*boxes[i, [0, 2]].tolist())
-        if boxes[i, 0] < column[0] + 0.07 * (column[1] - column[0]) or words_in(text) > 3 or len(text) < 4:
-            continue
-        rows = [j for j in _beside(view, layout, i, column, itself=True) if j not in used]
-        math = np.average([view.lines[j].math for j in rows], weights=[len(view.texts[j]) for j in rows])
-        if math >= 0.3 and _SIGNS.search(" ".join(view.texts[j] for j in rows)) and not _in_art(view, _box(view, rows)):
+        beside = _beside(view, layout, i, layout.column_of(*boxes[i, [0, 2]].tolist()), itself=True)
+        rows = [j for j in beside if j not in used]
+        if _SIGNS.search(" ".join(view.texts[j] for j in rows)) and not _in_art(view, _box(view, rows)):
             used.update(rows)
             tail = _TAIL.search(text)
             found.append(_formula(view, layout, rows, tail.group(1) if tail else "", 0.6))
     return sorted(found, key=lambda formula: formula.box[1])
+
+
+def _alone(view: View, layout: Layout, i: int) -> bool:
+    """Mathematical type away from the edges of its column, or at its end with a number; hardly any words."""
+    text, line = view.texts[i], view.lines[i]
+    if words_in(text) > 3 or len(text) < 4 or line.math <= 0.0:
+        return False
+    x0, x1 = view.boxes[i, [0, 2]].tolist()
+    left, right = layout.column_of(x0, x1)
+    if _TAIL.search(text) and right - x1 < 8:
+        return line.math >= 0.25
+    inset = x0 > left + 0.07 * (right - left)
+    centred = abs((x0 + x1) - (left + right)) < 0.04 * (right - left) and words_in(text) <= 1
+    return inset and (line.math >= 0.3 or (centred and "=" in text and not layout.mates[i]))
 
 
 def _stacked(view: View, numbered: list[int]) -> set[int]:

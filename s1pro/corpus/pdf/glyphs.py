@@ -93,6 +93,8 @@ class Line:
         size, font: of most of its characters.
         angle: 0, 90, 180, 270, or the true angle of slanted text.
         bold: share of bold characters; `math` of those in mathematical fonts.
+        gap: the widest blank inside, in heights; cells of a table that stand close are one line with a wide gap.
+        blank: the mean of its other blanks; in justified text it is not far from `gap`.
         hyphen: it ends in a hyphen that PDFium takes for the break of a word.
         invisible: text without ink.
     """
@@ -105,6 +107,8 @@ class Line:
     index: NDArray[np.int64]
     bold: float
     math: float
+    gap: float = 0.0
+    blank: float = 0.0
     hyphen: bool = False
     invisible: bool = False
 

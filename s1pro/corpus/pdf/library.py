@@ -46,6 +46,7 @@ class Library:
         self.object = bind("FPDFPage_GetObject", address, address, integer)
         self.form_count = bind("FPDFFormObj_CountObjects", integer, address)
         self.form_object = bind("FPDFFormObj_GetObject", address, address, ctypes.c_ulong)
+        self.marked_content = bind("FPDFPageObj_GetMarkedContentID", integer, address)
         self.draw_mode = bind("FPDFPath_GetDrawMode", integer, address, address, address)
         self.fill = bind("FPDFPageObj_GetFillColor", integer, address, *[address] * 4)
         self.stroke = bind("FPDFPageObj_GetStrokeColor", integer, address, *[address] * 4)

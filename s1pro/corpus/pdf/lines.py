@@ -143,6 +143,11 @@ def _describe(chars: Chars, runs: Runs, fonts: tuple[Font, ...], pieces: list[_P
     shares = np.add.reduceat(np.stack([bold, math], axis=1).astype(np.float64), starts) / lengths[:, None]
     main = _main_runs(run, starts)
     texts = _texts(chars, order, starts, _blank_before(chars, runs, order, along))
+    gaps = _gaps(chars, runs, order, along, starts)
+    wide, widest = gaps > WORD_GAP, np.maximum.reduceat(gaps, starts)
+    count = np.add.reduceat(wide.astype(np.float64), starts)
+    rest = np.add.reduceat(np.where(wide, gaps, 0.0), starts) - np.where(count > 0, widest, 0.0)
+    usual = np.where(count > 1, rest / np.maximum(count - 1, 1), 0.0)
     last = chars.codes[order[starts + lengths - 1]]
     lines = []
     for i, piece in enumerate(pieces):
@@ -153,10 +158,21 @@ def _describe(chars: Chars, runs: Runs, fonts: tuple[Font, ...], pieces: list[_P
                 size=float(runs.size[owner]), font=fonts[runs.font[owner]],
                 angle=float(piece.angle) if piece.angle >= 0 else float(runs.angle[owner]),
                 index=order[starts[i] : starts[i] + lengths[i]], bold=float(shares[i, 0]), math=float(shares[i, 1]),
+                gap=float(widest[i]),
+                blank=float(usual[i]),
                 hyphen=bool(last[i] in HYPHENS), invisible=bool(runs.invisible[owner]),
             )
         )  # fmt: skip
     return lines
+
+
+def _gaps(chars: Chars, runs: Runs, order: Index, along: Array, starts: Index) -> Array:
+    """The blank before each character, in heights; none at the start of a line."""
+    box, size = along[order], runs.size[chars.run[order]]
+    gap = np.zeros(len(order))
+    gap[1:] = (box[1:, 0] - box[:-1, 2]) / np.maximum(size[1:], 1e-6)
+    gap[starts] = 0.0
+    return gap
 
 
 def _main_runs(run: NDArray[np.int32], starts: Index) -> NDArray[np.int32]:

@@ -14,15 +14,37 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from s1pro.corpus.pdf.captions import LABEL, join_lines, kind_of, label_key
+from s1pro.corpus.pdf.captions import join_lines
+from s1pro.corpus.pdf.labels import key_of_label, label_key
 from s1pro.corpus.pdf.layout import BODY, HEADING, Layout
 from s1pro.corpus.pdf.view import View
 from s1pro.corpus.records import ElementRow, Mention
 
 MAX_SENTENCE = 800
 MAX_MENTIONS = 40
-_SHORT = r"(?<!\bFig)(?<!\bFigs)(?<!\bTab)(?<!\bEq)(?<!\bEqs)(?<!\bal)(?<!\bRef)(?<!\bRefs)(?<!\bvs)(?<!\bca)(?<!\bSec)(?<!\bNo)"
-_END = re.compile(_SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<![A-Z])(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])")
+_SHORT = "".join(
+    rf"(?<!\b{word})"
+    for word in (
+        "Fig",
+        "Figs",
+        "Tab",
+        "Eq",
+        "Eqs",
+        "al",
+        "Ref",
+        "Refs",
+        "vs",
+        "ca",
+        "Sec",
+        "No",
+        r"e\.g",
+        r"i\.e",
+        "cf",
+    )
+)
+_END = re.compile(
+    _SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<![A-Z])(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])"
+)
 _CITE = re.compile(
     r"(?P<prefix>(?:extended\s+data|supplementary|supplemental|supporting|appendix)\s+)?"
     r"\b(?P<kind>fig(?:ure|s|ures)?\b\.?|tables?\b|tab\.|schemes?\b|charts?\b|algorithms?\b|listings?\b|图|圖|図|그림|表|표)\s*"
@@ -105,7 +127,7 @@ def reading_order(view: View, layout: Layout, role: int) -> list[int]:
     starts = [column[0] for column in layout.columns]
 
     def place(i: int) -> tuple[int, float, float]:
-        x0, y0, x1, _ = view.boxes[i].tolist()
+        x0, y0 = view.boxes[i, :2].tolist()
         column = max(k for k, start in enumerate(starts) if k == 0 or x0 >= start - 12)
         return column, y0, x0
 
@@ -154,9 +176,3 @@ def attach_mentions(elements: Iterable[ElementRow], citations: Iterable[Citation
         mentions = tuple(dict.fromkeys(by_key.get(key, [])))[:MAX_MENTIONS] if key else ()
         rows.append(replace(row, mentions=mentions) if mentions else row)
     return rows
-
-
-def key_of_label(label: str) -> str:
-    """The key of a printed label, empty if it is none ("(3)" of a formula)."""
-    match = LABEL.match(label)
-    return label_key(kind_of(match), match.group("prefix") or "", match.group("number")) if match else ""

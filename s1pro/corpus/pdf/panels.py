@@ -1,9 +1,9 @@
 """Panels of a figure: cut along white gaps, guided by the labels "(a)", "b", "C".
 
 1. The letters of panels are short pieces of text that stand alone and form a beginning of the alphabet.
-2. The figure is cut recursively at its widest white gap (XY-cut on the boxes of graphics and text). With letters, a part
-   with one letter is not cut any more and a part without one joins its nearest neighbour. Without letters only wide
-   gaps between parts of comparable size count.
+2. The figure is cut recursively at its widest white gap (XY-cut on the boxes of graphics and text). With letters, a
+   part with one letter is not cut any more and a part without one joins its nearest neighbour. Without letters only
+   wide gaps between parts of comparable size count.
 3. A panel is a child of its figure: the figure stays whole, since the caption speaks of all of it.
 """
 
@@ -105,7 +105,7 @@ def _cut(boxes: Array, letters: list[tuple[str, Box]], art: Array, depth: int) -
     choices = []
     for axis in (0, 1):
         width, middle = _gap(boxes, axis)
-        choices.append((width / (1.0 if axis == 0 else 1.0), axis, middle))
+        choices.append((width, axis, middle))
     width, axis, middle = max(choices)
     least = 3.0 if letters else max(9.0, 0.025 * (hull[axis + 2] - hull[axis]))
     if width < least:

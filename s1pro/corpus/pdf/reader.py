@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.pdf.drawing import Matrix, ReadLimits, read_outline, transform, walk
-from s1pro.corpus.pdf.glyphs import Chars, Font, Runs
+from s1pro.corpus.pdf.glyphs import Array, Chars, Font, Runs
 from s1pro.corpus.pdf.library import Library, columns, each
 from s1pro.corpus.pdf.library import library as bound_library
+from s1pro.corpus.pdf.lines import quarter
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfPage
@@ -90,7 +91,7 @@ def read_page(document: PdfDocument, number: int, limits: ReadLimits | None = No
 
 def read_loaded(page: PdfPage, number: int, limits: ReadLimits) -> PageContent:
     """Reads a page that is loaded already."""
-    shown = _shown(page)
+    shown = shown_matrix(page)
     reached: list[str] = []
     library = bound_library()
     chars, runs, fonts, errors = _read_text(page, shown, limits, reached, library)
@@ -111,7 +112,7 @@ def close_page(content: PageContent) -> None:
     content.outliner = None
 
 
-def _shown(page: PdfPage) -> Matrix:
+def shown_matrix(page: PdfPage) -> Matrix:
     """(3, 2) matrix from the space of the page to the page as shown: `(x, y, 1) @ matrix`."""
     left, bottom, right, top = page.get_bbox()
     rotation = page.get_rotation() % 360
@@ -143,10 +144,28 @@ def _read_text(
     boxes = transform(raw_boxes[:, [0, 2, 1, 3]], shown)
     run, starts = _runs_of(objects)
     runs, fonts = _describe_runs(handle, starts, objects, shown, library)
+    boxes = _raise_flat(boxes, codes, run, runs)
     sample = range(0, count, max(1, count // 400))
     wrong = sum(library.map_error(handle, i) == 1 for i in sample)
     textpage.close()
     return Chars(codes, boxes, run), runs, fonts, wrong / max(1, len(sample))
+
+
+def _raise_flat(boxes: Array, codes: NDArray[np.uint32], run: NDArray[np.int32], runs: Runs) -> Array:
+    """Characters of fonts that are neither embedded nor installed have no height: they get the usual one."""
+    if not len(boxes):
+        return boxes
+    size, angle = runs.size[run], quarter(runs.angle)[run]
+    flat_y = (boxes[:, 3] - boxes[:, 1] < 1e-3) & (boxes[:, 2] > boxes[:, 0]) & (codes > 32) & (angle == 0)
+    flat_x = (boxes[:, 2] - boxes[:, 0] < 1e-3) & (boxes[:, 3] > boxes[:, 1]) & (codes > 32)
+    boxes[flat_y, 1] -= 0.75 * size[flat_y]
+    boxes[flat_y, 3] += 0.1 * size[flat_y]
+    for turn, (up, down) in ((90, (0, 2)), (270, (2, 0))):
+        flat = flat_x & (angle == turn)
+        sign = -1.0 if turn == 90 else 1.0
+        boxes[flat, up] += sign * 0.75 * size[flat]
+        boxes[flat, down] -= sign * 0.1 * size[flat]
+    return boxes
 
 
 def _runs_of(objects: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

@@ -10,7 +10,7 @@ page are not art. Thin long boxes are rules: tables and fractions have them, and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ WHITE = 246
 THIN = 3.0
 LONG = 14.0
 WHOLE_PAGE = 0.7
+TOP, FOOT = 0.085, 0.925
 PATH, IMAGE, HORIZONTAL, VERTICAL = 0, 1, 2, 3
 Index = NDArray[np.int64]
 
@@ -51,6 +52,7 @@ class View:
     kind: NDArray[np.int8]
     source: Index
     page_images: float
+    frames: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @cached_property
     def sizes(self) -> Array:
@@ -59,6 +61,13 @@ class View:
     @cached_property
     def texts(self) -> list[str]:
         return [line.text for line in self.lines]
+
+    def drop(self, items: Index) -> None:
+        """Takes items out of the art; frames of text are still known as `frames`."""
+        self.frames = np.concatenate([self.frames, self.art[items]])
+        keep = np.ones(len(self.art), dtype=bool)
+        keep[items] = False
+        self.art, self.kind, self.source = self.art[keep], self.kind[keep], self.source[keep]
 
     def back(self, box: Box) -> Box:
         """A box of this view on the page as shown."""
@@ -78,7 +87,8 @@ def view_of(content: PageContent, turn: int = 0) -> View:
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     other = _turned(np.array([line.box for line in others]).reshape(-1, 4), turn, content)
     art, kind, source, page_images = _art(content)
-    art = _turned(art, turn, content)
+    strip = _strips(art, content.height)
+    art, kind, source = _turned(art[~strip], turn, content), kind[~strip], source[~strip]
     if turn:
         swap = {HORIZONTAL: VERTICAL, VERTICAL: HORIZONTAL}
         kind = np.array([swap.get(k, k) for k in kind.tolist()], dtype=np.int8)
@@ -86,6 +96,23 @@ def view_of(content: PageContent, turn: int = 0) -> View:
     return View(
         turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source, page_images
     )
+
+
+def _strips(art: Array, height: float) -> NDArray[np.bool_]:
+    """Logos and bars of colour at the very top and foot, with nothing else of the art near them."""
+    result = np.zeros(len(art), dtype=bool)
+    if not len(art):
+        return result
+    for inside, near in (
+        (art[:, 3] < TOP * height, art[:, 1] < TOP * height + 12),
+        (art[:, 1] > FOOT * height, art[:, 3] > FOOT * height - 12),
+    ):
+        part = np.flatnonzero(near)
+        for group in clusters(art[part], gap=6.0):
+            members = part[group]
+            if inside[members].all():
+                result[members] = True
+    return result
 
 
 def _turned(boxes: Array, turn: int, content: PageContent) -> Array:
@@ -124,9 +151,9 @@ def _art(content: PageContent) -> tuple[Array, NDArray[np.int8], Index, float]:
 
 
 def clusters(boxes: Array, gap: float, limit: int = 4000) -> list[Index]:
-    """Groups of boxes that are at most `gap` apart, by a sweep from top to bottom; at most `limit` boxes are looked at.
+    """Groups of boxes that are at most `gap` apart, by a sweep from top to bottom; at most `limit` boxes take part.
 
-    The sweep keeps one open group per stack of boxes and merges groups that meet, so its cost is boxes times open groups.
+    The sweep keeps one open group per stack of boxes and merges groups that meet: its cost is boxes times open groups.
     """
     order = np.argsort(boxes[:, 1], kind="stable")[:limit]
     open_groups: list[tuple[list[float], list[int]]] = []
