@@ -118,8 +118,20 @@ class RoutingTrace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one call as the other side counted them; `num_cached` of the prompt came from its cache."""
+
+    num_prompt_tokens: int
+    num_tokens: int
+    num_cached: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completion:
-    """What a model answered to one prompt. `logprobs` are natural logarithms of the raw model distribution."""
+    """What a model answered to one prompt. `logprobs` are natural logarithms of the raw model distribution.
+
+    `reasoning_content` and `usage` come from servers that tell them; in `text` there is no reasoning then.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -128,3 +140,5 @@ class Completion:
     logprobs: tuple[float, ...] | None = None
     routing: RoutingTrace | None = None
     policy_version: int = 0
+    reasoning_content: str | None = None
+    usage: Usage | None = None
