@@ -1,6 +1,6 @@
 """Figures, tables, captions and panels found in composed PDFs with known boxes, per generator and style.
 
-    python bench/composed_pdfs.py [--small] [--rounds 3] [--mistakes 40] [--save FOLDER]
+    python bench/composed_pdfs.py [--small | --held-out] [--rounds 3] [--first-seed 0] [--mistakes 40] [--save FOLDER]
 
 The papers come from two generators that know nothing of the extractor (`tests/corpus/composed/`). `--save` writes the
 PDFs and, beside each, a JSON file with the truth.
@@ -26,12 +26,19 @@ from tests.corpus.composed.truth import ComposedDocument
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="one short paper per style")
+    parser.add_argument("--held-out", action="store_true", help="styles and papers that nothing was tuned on")
     parser.add_argument("--rounds", type=int, default=3, help="papers per style in the full collection")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the full collection; others make other papers")
     parser.add_argument("--style", help="only papers whose name contains this")
     parser.add_argument("--mistakes", type=int, default=0, help="print so many mistakes")
     parser.add_argument("--save", type=Path, help="write PDFs and truth to this folder")
     arguments = parser.parse_args()
-    documents = collection.small() if arguments.small else collection.full(arguments.rounds)
+    if arguments.held_out:
+        documents = collection.held_out(arguments.rounds)
+    elif arguments.small:
+        documents = collection.small()
+    else:
+        documents = collection.full(arguments.rounds, arguments.first_seed)
     documents = [d for d in documents if not arguments.style or arguments.style in d.name]
     if arguments.save:
         for document in documents:

@@ -170,3 +170,13 @@ def test_extractor_on_the_full_collection() -> None:
     print(table_of(scores))  # noqa: T201
     for generator in ("reportlab", "typst"):
         check_gates(scores[generator, "all"])
+
+
+@needs_extractor
+@pytest.mark.slow
+def test_extractor_on_papers_it_was_not_tuned_on() -> None:
+    from tests.corpus.composed.extracted import found_by
+
+    scores = evaluate(collection.held_out(), found_by())
+    print(table_of(scores))  # noqa: T201
+    check_gates(scores["all", "all"])

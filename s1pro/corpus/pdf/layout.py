@@ -176,7 +176,8 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
         )
         page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
         alone = gap > max(0.9, layout.leading + 0.3) * view.lines[i].size
-        if key in style.heads or (alone and not near_art) or (page_number and alone):
+        title = view.lines[i].size > 1.15 * layout.body_size
+        if key in style.heads or (alone and not near_art and not title) or (page_number and alone):
             layout.roles[i] = FURNITURE
         style.heads.add(key)
 
@@ -302,5 +303,8 @@ def _footnotes(view: View, layout: Layout) -> None:
                 break
             notes.append(i)
             bottom = max(bottom, v1)
+        twin = (np.abs(rules[:, 0] - x0) < 4) & (np.abs(rules[:, 2] - x1) < 4) & (rules[:, 1] > y0 + 3)
+        if twin.any() or (notes and layout.mates[notes].mean() > 0.4):
+            continue
         if notes and bool((view.sizes[notes] < 0.97 * layout.body_size).mean() > 0.6):
             layout.roles[notes] = FURNITURE

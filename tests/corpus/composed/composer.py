@@ -218,6 +218,7 @@ class Composer:
 
     def caption_lines(self, label: str, look: CaptionLook, body: list[Run], width: float) -> list[Line]:
         """Label and words, wrapped."""
+        width -= 8 if look.band else 0
         regular, bold, _ = self.style.caption_fonts
         font = bold if look.bold or look.mode == "title" else regular
         if look.mode == "own_line":
@@ -232,6 +233,9 @@ class Composer:
 
     def draw_caption(self, lines: list[Line], look: CaptionLook, x: float, y: float, width: float) -> float:
         size = self.style.caption_size
+        if look.band:
+            self.pen.rect(x, y - 1, width, self.caption_height(lines) + 3, fill=look.band)
+            x, width = x + 4, width - 8
         align = "left"
         if look.align == "center" and (look.mode == "own_line" or len(lines) == 1):
             align = "center"

@@ -97,6 +97,24 @@ def plan_side_figure(c: Composer, width: float) -> Planned:
     return Planned(tall, draw)
 
 
+def plan_margin_figure(c: Composer, width: float) -> Planned:
+    """A figure whose caption stands in the margin to the left of it."""
+    look = c.style.figure
+    label = c.label("figure", look)
+    body = c.caption_words(look, ())
+    left, room = c.style.margins[0], c.style.side_margin - 16
+    lines = c.caption_lines(label, look, body, room)
+    tall = max(width * c.rng.uniform(0.4, 0.6), c.caption_height(lines))
+    drawing = c.rng.choice(drawings.VECTOR + drawings.RASTER)
+
+    def draw(x: float, y: float) -> None:
+        box, _ = _draw_content(c, drawing, None, (x, y, width, tall))
+        c.draw_caption(lines, look, left, y, room)
+        c.add(TrueElement(page=c.page, type="figure", box=box, label=label, caption=caption_text(body)))
+
+    return Planned(tall, draw)
+
+
 def plan_pair(c: Composer, width: float) -> Planned:
     """Two figures side by side, each with its own caption below."""
     look = replace(c.style.figure, above=False)

@@ -40,9 +40,11 @@ def compose(style: Style, seed: int, *, pages: int = 6) -> ComposedDocument:
     )
 
 
-def documents(count: int, *, pages: int = 6) -> list[ComposedDocument]:
+def documents(
+    count: int, *, pages: int = 6, first_seed: int = 0, styles: tuple[Style, ...] = STYLES
+) -> list[ComposedDocument]:
     """`count` papers, styles in turn."""
-    return [compose(STYLES[i % len(STYLES)], i // len(STYLES), pages=pages) for i in range(count)]
+    return [compose(styles[i % len(styles)], first_seed + i // len(styles), pages=pages) for i in range(count)]
 
 
 def _block(c: Composer) -> None:
@@ -74,6 +76,8 @@ def _figure(c: Composer) -> None:
     features = c.style.features
     if "side" in features and c.rng.random() < 0.4:
         planned = floats.plan_side_figure(c, c.column_width)
+    elif "margin_captions" in features and c.rng.random() < 0.6:
+        planned = floats.plan_margin_figure(c, c.column_width)
     elif "pairs" in features and c.rng.random() < 0.25:
         planned = floats.plan_pair(c, c.column_width)
     else:

@@ -23,6 +23,7 @@ class CaptionLook:
         separator: between label and words.
         bold: the label is bold.
         above: stands above its element.
+        band: colour of a bar behind the caption, over the whole width.
     """
 
     label: str
@@ -32,6 +33,7 @@ class CaptionLook:
     italic: bool = False
     align: str = "left"
     above: bool = False
+    band: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,5 +199,59 @@ STYLES: tuple[Style, ...] = (
         rules=("booktabs", "plain"),
         numbering="roman",
         features=frozenset({"full", "equation_after_table"}),
+    ),
+)
+
+# Never looked at while the extractor was written; their scores are what to believe.
+HELD_OUT_STYLES: tuple[Style, ...] = (
+    Style(
+        name="magazine",
+        page=LETTER,
+        columns=3,
+        margins=(40, 58, 58),
+        gap=14,
+        fonts=SANS,
+        caption_fonts=SANS,
+        size=8,
+        leading=10,
+        caption_size=7,
+        figure=CaptionLook(label="Figure {}", separator=" — ", italic=True),
+        table=CaptionLook(label="Table {}", separator=" — ", above=True),
+        rules=("shaded", "plain"),
+        panel_style="A",
+        header="color",
+        features=frozenset({"full", "box"}),
+    ),
+    Style(
+        name="frontier",
+        page=A4,
+        margins=(50, 66, 60),
+        fonts=SERIF,
+        caption_fonts=SANS,
+        size=9.5,
+        leading=12,
+        caption_size=7.8,
+        figure=CaptionLook(label="FIGURE {}", separator=" | ", band="#e3ecf4"),
+        table=CaptionLook(label="TABLE {}", separator=" | ", above=True, band="#e3ecf4"),
+        rules=("booktabs", "shaded"),
+        panel_style="A",
+        header="logo",
+        features=frozenset({"full", "footnote", "list"}),
+    ),
+    Style(
+        name="margin",
+        page=(595, 842),
+        columns=1,
+        margins=(48, 64, 64),
+        side_margin=150,
+        size=10.5,
+        leading=13.5,
+        caption_size=8,
+        figure=CaptionLook(label="Fig. {}", separator=" "),
+        table=CaptionLook(label="Table {}", separator=" ", above=True),
+        rules=("booktabs",),
+        panel_style="a",
+        rotations=(0, 270),
+        features=frozenset({"margin_captions", "code", "algorithm"}),
     ),
 )

@@ -31,9 +31,11 @@ def compose(style: TypstStyle, seed: int, *, floats: int = 9) -> ComposedDocumen
     return composed(source, f"typst-{style.name}-{seed}")
 
 
-def documents(count: int, *, floats: int = 9) -> list[ComposedDocument]:
+def documents(
+    count: int, *, floats: int = 9, first_seed: int = 0, styles: tuple[TypstStyle, ...] = TYPST_STYLES
+) -> list[ComposedDocument]:
     """`count` papers, styles in turn."""
-    return [compose(TYPST_STYLES[i % len(TYPST_STYLES)], i // len(TYPST_STYLES), floats=floats) for i in range(count)]
+    return [compose(styles[i % len(styles)], first_seed + i // len(styles), floats=floats) for i in range(count)]
 
 
 def numbered(label: str) -> str:

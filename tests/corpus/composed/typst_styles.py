@@ -162,6 +162,32 @@ REVIEW = """
   #smallcaps[#it.supplement #it.counter.display(it.numbering)]. #it.body])
 """
 
+TINTED = """
+#set page(paper: "us-letter", columns: 2, margin: (x: 0.7in, y: 0.85in), numbering: "1")
+#set columns(gutter: 0.3in)
+#set text(font: "Libertinus Serif", size: 9.5pt)
+#set par(justify: true, spacing: 0.6em, first-line-indent: 1em)
+#set math.equation(numbering: "(1)")
+#set figure(placement: auto, gap: 0.8em)
+#show figure.where(kind: image): it => block(fill: luma(250), inset: 5pt, width: 100%, it)
+#show figure.where(kind: table): set figure.caption(position: top)
+#show figure.caption: it => context align(left, text(font: "Liberation Sans", size: 7.5pt)[
+  #text(fill: rgb("#0a5"), weight: "bold")[#it.supplement #it.counter.display(it.numbering)] — #it.body])
+"""
+
+HANDBOOK = """
+#set page(paper: "a5", margin: (x: 1.6cm, y: 1.9cm), header: [#text(8pt)[#smallcaps[Handbook of methods] #h(1fr) 7]])
+#set text(font: "Liberation Serif", size: 9pt)
+#set par(justify: true, spacing: 0.9em)
+#set heading(numbering: "1")
+#set math.equation(numbering: "(1)")
+#show figure: set block(spacing: 1.6em)
+#show figure.where(kind: image): set figure.caption(position: top)
+#show figure.where(kind: table): set figure.caption(position: bottom)
+#show figure.caption: it => context align(left, text(size: 8.5pt)[
+  #text(fill: rgb("#a11"), weight: "bold")[#it.supplement #it.counter.display(it.numbering)]\\ #it.body])
+"""
+
 TYPST_STYLES: tuple[TypstStyle, ...] = (
     TypstStyle(
         name="article", preamble=ARTICLE, figure="Figure {}", letters="", extras=("equation", "list", "footnote")
@@ -228,4 +254,18 @@ TYPST_STYLES: tuple[TypstStyle, ...] = (
         cropped=True,
         tagged=False,
     ),
+)
+
+# Never looked at while the extractor was written.
+HELD_OUT_STYLES: tuple[TypstStyle, ...] = (
+    TypstStyle(
+        name="tinted",
+        preamble=TINTED,
+        letters="(a)",
+        table_look="stripes",
+        column_width=225,
+        tagged=False,
+        extras=("equation", "footnote", "algorithm"),
+    ),
+    TypstStyle(name="handbook", preamble=HANDBOOK, letters="", table_look="grid", column_width=320, tagged=False),
 )
