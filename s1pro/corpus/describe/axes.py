@@ -30,6 +30,7 @@ SHORTEST_AXIS = 20.0
 REACH = 2.4
 GOOD_FIT = 0.012
 LIGHT = 215
+FLUSH = 1.0
 _POWER = re.compile(r"(?:10\^|1[eE])[-+]?\d+")
 Scale = Literal["linear", "log", "category", "other"]
 Line = tuple[float, float, float]
@@ -232,7 +233,8 @@ def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
             if best is not None:
                 pairs.append((tick, best[1]))
                 distances.append(best[0])
-        axis = _axis(k, outward, edge, row.extent, pairs)
+        nearest_first = [pairs[i] for i in np.argsort(distances, kind="stable")]
+        axis = _axis(k, outward, edge, row.extent, nearest_first)
         full = axis is not None and len(axis.labels) >= 0.6 * len(row.ticks)
         if axis is not None and (axis.is_numeric or (row.touching and full)):
             short = row.high - row.low <= LONGEST_TICK
@@ -259,7 +261,7 @@ def _distance(label: Label, k: int, tick: float, edge: float, outward: int, last
     tolerance = max(1.6, (0.6 if label.angle % 90 else 0.4) * label.size)
     aside = min(abs(anchor - tick) for anchor in anchors)
     if last and k == 0 and min(abs(label.box[0] - tick), abs(label.box[2] - tick)) < 1.5:
-        aside = 0.0
+        aside = min(aside, FLUSH)
     return max(gap, 0.0) + aside if aside <= tolerance else None
 
 

@@ -39,7 +39,7 @@ class Chart:
 
 def find_chart(content: PageContent, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Chart | None:
     """None if there are no axes inside the box."""
-    labels = separate(labels, shapes)
+    labels = [label for label in separate(labels, shapes) if not label.is_endless]
     axes = find_axes(shapes, labels)
     panels = find_panels(shapes, axes)
     if not panels:

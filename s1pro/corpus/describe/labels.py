@@ -28,6 +28,7 @@ from s1pro.corpus.records import Box
 WORD_GAP = 0.2
 LINE_GAP = 0.8
 NUMBER_GAP = 0.4
+DIGIT_GAP = 0.26
 LONGEST_NUMBER = 16
 _BLANKS = frozenset({0x20, 0xA0, 0x3000, 0xFFFE, *range(0x2000, 0x200C), *range(32)})
 _SIGNS = ("-", "−", "–", "+", "±")
@@ -72,6 +73,11 @@ class Label:
     def is_upright(self) -> bool:
         return self.angle == 0
 
+    @property
+    def is_endless(self) -> bool:
+        """Digits that run on: numbers that stand so close that nobody can tell them apart."""
+        return len(self.text) > LONGEST_NUMBER and self.text.isdigit()
+
 
 @dataclass
 class _Part:
@@ -86,6 +92,7 @@ class _Part:
     pieces: list[Piece]
     letters: int
     bold: int
+    first_run: int
     raised: bool = False
 
 
@@ -135,7 +142,7 @@ def _atom(content: PageContent, part: list[int], run: int, angle: int) -> _Part:
         u0, u1 = float(middles.min()) - 0.3 * size, float(middles.max()) + 0.3 * size
     font = content.fonts[int(content.runs.font[run])]
     bold = len(text) if font.is_bold else 0
-    return _Part(text, u0, u1, float(origin @ across), size, run, [Piece(text, hull)], len(text), bold)
+    return _Part(text, u0, u1, float(origin @ across), size, run, [Piece(text, hull)], len(text), bold, run)
 
 
 def readable(text: str) -> str:
@@ -159,7 +166,7 @@ def _chains(atoms: Sequence[_Part]) -> list[_Part]:
             size = max(last.size, atom.size)
             gap = (atom.u0 - last.u1) / size
             level = abs(atom.v - last.v) < 0.1 * size and abs(atom.size - last.size) < 0.05 * size
-            if level and -0.2 <= gap <= 0.3 and (gap <= WORD_GAP or not _both_numeric(last.text, atom.text)):
+            if level and -0.2 <= gap <= 0.3 and (gap <= DIGIT_GAP or not _both_numeric(last.text, atom.text)):
                 _append(last, atom)
                 continue
         chains.append(atom)
@@ -190,13 +197,13 @@ def _belongs(label: _Part, part: _Part) -> bool:
     if offset > 0.12:  # a script, which must be smaller and near
         return min(label.size, part.size) <= 0.87 * large and gap <= 0.45
     if label.run != part.run and _both_numeric(label.text, part.text):
-        following = part.run - label.run == 1 or label.text in _SIGNS
+        following = part.first_run - label.run == 1 or label.text in _SIGNS
         return -0.2 <= gap <= NUMBER_GAP and following
     return max(label.size, part.size) <= 1.6 * min(label.size, part.size)
 
 
 def _legible(parts: Sequence[_Part]) -> list[_Part]:
-    """Without text that other text is printed over, and endless rows of digits: nobody can read them."""
+    """Without text that other text is printed over: nobody can read it."""
     rows: dict[int, list[_Part]] = defaultdict(list)
     for part in parts:
         rows[round(part.v)].append(part)
@@ -206,7 +213,7 @@ def _legible(parts: Sequence[_Part]) -> list[_Part]:
         for a, b in itertools.pairwise(row):
             if b.u0 < a.u1 - 0.25 * min(a.size, b.size):
                 crossed |= {id(a), id(b)}
-    return [p for p in parts if id(p) not in crossed and not (len(p.text) > LONGEST_NUMBER and p.text.isdigit())]
+    return [part for part in parts if id(part) not in crossed]
 
 
 def _both_numeric(a: str, b: str) -> bool:

@@ -99,13 +99,14 @@ def _along_frame(shape: Shape, panel: Panel) -> bool:
 
 
 def _is_point_like(shape: Shape, others: Sequence[Shape]) -> bool:
-    """A square marker: several others have exactly its size and another foot."""
+    """A square marker: several others have exactly its size, and they are squares or have other feet."""
     if not shape.is_mark:
         return False
     alike = [s for s in others if abs(s.w - shape.w) < 0.1 and abs(s.h - shape.h) < 0.1 and s.fill == shape.fill]
     feet = {round(s.box[3]) for s in alike}
     touching = sum(abs(s.box[0] - shape.box[2]) < 0.3 and abs(s.box[1] - shape.box[1]) < 0.3 for s in others)
-    return len(alike) >= 3 and len(feet) >= 3 and not touching
+    square = abs(shape.w - shape.h) < 0.08 * shape.w
+    return len(alike) >= 3 and (square or len(feet) >= 3) and not touching
 
 
 def _bars(rectangles: Sequence[Shape], marks: Marks) -> bool:

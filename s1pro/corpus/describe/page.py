@@ -61,6 +61,7 @@ def find_facts(content: PageContent, box: Box, type: ElementType) -> Facts:
         chart = find_chart(content, box, found.shapes, labels)
         if chart is not None:
             return Facts(chart=chart.facts, texts=tuple(label.text for label in chart.rest), truncated=found.truncated)
+    labels = [label for label in labels if not label.is_endless]
     return drawing_facts(content, box, found, labels, formula=type == "formula")
 
 

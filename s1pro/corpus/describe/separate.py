@@ -38,7 +38,12 @@ def _cut(label: Label, rows: Sequence[Ticks], labels: Sequence[Label]) -> list[L
         ]
         if any(other.box[0] - 1 <= tick <= other.box[2] + 1 for other in nearer for tick in ticks):
             continue
+        level = [other for other in labels if abs(other.centre[1] - label.centre[1]) < 0.5 * label.size]
+        if len(ticks) + sum(_gap(other, row) is not None for other in level) - 1 < 0.6 * len(row.ticks):
+            continue  # words in a plot that happen to stand at ticks
         parts = _divide(label, ticks)
+        if not all(any(character.isalnum() for character in part.text) for part in parts):
+            continue  # a minus is no label
         if all(_aside(part, tick) < 0.4 * label.size for part, tick in zip(parts, ticks, strict=True)):
             return parts
     return [label]

@@ -158,7 +158,7 @@ def _split_label(panel: Panel) -> None:
     match = LABEL_AND_TITLE.match(first.text)
     if panel.label is None and match:
         panel.label = replace(first, text=match[1])
-        rest = match[2].strip()
+        rest = (match[2] or "").strip()
         panel.title = [replace(first, text=rest), *panel.title[1:]] if rest else panel.title[1:]
 
 
