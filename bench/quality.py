@@ -2,6 +2,7 @@
 
     python bench/quality.py fit --folder DIR [--papers DIR]       writes the model files of the package
     python bench/quality.py evaluate --folder DIR [--papers DIR]  the same fit, measured on held-out collections
+    python bench/quality.py language --folder DIR --run RUN       trains the network of the third tier
 
 `DIR` holds unpacked Debian documentation packages with PDFs. The results were made with:
 
@@ -104,13 +105,47 @@ def measure(judged: Judge, train: Measured, test: Measured) -> None:
     print(f"{len(some) / (time.process_time() - start):.0f} passages per second of one core")
 
 
+def language(passages: list[Passage], folder: Path, seconds: float, number: int) -> None:
+    """The third tier on samples of calibration and test: the same texts are scored by the second for comparison."""
+    from s1pro.recipes import quality as recipe
+
+    start = time.process_time()
+    model = folder / "train" / "model"
+    if not model.is_dir():
+        model = recipe.train_language_model(folder, passages, recipe.QualitySettings(max_seconds=seconds))
+        print(f"training: {time.process_time() - start:.0f} s of processor time", flush=True)
+    _, calibration, test, judged = measured(passages)
+    client = recipe.client_of(model)
+    calibration, test = _some(calibration, number), _some(test, number)
+    show(f"second tier on {len(test.rows)} texts", evaluate(scores(judged.features, test), test))
+    start = time.process_time()
+    asked, asked_test = (recipe.with_surprisals(client, judged, each) for each in (calibration, test))
+    spent = time.process_time() - start
+    print(f"asking: {(len(asked.rows) + len(asked_test.rows)) / spent:.0f} texts per second of one core", flush=True)
+    tiers = recipe.fit_language_tier(judged, asked)
+    assert tiers.language is not None
+    show("three tiers", evaluate(scores(tiers.language, asked_test), asked_test))
+    recipe.save_judge(tiers, folder)
+
+
+def _some(measured_rows: Measured, number: int) -> Measured:
+    order = np.random.default_rng(0).permutation(len(measured_rows.rows))
+    return measured_rows.only(np.isin(np.arange(len(order)), order[:number]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("fit", "evaluate"))
+    parser.add_argument("what", choices=("fit", "evaluate", "language"))
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--system", type=Path, default=Path("/usr/share/doc"))
     parser.add_argument("--papers", type=Path)
+    parser.add_argument("--run", type=Path, default=Path("runs/quality"))
+    parser.add_argument("--seconds", type=float, default=400.0, help="of training the network")
+    parser.add_argument("--texts", type=int, default=2000, help="of each part that the network is asked about")
     arguments = parser.parse_args()
+    if arguments.what == "language":
+        language(corpus(arguments), arguments.run, arguments.seconds, arguments.texts)
+        return
     train, _, test, judged = measured(corpus(arguments))
     if arguments.what == "fit":
         write_model(judged.features, MODEL_FILE)

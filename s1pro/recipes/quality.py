@@ -9,7 +9,8 @@
 2. The network is served in process (`LocalClient`) and asked for the log-probs of passages and damaged passages
    (`corpus.quality.language_tier`). Passages of the training collections were seen by the network, so this tier is
    fitted on the calibration collections; half of their documents are kept back for its calibration.
-3. The same regression as in the second tier, over 7 columns more.
+3. The same kind of regression as in the second tier, over eight numbers: the logit of the second tier and the seven of
+   the network.
 
 At scale the network of step 1 is any model behind a client; nothing else changes.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +28,7 @@ import numpy as np
 from s1pro.base.client import ModelClient
 from s1pro.base.records import Sample
 from s1pro.corpus.quality.anomaly import AnomalyModel, calibrate, write_model
-from s1pro.corpus.quality.features import FEATURES
-from s1pro.corpus.quality.judge import Judge
+from s1pro.corpus.quality.judge import LANGUAGE_TIER, Judge
 from s1pro.corpus.quality.language_tier import SURPRISAL_FEATURES, measure
 from s1pro.corpus.quality.passages import Passage, split_of
 from s1pro.corpus.quality.training import Measured, fit_model
@@ -41,8 +41,6 @@ from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 from s1pro.train.loop import train
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
-
-NAMES = (*FEATURES, *SURPRISAL_FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +95,8 @@ def train_language_model(folder: Path, passages: Iterable[Passage], settings: Qu
     return result.model_folder
 
 
-def with_surprisals(client: ModelClient, measured: Measured) -> Measured:
-    """The columns of `SURPRISAL_FEATURES` for prose; the other registers have none."""
+def with_surprisals(client: ModelClient, judge: Judge, measured: Measured) -> Measured:
+    """The columns of `LANGUAGE_TIER` in place of the features; only prose has numbers of the network."""
     texts = {
         str(i): row.text
         for i, (row, register) in enumerate(zip(measured.rows, measured.registers, strict=True))
@@ -106,14 +104,16 @@ def with_surprisals(client: ModelClient, measured: Measured) -> Measured:
     }
     found = asyncio.run(measure(client, texts))
     missing = np.full(len(SURPRISAL_FEATURES), np.nan)
-    return measured.with_more(np.array([found.get(str(i), missing) for i in range(len(measured.rows))]))
+    second = judge.features.logits(judge.features.anomalies(measured.registers, measured.values))
+    columns = [np.concatenate([[second[i]], found.get(str(i), missing)]) for i in range(len(measured.rows))]
+    return replace(measured, values=np.array(columns))
 
 
 def fit_language_tier(judge: Judge, calibration: Measured) -> Judge:
     """The judge with a third tier, from rows with surprisals that neither tier was trained on."""
     half = np.array([_is_first_half(row.document) for row in calibration.rows])
     first, second = calibration.only(half), calibration.only(~half)
-    model = fit_model(first, NAMES)
+    model = fit_model(first, LANGUAGE_TIER)
     logits = model.logits(model.anomalies(second.registers, second.values))
     return replace(judge, language=calibrate(model, logits, second.damaged))
 
@@ -140,12 +140,6 @@ def load_judge(folder: Path) -> Judge:
 def client_of(model: Path, *, sequences: int = 32) -> LocalClient:
     """The trained network in this process."""
     return LocalClient.from_folder(model, max_batch=sequences, prefix_cache=False, record_routing=False)
-
-
-def leave_one_out_of(calibration: Measured, families: Sequence[str]) -> dict[str, AnomalyModel]:
-    """For each family a third tier that was fitted without it."""
-    half = np.array([_is_first_half(row.document) for row in calibration.rows])
-    return {family: fit_model(calibration.only(half), NAMES, without=family) for family in families}
 
 
 def _sample(passage: Passage) -> Sample:

@@ -23,6 +23,7 @@ import numpy as np
 
 from s1pro.corpus.quality.anomaly import AnomalyModel
 from s1pro.corpus.quality.features import features_of
+from s1pro.corpus.quality.language_tier import SURPRISAL_FEATURES
 from s1pro.corpus.quality.ngrams import NgramModel
 from s1pro.corpus.quality.rules import broken_rules
 from s1pro.corpus.records import CaptionRow, QualityRow
@@ -30,6 +31,7 @@ from s1pro.corpus.records import CaptionRow, QualityRow
 MODEL_FILE = Path(__file__).with_name("quality_model.json")
 NGRAM_FILE = Path(__file__).with_name("quality_ngrams.npz")
 RULE_SCORE = 20.0
+LANGUAGE_TIER = ("features", *SURPRISAL_FEATURES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Judge:
     """The fitted parts of the second tier, and of the third if there is one.
 
     Attributes:
-        language: a model over the features and the numbers of `language_tier.SURPRISAL_FEATURES`.
+        language: a model over `LANGUAGE_TIER`: what the second tier says, and what a language model says.
     """
 
     ngrams: NgramModel
@@ -99,9 +101,14 @@ def _judged(text: Text, judge: Judge, surprisal: np.ndarray | None) -> QualityRo
         )
     register, values = features_of(text.text, judge.ngrams)
     model = judge.features
-    if surprisal is not None and judge.language is not None and register == "prose":
-        model, values = judge.language, np.concatenate([values, surprisal])
     anomalies = model.anomalies([register], values[None])
+    by_features = model.reasons(anomalies[0])
+    if surprisal is not None and judge.language is not None and register == "prose":
+        second, model = model.logits(anomalies), judge.language
+        anomalies = model.anomalies([register], np.concatenate([second, surprisal])[None])
+    reasons = tuple(
+        each for name in model.reasons(anomalies[0]) for each in (by_features if name == "features high" else (name,))
+    )
     damaged = float(model.probabilities(anomalies)[0])
     keep = damaged <= model.threshold
     return QualityRow(
@@ -110,5 +117,5 @@ def _judged(text: Text, judge: Judge, surprisal: np.ndarray | None) -> QualityRo
         score=round(float(model.logits(anomalies)[0]), 6),
         probability=round(1 - damaged, 6),
         keep=keep,
-        reasons=() if keep else model.reasons(anomalies[0]),
+        reasons=() if keep else reasons,
     )
