@@ -136,13 +136,17 @@ def _page(document: PdfDocument, number: int, state: _Document, settings: Extrac
     titles = headings(found.view, found.layout)
     if titles:
         state.reading.section = titles[-1][1]
-    return PageResult(_page_row(content, health, found, state.doc_id), elements, citations, content)
+    return PageResult(
+        _page_row(content, health, found, state.doc_id, settings.max_elements), elements, citations, content
+    )
 
 
-def _page_row(content: PageContent, health: Health, found: PageFound, doc_id: str) -> PageRow:
+def _page_row(content: PageContent, health: Health, found: PageFound, doc_id: str, max_elements: int) -> PageRow:
     reasons = [*health.reasons, *content.limits]
     route: PageRoute = health.route
     doubts = [f"caption without a region: {caption.label}" for caption in found.orphans]
+    if len(found.elements) > max_elements:
+        doubts.append(f"elements {len(found.elements)} > {max_elements}")
     alone = sum(not e.label and e.caption is None and e.type in ("figure", "chart", "table") for e in found.elements)
     if alone:
         doubts.append(f"art without a caption: {alone}")
@@ -164,10 +168,11 @@ def _rows(
         if element.type == "formula" and not settings.formulas:
             continue
         box = _within(element.box, content)
+        caption_box = _within(element.caption_box, content) if element.caption_box else None
         row = ElementRow(
             element_id=element_id(state.doc_id, content.number, element.type, box, EXTRACTOR),
             doc_id=state.doc_id, page=content.number, type=element.type, box=box, page_width=content.width,
-            page_height=content.height, label=element.label, caption=element.text, caption_box=element.caption_box,
+            page_height=content.height, label=element.label, caption=element.text, caption_box=caption_box,
             caption_page=_caption_page(element, content.number), source=element.source, alt_text=element.alt,
             link_method=element.method,
             link_confidence=element.link, confidence=element.confidence, text_layer=text_in(content, box),

@@ -1,6 +1,6 @@
 """Everything that is found on one page: captions with their regions, formulas, art without a caption, panels.
 
-The page is looked at upright, and once more turned by a quarter if captions run up or down it.
+The page is looked at as most of its text runs, and once more turned for captions that run in another direction.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from s1pro.corpus.pdf.formulas import FormulaFound, find_formulas
 from s1pro.corpus.pdf.found import Found, inside, is_chart, texts_in
 from s1pro.corpus.pdf.labels import LABEL
 from s1pro.corpus.pdf.layout import BODY, CAPTION, CODE, FREE, HEADING, Layout, assign_role, lay_out
-from s1pro.corpus.pdf.panels import find_panels
+from s1pro.corpus.pdf.panels import PanelFound, find_panels
 from s1pro.corpus.pdf.regions import assign
 from s1pro.corpus.pdf.tagged import Declared
 from s1pro.corpus.pdf.uncaptioned import loose_art, loose_tables, remember_last
-from s1pro.corpus.pdf.view import HORIZONTAL, PATH, View, view_of
+from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, PATH, View, view_of
 from s1pro.corpus.pdf.workspace import Region, open_page
 from s1pro.corpus.records import Box, ElementType
 
@@ -37,12 +37,17 @@ class PageFound:
 
 def find_on_page(content: PageContent, style: Style) -> PageFound:
     """The search on one page; `style` is what the document has shown so far and learns from this page."""
-    view = view_of(content)
+    share = dict.fromkeys((0, 90, 180, 270), 0)
+    for line in content.lines:
+        if line.angle in share and not line.invisible:
+            share[int(line.angle)] += len(line.text)
+    main = max(share, key=lambda turn: (share[turn], -turn))
+    view = view_of(content, main)
     layout = lay_out(view, style)
     elements, orphans = _search(view, layout, style, content.number)
-    for turn in (90, 270):
+    for turn in share:
         turned = [line for line in content.lines if line.angle == turn and not line.invisible]
-        if sum(len(line.text) for line in turned) < 60 or not any(LABEL.match(line.text) for line in turned):
+        if turn == main or share[turn] < 60 or not any(LABEL.match(line.text) for line in turned):
             continue
         side = view_of(content, turn)
         more, lost = _search(side, lay_out(side, style), style, None)
@@ -59,6 +64,7 @@ def _search(view: View, layout: Layout, style: Style, number: int | None) -> tup
         assign_role(view, layout, block[:first])
         assign_role(view, layout, block[first:])
     _frames(view, layout)
+    _code_in_figures(view, layout)
     formulas = find_formulas(view, layout)
     page = open_page(view, layout, style)
     regions = assign(page, captions)
@@ -98,12 +104,27 @@ def _frames(view: View, layout: Layout) -> None:
         same = (np.abs(view.art - view.art[frame]) < 3).all(axis=1)
         if (near & ~same & (view.kind != HORIZONTAL) & (area > 30)).sum() >= 2:
             layout.roles[text] = FREE
-        elif size[lines].sum() > 0.1 * area[frame] and (len(text) or _left_aligned(view, rest)):
+        elif size[lines].sum() > 0.04 * area[frame] and (len(text) or _left_aligned(view, rest)):
             layout.roles[rest] = CODE
-            if not (layout.roles[lines] == CODE).all():
-                drop.update(np.flatnonzero(same).tolist())
+            drop.update(np.flatnonzero(same).tolist())
     if drop:
         view.drop(np.array(sorted(drop)))
+
+
+def _code_in_figures(view: View, layout: Layout) -> None:
+    """Source code that stands beside a drawing in one column is part of the figure: text and what it draws."""
+    drawn = view.art[np.isin(view.kind, (PATH, IMAGE))]
+    for block in layout.blocks:
+        lines = [i for i in block if layout.roles[i] == CODE]
+        if not lines or not len(drawn):
+            continue
+        low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
+        left, right = layout.column_of(float(low[0]), float(high[0]))
+        middle = (drawn[:, 0] + drawn[:, 2]) / 2
+        beside = (middle > left) & (middle < right + 10) & ((drawn[:, 0] > high[0] - 20) | (drawn[:, 2] < low[0] + 20))
+        beside &= (drawn[:, 1] < high[1]) & (drawn[:, 3] > low[1])
+        if beside.sum() >= 2 or (beside.any() and len(drawn) < 4):
+            layout.roles[lines] = FREE
 
 
 def _left_aligned(view: View, lines: np.ndarray) -> bool:
@@ -124,8 +145,9 @@ def _captioned(view: View, caption: CaptionFound, region: Region) -> Found:
         method=f"caption_{_opposite(region.side)}", link=float(np.clip(0.5 + 0.2 * region.score, 0.1, 0.99)),
         confidence=confidence, section_at=(caption.box[0], caption.box[1]),
     )  # fmt: skip
-    if kind in ("figure", "chart", "scheme") and view.turn == 0:
-        found.panels = find_panels(region.box, view.art[region.items][:6000], texts)
+    if kind in ("figure", "chart", "scheme"):
+        panels = find_panels(region.box, view.art[region.items][:6000], texts)
+        found.panels = [PanelFound(view.back(panel.box), panel.label) for panel in panels]
     return found
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from s1pro.corpus.records import Box
 
 Array = NDArray[np.float64]
+MONO = ("mono", "courier", "cmtt", "consol", "menlo", "nimbusmon", "typewriter", "cousine", "txtt", "sftt")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Font:
     @property
     def is_mono(self) -> bool:
         low = self.name.lower()
-        return bool(self.flags & 1) or any(part in low for part in ("mono", "courier", "cmtt", "consol", "menlo"))
+        return bool(self.flags & 1) or any(part in low for part in MONO)
 
     @property
     def is_math(self) -> bool:

@@ -176,7 +176,8 @@ def _furniture(view: View, layout: Layout, style: Style) -> None:
         )
         page_number = bool(re.fullmatch(r"[-– ]*(?:page )?#(?: of #)?[-– ]*", text, re.IGNORECASE))
         alone = gap > max(0.9, layout.leading + 0.3) * view.lines[i].size
-        if key in style.heads or (alone and not near_art) or (page_number and alone):
+        title = view.lines[i].size > 1.15 * layout.body_size
+        if key in style.heads or (alone and not near_art and not title) or (page_number and alone):
             layout.roles[i] = FURNITURE
         style.heads.add(key)
 
@@ -251,8 +252,8 @@ def _quantile(ordered: list[float], share: float) -> float:
 
 def _role(view: View, layout: Layout, lines: list[int]) -> int:
     block = _measure(view, layout, lines)
-    if block.mono and block.count >= 2 and block.alone:
-        return CODE
+    if block.mono and layout.body_font != view.lines[lines[0]].font.name:
+        return CODE if block.count >= 2 and block.alone else FREE
     small = block.size <= 0.93 * min(layout.body_sizes)
     solid = block.count >= 2 and block.filled > 0.6 and block.typical >= 4
     if solid and (not small or (block.count >= 5 and block.even > 0.8)):

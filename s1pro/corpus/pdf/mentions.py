@@ -23,7 +23,7 @@ from s1pro.corpus.records import ElementRow, Mention
 MAX_SENTENCE = 800
 MAX_MENTIONS = 40
 _SHORT = "".join(
-    rf"(?<!\b{word})"
+    rf"(?<!\b{word}\.)"
     for word in (
         "Fig",
         "Figs",
@@ -43,11 +43,11 @@ _SHORT = "".join(
     )
 )
 _END = re.compile(
-    _SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<![A-Z])(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])"
+    _SHORT + r"(?<!\be\.g)(?<!\bi\.e)(?<!\bcf)(?<!\b[A-Z]\.)(?<=[.!?])[\"”’)]?\s+(?=[A-Z0-9“\"(\[])|(?<=[。！？])"
 )
 _CITE = re.compile(
     r"(?P<prefix>(?:extended\s+data|supplementary|supplemental|supporting|appendix)\s+)?"
-    r"\b(?P<kind>fig(?:ure|s|ures)?\b\.?|tables?\b|tab\.|schemes?\b|charts?\b|algorithms?\b|listings?\b|图|圖|図|그림|表|표)\s*"
+    r"(?<![A-Za-z])(?P<kind>fig(?:ure|s|ures)?\b\.?|tables?\b|tab\.|schemes?\b|charts?\b|algorithms?\b|listings?\b|图|圖|図|그림|表|표)\s*"
     r"(?P<first>[\[(（]?(?:[A-Z]{1,2}\.?)?\d{1,3}(?:\.\d{1,3})?|[IVXL]{1,6}\b)(?P<letters>[a-zA-Z]?(?![a-z]))"
     r"(?P<rest>(?:\s*(?:,|and|&|to|–|-|−|und|,\s*and)\s*(?:fig(?:s|ures?)?\.?\s*|tables?\s*)?(?:S?\d{1,3}[a-zA-Z]?|[a-zA-Z])(?![\w.]\w))*)",
     re.IGNORECASE,

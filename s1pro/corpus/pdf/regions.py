@@ -25,6 +25,7 @@ from s1pro.corpus.pdf.view import clusters
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of
 from s1pro.corpus.records import Box
 
+SOLID = (BODY, HEADING, FORMULA)
 MIN_SCORE = 0.5
 MAX_CAPTIONS = 40
 
@@ -71,6 +72,8 @@ def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
                 outside = [other for other in found if not _contains(region.box, other.box)]
                 if not found or len(outside) < len(found):
                     found = [*outside, region]
+    if caption.kind != "table" and any(len(region.items) for region in found):
+        found = [region for region in found if len(region.items) or caption.kind == "algorithm"]
     return sorted(found, key=lambda region: -region.score)
 
 
@@ -93,11 +96,15 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     if wide is not None and wide != span:
         span = wide
         zone = _zone(page, captions, k, span, side)
-    if zone[3] - zone[1] < 6:
-        return None
     if caption.kind == "table":
-        return grow_table(page, caption, zone, side)
-    return grow_figure(page, caption, zone, side)
+        return grow_table(page, caption, zone, side) if zone[3] - zone[1] >= 6 else None
+    region = grow_figure(page, caption, zone, side) if zone[3] - zone[1] >= 6 else None
+    if region is None or not len(region.items):
+        open_zone = _zone(page, captions, k, span, side, code=False)
+        wider = grow_figure(page, caption, open_zone, side) if open_zone != zone else None
+        if wider is not None and (region is None or len(wider.items)):
+            return wider
+    return region
 
 
 def _span(page: Page, captions: list[CaptionFound], k: int) -> tuple[float, float]:
@@ -120,13 +127,15 @@ def _span(page: Page, captions: list[CaptionFound], k: int) -> tuple[float, floa
     return left, right
 
 
-def _zone(page: Page, captions: list[CaptionFound], k: int, span: tuple[float, float], side: str) -> Box:
-    """From the caption to the next wall."""
+def _zone(
+    page: Page, captions: list[CaptionFound], k: int, span: tuple[float, float], side: str, code: bool = True
+) -> Box:
+    """From the caption to the next wall; source code is one if `code` says so."""
     box = captions[k].box
     roles = page.layout.roles
     others = np.array([c.box for j, c in enumerate(captions) if j != k], dtype=np.float64).reshape(-1, 4)
     taken = np.array(page.taken, dtype=np.float64).reshape(-1, 4)
-    solid = (BODY, HEADING, FORMULA) if captions[k].kind == "algorithm" else WALLS
+    solid = SOLID if captions[k].kind == "algorithm" or not code else WALLS
     walls = np.concatenate([page.view.boxes[np.isin(roles, solid)], others, taken])
     overlap = np.minimum(walls[:, 2], span[1]) - np.maximum(walls[:, 0], span[0])
     walls = walls[overlap > np.minimum(12.0, 0.5 * (walls[:, 2] - walls[:, 0]))]

@@ -93,6 +93,8 @@ def grow_listing(page: Page, caption: CaptionFound) -> Region | None:
     frames = np.concatenate([view.art[view.kind == PATH], view.frames])
     around = (frames[:, :2] < np.array(box[:2]) + 1).all(axis=1) & (frames[:, 2:] > np.array(box[2:]) - 1).all(axis=1)
     around &= (frames[:, 3] > box[3] + 15) & (frames[:, 1] > box[1] - 14)
+    below = (np.abs(frames[:, 1] - box[3]) < 22) & (frames[:, 0] < box[2]) & (frames[:, 2] > box[0])
+    around |= below & (frames[:, 3] > box[3] + 22)
     if around.any():
         left, top, right, bottom = frames[around][0].tolist()
         same = np.array([[left, bottom, right, bottom]])

@@ -34,6 +34,8 @@ def loose_tables(page: Page, number: int) -> list[Found]:
     found.sort(key=lambda table: table.box[1])
     if found:
         _continue(page, found[0], number)
+    for table in found:
+        table.box = page.view.back(table.box)
     return found
 
 
@@ -157,6 +159,7 @@ def loose_art(page: Page) -> list[Found]:
     for group in clusters(view.art[free], gap=12.0):
         art = _art_of(page, free[group])
         if art is not None:
+            art.box = page.view.back(art.box)
             found.append(art)
     return found
 
@@ -167,9 +170,12 @@ def _art_of(page: Page, members: Index) -> Found | None:
     low, high = art[:, :2].min(axis=0), art[:, 2:].max(axis=0)
     size = high - low
     picture = bool((view.kind[members] == IMAGE).any())
-    if size.prod() < MIN_ART or size.min() < 28 or (not picture and len(members) < 8):
+    if size.prod() < MIN_ART or size.min() < 28:
         return None
     box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    around = (box[0] - 25, box[1] - 12, box[2] + 12, box[3] + 16)
+    if not picture and len(members) < 8 and not is_chart(texts_in(view, around), art, view.kind[members]):
+        return None
     if any(inside(box, taken) for taken in page.taken) or _mostly_text(page, box):
         return None
     edge = box[3] < 0.12 * view.height or box[1] > 0.92 * view.height

@@ -76,33 +76,39 @@ class View:
             return y0, self.width - x1, y1, self.width - x0
         if self.turn == 270:
             return self.height - y1, x0, self.height - y0, x1
+        if self.turn == 180:
+            return self.width - x1, self.height - y1, self.width - x0, self.height - y0
         return box
 
 
 def view_of(content: PageContent, turn: int = 0) -> View:
-    """The page for a reader of text that runs at `turn` degrees (0, 90 or 270) counter-clockwise on the shown page."""
+    """The page for a reader of text that runs at `turn` degrees (0, 90, 180, 270) counter-clockwise as shown."""
     upright = [line for line in content.lines if line.angle == turn and not line.invisible]
     others = [line for line in content.lines if line.angle != turn and not line.invisible]
     boxes = _turned(np.array([line.box for line in upright]).reshape(-1, 4), turn, content)
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     other = _turned(np.array([line.box for line in others]).reshape(-1, 4), turn, content)
     art, kind, source, page_images = _art(content)
-    strip = _strips(art, content.height)
+    strip = _strips(art, kind, content)
     art, kind, source = _turned(art[~strip], turn, content), kind[~strip], source[~strip]
-    if turn:
+    if turn in (90, 270):
         swap = {HORIZONTAL: VERTICAL, VERTICAL: HORIZONTAL}
         kind = np.array([swap.get(k, k) for k in kind.tolist()], dtype=np.int8)
-    width, height = (content.width, content.height) if turn == 0 else (content.height, content.width)
+    width, height = (content.width, content.height) if turn in (0, 180) else (content.height, content.width)
     return View(
         turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source, page_images
     )
 
 
-def _strips(art: Array, height: float) -> NDArray[np.bool_]:
-    """Logos and bars of colour at the very top and foot, with nothing else of the art near them."""
+def _strips(art: Array, kind: NDArray[np.int8], content: PageContent) -> NDArray[np.bool_]:
+    """Logos, bars of colour and rules at the very top and foot, with nothing else of the art near them.
+
+    A rule with text close below and none above is the first of a table, not the one under a running head.
+    """
     result = np.zeros(len(art), dtype=bool)
     if not len(art):
         return result
+    height, text = content.height, content.line_boxes
     for inside, near in (
         (art[:, 3] < TOP * height, art[:, 1] < TOP * height + 12),
         (art[:, 1] > FOOT * height, art[:, 3] > FOOT * height - 12),
@@ -110,8 +116,14 @@ def _strips(art: Array, height: float) -> NDArray[np.bool_]:
         part = np.flatnonzero(near)
         for group in clusters(art[part], gap=6.0):
             members = part[group]
-            if inside[members].all():
-                result[members] = True
+            if not inside[members].all():
+                continue
+            y0, y1 = art[members, 1].min(), art[members, 3].max()
+            below = ((text[:, 1] > y0) & (text[:, 1] < y1 + 13)).any()
+            above = (text[:, 3] < y0 + 2).any()
+            if below and not above and (kind[members] == HORIZONTAL).all():
+                continue
+            result[members] = True
     return result
 
 
@@ -121,6 +133,8 @@ def _turned(boxes: Array, turn: int, content: PageContent) -> Array:
         return np.stack([content.height - y1, x0, content.height - y0, x1], axis=1)
     if turn == 270:
         return np.stack([y0, content.width - x1, y1, content.width - x0], axis=1)
+    if turn == 180:
+        return np.stack([content.width - x1, content.height - y1, content.width - x0, content.height - y0], axis=1)
     return boxes
 
 
