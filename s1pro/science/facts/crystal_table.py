@@ -6,7 +6,10 @@ group) or its chemical system, as the caller wants. A composition is grouped lik
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 from s1pro.base.errors import InputError, MissingExtraError
@@ -70,21 +73,22 @@ def crystal_row(structure: Any, name: str, grouping: Grouping = "composition") -
         raise ValueError(f"{len(structure)} sites, more than {MAX_SITES}")
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-    analyzer = SpacegroupAnalyzer(structure, symprec=0.01)
-    symbol = str(analyzer.get_space_group_symbol())
-    composition = structure.composition
-    row = {
-        "name": name,
-        "formula": composition.reduced_formula,
-        "system": str(analyzer.get_crystal_system()),
-        "spacegroup": symbol,
-        "sites": len(structure),
-        "elements": len(composition.elements),
-        **dict(zip("abc", structure.lattice.abc, strict=True)),
-        "volume": structure.volume,
-        "density": float(structure.density),
-    }
-    return row, _group(composition, grouping, symbol)
+    with _quiet():
+        analyzer = SpacegroupAnalyzer(structure, symprec=0.01)
+        symbol = str(analyzer.get_space_group_symbol())
+        composition = structure.composition
+        row = {
+            "name": name,
+            "formula": composition.reduced_formula,
+            "system": str(analyzer.get_crystal_system()),
+            "spacegroup": symbol,
+            "sites": len(structure),
+            "elements": len(composition.elements),
+            **dict(zip("abc", structure.lattice.abc, strict=True)),
+            "volume": structure.volume,
+            "density": float(structure.density),
+        }
+        return row, _group(composition, grouping, symbol)
 
 
 def composition_row(formula: str, grouping: Grouping = "composition") -> tuple[dict[str, Any], str]:
@@ -93,12 +97,13 @@ def composition_row(formula: str, grouping: Grouping = "composition") -> tuple[d
     composition = pymatgen.Composition(formula)
     if not all(isinstance(element, pymatgen.Element) for element in composition.elements):
         raise ValueError(f"not a formula of elements: {formula!r}")
-    row = {
-        "molar_mass": float(composition.weight),
-        "num_elements": len(composition.elements),
-        "electronegativity": float(composition.average_electroneg),
-    }
-    return row, _group(composition, grouping, "")
+    with _quiet():
+        row = {
+            "molar_mass": float(composition.weight),
+            "num_elements": len(composition.elements),
+            "electronegativity": float(composition.average_electroneg),  # not a number with noble gases: missing
+        }
+        return row, _group(composition, grouping, "")
 
 
 def element_rows() -> Iterator[dict[str, Any]]:
@@ -125,32 +130,25 @@ def element_rows() -> Iterator[dict[str, Any]]:
 def read_structure(text: str, kind: Literal["cif", "json"]) -> Any:
     """A pymatgen structure from the text of a CIF or of pymatgen's JSON. Raises `ValueError` if it is none."""
     _pymatgen()
-    import warnings
-
     from pymatgen.core import Structure
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # rounded coordinates, missing symmetry: pymatgen repairs and says so
-        try:
+    try:
+        with _quiet():
             return Structure.from_str(text, fmt=kind)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            IndexError,
-            AttributeError,
-            AssertionError,
-            ZeroDivisionError,
-        ) as error:
-            raise ValueError(f"no crystal structure ({error})") from error
+    except _UNREADABLE as error:
+        raise ValueError(f"no crystal structure ({error})") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what pymatgen and spglib say while they repair rounded coordinates or find no value in a table."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _known(element: Any, name: str) -> float | None:
-    import math
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "no data" is what None says
+    with _quiet():
         value = getattr(element, name)
     return None if value is None or math.isnan(float(value)) or float(value) <= 0 else float(value)
 

@@ -73,8 +73,14 @@ class Grammar:
         Raises:
             ValueError: no wording of it can be read back.
         """
+        text = ""
         for _ in range(_TRIES):
-            text, shown = self._attempt(record, random_generator, max_sentences)
+            try:
+                text, shown = self._attempt(record, random_generator, max_sentences)
+            except ValueError as error:
+                if "not invertible" not in str(error):
+                    raise
+                continue
             found = self.parse(text)
             if found is not None and agrees(found, shown):
                 return Described(text=text, shown=shown)
@@ -194,7 +200,8 @@ def escaped(text: str) -> str:
 
 
 def _choice(options: Sequence[str]) -> str:
-    return options[0] if len(options) == 1 else f"({'|'.join(options)})"
+    ordered = sorted(options, key=len, reverse=True)  # "space group symbol" is tried before "space group"
+    return ordered[0] if len(ordered) == 1 else f"({'|'.join(ordered)})"
 
 
 def in_some_unit(column: Column, value: Any, random_generator: random.Random) -> Any:

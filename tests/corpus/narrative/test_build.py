@@ -131,7 +131,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     table = write_table(tmp_path / "alloys.csv", 120)
     schema = tmp_path / "alloys.json"
     schema.write_text(json.dumps(ALLOYS))
-    few = ["--set", "tasks.mcq=7", "--set", "tasks.ranking=0"]
+    few = [word for form in FORMS for word in ("--set", f"tasks.{form}={ {'mcq': 7, 'ranking': 0}.get(form, 3) }")]
     assert command(str(table), "--schema", str(schema), "--folder", str(tmp_path / "out"), "--json", *few) == 0
     report = json.loads(capsys.readouterr().out)
     assert (

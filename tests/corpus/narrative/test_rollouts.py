@@ -18,7 +18,13 @@ from s1pro.base.records import Completion, Message, Sampling
 from s1pro.cli import corpus_narrative
 from s1pro.corpus.narrative.build import make_tasks, split_records
 from s1pro.corpus.narrative.judging import chain_of, choose, pass_at_k
-from s1pro.corpus.narrative.rollouts import RolloutReport, RolloutSettings, read_attempts, rollout_folder
+from s1pro.corpus.narrative.rollouts import (
+    ANSWERED,
+    RolloutReport,
+    RolloutSettings,
+    read_attempts,
+    rollout_folder,
+)
 from s1pro.corpus.narrative.sources import Loaded
 from s1pro.corpus.write import check_isolation
 from s1pro.data.samples import read_samples
@@ -206,6 +212,7 @@ def test_the_command_with_an_endpoint(tmp_path: Path, capsys: pytest.CaptureFixt
     (tmp_path / "alloys.json").write_text(json.dumps(ALLOYS))
     parser = argparse.ArgumentParser()
     corpus_narrative.add(parser.add_subparsers())
+    few = [word for form in ANSWERED for word in ("--set", f"tasks.{form}=5")]
     server = HTTPServer(("127.0.0.1", 0), Server)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -214,7 +221,7 @@ def test_the_command_with_an_endpoint(tmp_path: Path, capsys: pytest.CaptureFixt
             [
                 "narrative", str(table), "--schema", str(tmp_path / "alloys.json"), "--folder", str(tmp_path / "out"),
                 "--endpoint", f"http://127.0.0.1:{server.server_port}/v1", "--model", "m", "--rollouts", "14",
-                "--samples", "2", "--json", "--set", "passes=0",
+                "--samples", "2", "--json", "--set", "passes=0", *few,
             ]
         )  # fmt: skip
         assert args.run(args) == 0

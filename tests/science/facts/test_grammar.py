@@ -50,7 +50,12 @@ def test_any_record_comes_back(
     name: str, strength: float, gap: float | None, temp: float | None, phases: int, seed: int
 ) -> None:
     row = {"alloy": name, "family": "F", "yield": strength, "gap": gap, "temp": temp, "phases": phases, "magnetic": 1}
-    record = SCHEMA.record(row, "here")
+    try:
+        record = SCHEMA.record(row, "here")
+    except InputError as error:
+        assert "stand in a sentence" in str(error) or "entity is missing" in str(error)
+        assert ". " in name or name.lower() in ("-", "na", "n/a")
+        return
     try:
         told = GRAMMAR.describe(record, random.Random(seed))
     except ValueError as error:
