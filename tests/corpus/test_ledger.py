@@ -83,7 +83,7 @@ def test_layouts_of_other_programs_are_inputs(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_in_the_middle_changes_nothing(tmp_path: Path) -> None:
-    """Ingest on a file system of a megabyte, nearly full at first; after making room the result is that of a clean run."""
+    """On a file system of a megabyte, nearly full at first: after making room the result is that of a clean run."""
     paths = inputs(tmp_path / "in", 12)
     clean = corpus(tmp_path / "clean", paths)
     run_stage(clean, "ingest", Inline())
