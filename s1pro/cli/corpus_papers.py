@@ -136,6 +136,8 @@ def run_ingest(args: argparse.Namespace) -> int:
     from s1pro.corpus.status import folder_status
 
     folder = CorpusFolder(args.folder)
+    if args.licence and not (args.paths or args.layout):
+        raise InputError("--licence has no effect without inputs")
     if args.changes or not args.show:
         change_settings(folder, args.changes)
     if args.show:

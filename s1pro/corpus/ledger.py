@@ -14,6 +14,7 @@ left out. A file that is named itself is an input whatever its name: what it rea
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -108,14 +109,18 @@ def read_source(rows: Sequence[InputRow]) -> bytes:
     """
     problems = []
     for row in rows:
+        path = Path(row.source_uri)
+        if row.error:
+            problems.append(f"{path.name}: {row.error}")
+            continue
         try:
-            data = Path(row.source_uri).read_bytes()
+            data = path.read_bytes()
         except OSError as error:
-            problems.append(f"{Path(row.source_uri).name}: {error.strerror}")
+            problems.append(f"{path.name}: {error.strerror}")
             continue
         if hashlib.sha256(data).hexdigest() == row.doc_id:
             return data
-        problems.append(f"{Path(row.source_uri).name}: changed since it was registered")
+        problems.append(f"{path.name}: changed since it was registered")
     raise InputError("; ".join(problems))
 
 
@@ -144,6 +149,8 @@ def _below(folder: Path) -> Iterator[Path]:
 def _row(path: Path, kind: Kind, licence: str) -> InputRow:
     row = InputRow(source_uri=str(path), doc_id="", byte_size=0, kind=kind, licence=licence)
     try:
+        if not path.is_file() and path.exists():  # a pipe or a device would never end
+            raise OSError(errno.EINVAL, "not a regular file")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return dataclasses.replace(row, doc_id=digest, byte_size=file.tell())

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,22 @@ def test_files_that_are_named_count_whatever_their_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such file or folder"):
         register(tmp_path / "b", [tmp_path / "none"])
     assert read_ledger(tmp_path / "b") == []
+
+
+def test_pipes_and_large_files_are_not_read(tmp_path: Path) -> None:
+    """A pipe would block for ever, a file beyond the limit would fill the memory; both have a status."""
+    folder = corpus(tmp_path / "out", inputs(tmp_path / "in", 1, bad=False))
+    os.mkfifo(tmp_path / "in" / "pipe.pdf")
+    with (tmp_path / "in" / "large.pdf").open("wb") as file:
+        file.truncate(3 << 20)
+    register(folder.root, [tmp_path / "in"])
+    settings = folder.settings()
+    folder.save_settings(replace(settings, ingest=settings.ingest.changed({"max_bytes": 1 << 20})))
+    run_stage(folder, "ingest", Inline())
+    errors = {row.status: row.error for part in folder.parts() for row in folder.documents(part)}
+    assert errors["too_large"] == "3,145,728 bytes; the limit is 1,048,576"
+    assert "pipe.pdf" in errors["corrupt"]
+    assert folder_status(folder).finished
 
 
 def test_layouts_of_other_programs_are_inputs(tmp_path: Path) -> None:

@@ -198,6 +198,7 @@ def test_the_commands_do_the_whole_way(papers: Path, tmp_path: Path, capsys: pyt
         (["ingest", "DIR/none.pdf", "--folder", "DIR/out"], "none.pdf: there is no such file or folder"),
         (["ingest", "DIR", "--folder", "DIR/out"], "no .pdf file in this folder"),
         (["ingest", "--folder", "DIR/x", "--set", "ingest.limits.page_seconds=0"], "page_seconds must be positive"),
+        (["ingest", "--folder", "DIR/x", "--licence", "CC0"], "--licence has no effect without inputs"),
         (["ingest", "--folder", "DIR/x", "--executor", "inline", "--workers", "3"], "--workers has no effect"),
         (["ingest", "--folder", "DIR/x", "--executor", "slurm", "--slurm-set", "account"], "write it as NAME=VALUE"),
     ],

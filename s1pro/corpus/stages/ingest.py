@@ -111,6 +111,12 @@ class _Readers:
 
 
 def _read(worker: DocumentWorker, doc_id: str, rows: list[InputRow]) -> DocumentResult:
+    size, limit = rows[0].byte_size, worker.limits.max_bytes
+    if size > limit:  # not even into memory
+        why = f"{size:,} bytes; the limit is {limit:,}"
+        return DocumentResult(
+            document=DocumentRow(doc_id=doc_id, source_uri="", byte_size=size, status="too_large", error=why)
+        )
     try:
         data = read_source(rows)
     except InputError as error:

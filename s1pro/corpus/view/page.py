@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from s1pro.corpus.records import CaptionRow, ElementRow, PageRow, QualityRow
+from s1pro.corpus.ledger import read_ledger, sources
+from s1pro.corpus.records import CaptionRow, DocumentRow, ElementRow, PageRow, QualityRow
 from s1pro.corpus.stages.base import CorpusFolder
 from s1pro.corpus.status import CorpusStatus, folder_status
 from s1pro.corpus.view.gather import ShownDocument, ShownElement, all_documents, choose, gather
@@ -52,7 +53,7 @@ def write_gallery(folder: CorpusFolder, path: Path, settings: GallerySettings | 
     documents = all_documents(folder)
     limits = folder.settings().ingest.limits
     shown = gather(folder, choose(documents, settings.documents))
-    sections = [_summary(status), _documents(folder, documents)]
+    sections = [_summary(status), _documents(folder, [row for _, row in documents])]
     for number, document in enumerate(shown, start=1):
         pages = _pages_of(document, settings.pages)
         pictures = page_pictures(document, [page.page for page in pages], limits)
@@ -109,12 +110,10 @@ def _summary(status: CorpusStatus) -> Section:
     )
 
 
-def _documents(folder: CorpusFolder, documents: Sequence[tuple[object, object]]) -> Section:
-    from s1pro.corpus.ledger import read_ledger, sources
-
+def _documents(folder: CorpusFolder, documents: Sequence[DocumentRow]) -> Section:
     inputs = sources(read_ledger(folder.root))
     rows = []
-    for _, row in all_documents(folder)[:_ROWS]:
+    for row in documents[:_ROWS]:
         names = ", ".join(Path(source.source_uri).name for source in inputs[row.doc_id])
         read = f"{row.pages_ok} of {row.num_pages}"
         rows.append((names, row.status, read, row.extractor or "", row.error[:200]))
