@@ -74,7 +74,7 @@ def test_no_good_document_is_lost_among_hostile_ones(tmp_path: Path) -> None:
     assert max(cost.get("peak_mb", 0) for cost in costs) < LIMITS.memory_mb
     # a document ends at its deadline; the rest is what a loaded machine needs to start and end processes
     assert max(cost.get("wall_seconds", 0) for cost in costs) < LIMITS.document_seconds + 20
-    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".json", ".parquet"}
+    assert {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()} == {".json", ".log", ".parquet"}
     assert _litter() <= before
 
 
