@@ -5,6 +5,8 @@ A caption begins with a label ("Figure 3", "TABLE IV", "Extended Data Fig. 2", "
 captions have: a separator after the number, bold type, smaller type, a new block; and taken for what running text has:
 a line above that it continues, a verb or a comma behind the number. The label may stand on a line of its own.
 
+Lists of figures are told by dots before a page number, and by labels right below each other.
+
 The text goes on with the lines below of the same size, until the gap grows, a rule or several cells side by side come,
 another label begins, or a full stop ends a short line and running text follows.
 """
@@ -36,6 +38,7 @@ _VERBS = re.compile(
     r"describes?|plots?|reveals?|suggests?|explains?|to|with|at|on|as|by|from|below|above|refers?|represents?|includes?|"
     r"where|when|but|it|the|this|there|respectively)\b"
 )
+_LEADERS = re.compile(r"(?:[.·…]\s*){4,}\d{0,4}\s*$|…\s*\d{1,4}\s*$")
 THRESHOLD = 1.6
 
 
@@ -65,11 +68,12 @@ def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
     starts: list[tuple[int, re.Match[str], float]] = []
     for i, text in enumerate(view.texts):
         match = LABEL.match(text) if layout.roles[i] != FURNITURE else None
-        if match is None or not _plausible(match):
+        if match is None or not _plausible(match) or _LEADERS.search(text):
             continue
         score = _score(view, layout, i, match)
         if score >= THRESHOLD:
             starts.append((i, match, score))
+    starts = [start for start in starts if not _listed(view, start[0], [other[0] for other in starts])]
     heads = {i for i, _, _ in starts}
     found = []
     for i, match, score in starts:
@@ -77,6 +81,14 @@ def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
         layout.roles[lines] = CAPTION
         found.append(_caption(view, lines, match, score))
     return found
+
+
+def _listed(view: View, i: int, starts: list[int]) -> bool:
+    """An entry in a list of figures: labels with one left edge right above and below each other, three or more."""
+    box, size = view.boxes[i], float(view.sizes[i])
+    column = [j for j in starts if abs(view.boxes[j, 0] - box[0]) < 2 and abs(view.boxes[j, 1] - box[1]) < 6 * size]
+    near = sorted(float(view.boxes[j, 1]) for j in column)
+    return len(near) >= 3 and max(b - a for a, b in pairwise(near)) < 2.6 * size
 
 
 def _plausible(match: re.Match[str]) -> bool:

@@ -120,8 +120,10 @@ def _code_in_figures(view: View, layout: Layout) -> None:
             continue
         low, high = view.boxes[lines, :2].min(axis=0), view.boxes[lines, 2:].max(axis=0)
         left, right = layout.column_of(float(low[0]), float(high[0]))
+        left = 0.0 if left <= layout.columns[0][0] else left
+        right = view.width if right >= layout.columns[-1][1] else right + 10
         middle = (drawn[:, 0] + drawn[:, 2]) / 2
-        beside = (middle > left) & (middle < right + 10) & ((drawn[:, 0] > high[0] - 20) | (drawn[:, 2] < low[0] + 20))
+        beside = (middle > left) & (middle < right) & ((drawn[:, 0] > high[0] - 20) | (drawn[:, 2] < low[0] + 20))
         beside &= (drawn[:, 1] < high[1]) & (drawn[:, 3] > low[1])
         if beside.sum() >= 2 or (beside.any() and len(drawn) < 4):
             layout.roles[lines] = FREE

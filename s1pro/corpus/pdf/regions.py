@@ -102,8 +102,7 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     if region is None or not len(region.items):
         open_zone = _zone(page, captions, k, span, side, code=False)
         wider = grow_figure(page, caption, open_zone, side) if open_zone != zone else None
-        if wider is not None and (region is None or len(wider.items)):
-            return wider
+        return region if wider is None else wider
     return region
 
 

@@ -82,6 +82,18 @@ def test_references_in_running_text_are_no_captions(sentence: str) -> None:
     assert [row.label for row in wholes(paper.data())] == ["Figure 1"]
 
 
+def test_a_list_of_figures_has_no_captions() -> None:
+    paper, _ = simple()
+    for n in range(1, 6):
+        paper.text(50, 600 + 14 * n, f"Figure {n}. Title of number {n} .......... {10 * n}")
+    paper.page()
+    for n in range(1, 6):
+        paper.text(50, 100 + 14 * n, f"Table {n}. Title of number {n}", size=9)
+    results = pages_of(paper.data())
+    assert [row.label for row in results[0].elements] == ["Figure 1"] and results[1].elements == []
+    assert results[1].page.route == "text"
+
+
 def test_captions_keep_superscripts_and_mend_broken_words() -> None:
     paper = Paper()
     paper.body(50, 60, 500, 8)
