@@ -156,15 +156,22 @@ def _is_colour_bar(panel: Panel, panels: Sequence[Panel], shapes: Sequence[Shape
     """Narrow, with one labelled axis along it, filled by a picture or by strips of many colours."""
     x0, y0, x1, y1 = panel.frame
     narrow, long = min(x1 - x0, y1 - y0), max(x1 - x0, y1 - y0)
-    if narrow > NARROW * long or len(panel.axes) != 1 or panel.shared or len(panels) < 2:
+    if narrow > NARROW * long or len(own_axes(panel)) != 1 or len(panels) < 2:
         return False
     inside = [shape for shape in shapes if shape.fill is not None and panel.contains(shape.clipped)]
     pictures = any(panel.contains(tuple(image)) for image in content.images.boxes.tolist())
     return pictures or len({shape.fill for shape in inside}) >= 6
 
 
+def own_axes(panel: Panel) -> list[Axis]:
+    """Without those that stand at another panel."""
+    shared = [panel.x] if 0 in panel.shared else []
+    shared += [panel.y] if 1 in panel.shared else []
+    return [axis for axis in panel.axes if axis not in shared]
+
+
 def _colour_bar(panel: Panel) -> ColourBarFacts:
-    axis = _axis(panel.axes[0])
+    axis = _axis(own_axes(panel)[0])
     assert axis is not None
     return ColourBarFacts(title=axis.title, low=axis.low, high=axis.high)
 
