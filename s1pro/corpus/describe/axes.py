@@ -188,7 +188,10 @@ def tick_rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) 
 
 def split_row(row: Row, lines: Sequence[Line]) -> list[Ticks]:
     """Cuts a row of ticks by the lines that they touch."""
-    near = [line for line in lines if row.low - 1.2 <= line[0] <= row.high + 1.2]
+    if row.high - row.low <= LONGEST_TICK:
+        near = [line for line in lines if row.low - 1.2 <= line[0] <= row.high + 1.2]
+    else:
+        near = [line for line in lines if min(abs(line[0] - row.low), abs(line[0] - row.high)) <= 1.2]
     near = [line for line in near if sum(_spans(line, tick) for tick in row.ticks) >= 2]
     parts: dict[tuple[float, float], list[float]] = {}
     for tick in row.ticks:
