@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s1pro.corpus.describe.axes import Axis, find_axes
+from s1pro.corpus.describe.axes import Axis, find_ticked, with_offset
 from s1pro.corpus.describe.facts import AxisFacts, ChartFacts, ColourBarFacts, PanelFacts
 from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.legend import Legend, find_legends, legend_of
@@ -21,6 +21,7 @@ from s1pro.corpus.describe.separate import separate
 from s1pro.corpus.describe.series import find_series
 from s1pro.corpus.describe.shapes import Shape
 from s1pro.corpus.describe.titles import name_axes, name_panels, split_unit, title_text
+from s1pro.corpus.describe.unticked import find_unticked
 from s1pro.corpus.describe.wording import count
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.records import Box
@@ -40,7 +41,9 @@ class Chart:
 def find_chart(content: PageContent, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Chart | None:
     """None if there are no axes inside the box."""
     labels = [label for label in separate(labels, shapes) if not label.is_endless]
-    axes = find_axes(shapes, labels)
+    claimed: set[int] = set()
+    axes = find_unticked(shapes, labels, find_ticked(shapes, labels, claimed), claimed)
+    axes = [with_offset(axis, labels, claimed) for axis in axes]
     panels = find_panels(shapes, axes)
     if not panels:
         return None
@@ -153,15 +156,22 @@ def _is_colour_bar(panel: Panel, panels: Sequence[Panel], shapes: Sequence[Shape
     """Narrow, with one labelled axis along it, filled by a picture or by strips of many colours."""
     x0, y0, x1, y1 = panel.frame
     narrow, long = min(x1 - x0, y1 - y0), max(x1 - x0, y1 - y0)
-    if narrow > NARROW * long or len(panel.axes) != 1 or panel.shared or len(panels) < 2:
+    if narrow > NARROW * long or len(own_axes(panel)) != 1 or len(panels) < 2:
         return False
     inside = [shape for shape in shapes if shape.fill is not None and panel.contains(shape.clipped)]
     pictures = any(panel.contains(tuple(image)) for image in content.images.boxes.tolist())
     return pictures or len({shape.fill for shape in inside}) >= 6
 
 
+def own_axes(panel: Panel) -> list[Axis]:
+    """Without those that stand at another panel."""
+    shared = [panel.x] if 0 in panel.shared else []
+    shared += [panel.y] if 1 in panel.shared else []
+    return [axis for axis in panel.axes if axis not in shared]
+
+
 def _colour_bar(panel: Panel) -> ColourBarFacts:
-    axis = _axis(panel.axes[0])
+    axis = _axis(own_axes(panel)[0])
     assert axis is not None
     return ColourBarFacts(title=axis.title, low=axis.low, high=axis.high)
 

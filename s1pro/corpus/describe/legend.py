@@ -67,7 +67,7 @@ def find_legends(
     entries = []
     for label in labels:
         if id(label) not in used and label.is_upright:
-            samples = _samples(label, small)
+            samples = [s for s in _samples(label, small) if _same_side(s, label, panels)]
             if samples and not any(_between(other, label, samples) for other in labels):
                 entries.append(Entry(label, tuple(samples)))
     legends = [legend for group in _groups(entries) if (legend := _legend(group, shapes, panels)) is not None]
@@ -92,6 +92,11 @@ def _samples(label: Label, small: Sequence[Shape]) -> list[Shape]:
     right = max(shape.box[2] for shape in beside)
     start = min((s.box[0] for s in beside if s.box[2] > right - 22), default=right)
     return [shape for shape in beside if shape.box[2] > start - 2]
+
+
+def _same_side(sample: Shape, label: Label, panels: Sequence[Panel]) -> bool:
+    """A point at the edge of a plot is no sample of a text outside of it."""
+    return all(panel.contains(label.box) or not panel.contains(sample.box, 0.5) for panel in panels)
 
 
 def _between(other: Label, label: Label, samples: Sequence[Shape]) -> bool:

@@ -187,10 +187,16 @@ def _lines(strokes: Sequence[Shape]) -> list[list[Shape]]:
                 min(follows, key=lambda line: _distance(line[-1], piece)).append(piece)
             else:
                 mine.append([piece])
-        lines += mine
+        lines += [line for line in mine if _is_drawn_through(line)]
     total = [sum(piece.w + piece.h for piece in line) for line in lines]
     longest = max(total, default=0.0)
     return [line for line, length in zip(lines, total, strict=True) if length > 0.05 * longest and length > 6]
+
+
+def _is_drawn_through(line: Sequence[Shape]) -> bool:
+    """Not only a few strokes far apart, as the medians and caps of box plots are."""
+    extent = max(piece.box[2] for piece in line) - min(piece.box[0] for piece in line)
+    return len(line) == 1 or sum(piece.w for piece in line) > 0.5 * extent
 
 
 def _follows(piece: Shape, last: Shape) -> bool:

@@ -21,7 +21,9 @@ from s1pro.corpus.describe.shapes import Shape
 from s1pro.corpus.records import Box
 
 SMALLEST_PANEL = 24.0
+NARROWEST = 6.0  # colour bars
 MEETING = 15.0
+MOST_FRAMES = 200
 PANEL_LABEL = re.compile(r"(?:[(\[]?(?:[a-z]|[A-Z]|i{1,3}|iv|v)[)\]]|[(\[]\d[)\]])")
 BARE_LETTER = re.compile(r"[A-Za-z][.:]?")
 
@@ -68,9 +70,11 @@ def find_panels(shapes: Sequence[Shape], axes: Sequence[Axis]) -> list[Panel]:
 def _rectangles(shapes: Iterable[Shape]) -> list[Box]:
     found: list[Box] = []
     for shape in shapes:
-        big = shape.w >= SMALLEST_PANEL and shape.h >= SMALLEST_PANEL
+        big = max(shape.w, shape.h) >= SMALLEST_PANEL and min(shape.w, shape.h) >= NARROWEST
         if shape.kind == "rectangle" and big and not any(_same(shape.box, box) for box in found):
             found.append(shape.box)
+            if len(found) >= MOST_FRAMES:
+                break
     return found
 
 
@@ -201,7 +205,9 @@ def _is_proven(panel: Panel) -> bool:
     """Axes in both directions, or one with at least three labelled ticks; tables and diagrams have neither."""
     numeric = [axis for axis in panel.axes if axis.is_numeric]
     both = panel.x is not None and (panel.y is not None or panel.right is not None)
-    return bool(numeric) and (both or any(axis.has_ticks and len(axis.labels) >= 3 for axis in numeric))
+    ticked = all(axis.has_ticks for axis in panel.axes)  # maps of two lists of names have ticks, tables have none
+    sure = any(axis.has_ticks and len(axis.labels) >= 3 for axis in numeric)
+    return (both and (bool(numeric) or ticked)) or sure
 
 
 def _alike(a: Box, b: Box) -> bool:

@@ -62,8 +62,8 @@ def test_captions_of_charts_answer_questions(library: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("library", charts.LIBRARIES)
 def test_captions_of_many_charts_answer_questions(library: str) -> None:
-    """240 charts per library that nothing was tuned on; every kind of question counts for itself."""
-    asked, right, wrong = grade(examined(library, range(1000, 1040)))
+    """180 charts per library that nothing was tuned on; every kind of question counts for itself."""
+    asked, right, wrong = grade(examined(library, range(5000, 5030)))
     for kind in asked:
         assert right[kind] >= 0.9 * asked[kind], (kind, asked[kind], [entry for entry in wrong if entry[0] == kind])
     assert sum(right.values()) >= 0.97 * sum(asked.values()), wrong
