@@ -70,10 +70,13 @@ class Fp8Config:
     Attributes:
         scale_format: of all scales; to publish the bytes that training computes with, save with the same.
         keep_layers: decoder layers whose experts stay in the dtype of the network.
+        gather: how shards of such experts travel between ranks: as numbers of the network, or as FP8 bytes, which are
+            fewer and the same in the end.
     """
 
     scale_format: ScaleFormat = "fp32"
     keep_layers: tuple[int, ...] = ()
+    gather: Literal["network", "fp8"] = "network"
 
 
 @dataclass(frozen=True, kw_only=True)
