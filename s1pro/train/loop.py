@@ -163,7 +163,7 @@ class Trainer(Generic[Model, Batch]):
         run = self.run
         while self.steps_done < run.steps and not self._out_of_time():
             started = time.perf_counter()
-            batches = [next(self.loader) for _ in range(self._accumulation)]
+            batches = self.batches_of_step(metrics)
             scale = lr_scale(run.schedule, self._progress())
             report = self.stepper.step(batches, scale, router_statistics=self._due(self._router_every))
             seconds, stop = self._agree(time.perf_counter() - started, interrupt.requested)
@@ -189,6 +189,10 @@ class Trainer(Generic[Model, Batch]):
         if stop:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
+
+    def batches_of_step(self, metrics: Metrics) -> list[Batch]:
+        """The micro-batches of the next step on this rank."""
+        return [next(self.loader) for _ in range(self._accumulation)]
 
     def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         """Validation loss and what the hook adds. Empty without validation data and hook."""
