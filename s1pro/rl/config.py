@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s1pro.base.records import Sampling
-from s1pro.data.batch import PackedBatch
 from s1pro.rl.objective import ObjectiveConfig
-from s1pro.train.config import TrainRun
-
-STAGE = "rl"
+from s1pro.train.config import Stage, TrainRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +77,7 @@ class RLRun(TrainRun):
         parity_limit: largest k3 estimate of KL(engine || trainer) of a step; above it the run stops. None only reports.
     """
 
-    stage: Literal["pretrain", "sft", "rl"] = "rl"  # type: ignore[assignment]
+    stage: Stage = "rl"
     freeze_router: bool = True
     tasks: tuple[TaskConfig, ...] = ()
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -105,6 +102,3 @@ class RLRun(TrainRun):
             raise ValueError("objective.baseline=leave_one_out needs rollout.group_size of at least 2")
         if self.parity_limit is not None and self.old_logprobs != "recompute":
             raise ValueError("parity_limit has no effect with old_logprobs=rollout: nothing is compared then")
-
-
-Batches = list[PackedBatch]

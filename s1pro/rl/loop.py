@@ -133,8 +133,8 @@ class Rollouts:
         answer_length = self.run.rollout.max_new_tokens
         if longest + answer_length - 1 > rows:
             raise InputError(
-                f"a prompt of {longest} tokens with an answer of {answer_length} does not fit into a micro-batch of {rows} "
-                "rows; raise data.tokens_per_batch or lower rollout.max_new_tokens"
+                f"a prompt of {longest} tokens with an answer of {answer_length} does not fit into a micro-batch of "
+                f"{rows} rows; raise data.tokens_per_batch or lower rollout.max_new_tokens"
             )
 
     def _micro_batches(self, groups: Groups) -> list[PackedBatch]:
