@@ -48,6 +48,10 @@ from s1pro.train.spread import build_on_ranks, export
 Record = dict[str, Any]
 
 
+class ParityError(RuntimeError):
+    """Engine and trainer do not compute the same; the message says by how much."""
+
+
 class Rollouts:
     """Micro-batches made of the policy's own answers, an update at a time; what a loader is to other stages.
 
@@ -155,7 +159,7 @@ class Rollouts:
     def _check(self, report: MismatchReport) -> None:
         limit = self.run.parity_limit
         if limit is not None and report.k3 > limit:
-            raise InputError(
+            raise ParityError(
                 f"round {self.rounds}: KL(engine || trainer) is {report.k3:.3g}, above parity_limit={limit:g}; the two "
                 "sides do not compute the same: see metrics.jsonl, kind rollout, and docs/rl.md"
             )
@@ -163,6 +167,8 @@ class Rollouts:
 
 class RLTrainer(Trainer[Network, PackedBatch]):
     """The training loop on rollouts."""
+
+    evaluates_first = True
 
     def __init__(self, run: RLRun, network: Network, rollouts: Rollouts, **options: Any) -> None:
         super().__init__(
@@ -195,6 +201,7 @@ def train_rl(
 
     Raises:
         InputError: no tasks, an unknown one, a wrong folder, or several ranks.
+        ParityError: engine and trainer are further apart than `run.parity_limit`.
     """
     if not run.tasks:
         raise InputError('tasks is empty: name what is to be learned, --set \'tasks=[{"name": "..."}]\'')
@@ -227,7 +234,7 @@ def registry_tasks(run: RLRun) -> dict[str, Task]:
 
     found: dict[str, Task] = {}
     for config in run.tasks:
-        found[config.name] = registry.get(config.name, split="train", num_items=config.num_items, seed=run.seed)
+        found[config.name] = registry.for_learning(config.name, num_items=config.num_items, seed=run.seed)
     return found
 
 

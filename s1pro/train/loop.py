@@ -100,7 +100,12 @@ class Trainer(Generic[Model, Batch]):
         loss: what is learned, and what the models and batches are.
         validation: batches for the validation loss.
         ranks: over which network and loader are spread; None in a single process.
+
+    Attributes:
+        evaluates_first: a new run begins with an evaluation.
     """
+
+    evaluates_first = False
 
     def __init__(
         self,
@@ -161,6 +166,8 @@ class Trainer(Generic[Model, Batch]):
 
     def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
+        if self.evaluates_first and self.steps_done == 0:
+            self.evaluate(metrics)
         while self.steps_done < run.steps and not self._out_of_time():
             started = time.perf_counter()
             batches = self.batches_of_step(metrics)

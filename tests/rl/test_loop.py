@@ -11,7 +11,7 @@ import torch
 
 from s1pro.base.errors import InputError
 from s1pro.rl.config import RLRun, RolloutConfig
-from s1pro.rl.loop import train_rl
+from s1pro.rl.loop import ParityError, train_rl
 from s1pro.rl.objective import preset
 from s1pro.train.metrics import read_metrics
 from tests.rl.letters import Letters, policy, run_in, tasks
@@ -116,7 +116,7 @@ def test_a_round_without_information_changes_nothing(tmp_path: Path) -> None:
 def test_the_gap_can_stop_a_run(tmp_path: Path) -> None:
     """Rollouts at another precision than training: the limit notices."""
     run = run_in(tmp_path, parity_limit=1e-30)
-    with pytest.raises(InputError, match="above parity_limit"):
+    with pytest.raises(ParityError, match="above parity_limit"):
         learn(run)
 
 
