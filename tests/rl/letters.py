@@ -29,7 +29,7 @@ class LetterTokenizer:
     eos_token_id = pad_token_id = VOCABULARY - 2
 
     def encode(self, text: str) -> list[int]:
-        return [ord(letter) - 32 for letter in text]
+        return [max(ord(letter) - 32, 0) for letter in text]
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         return "".join(chr(32 + i) for i in ids if not (skip_special_tokens and i == self.eos_token_id))
