@@ -22,7 +22,8 @@ Left out here, for the serving part: prefix caching, chunked prefill, preemption
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from s1pro.model.placeholders import check_media
 from s1pro.serve.request import OnText, Request
 from s1pro.serve.sampler import Sampler, SamplingPlan
 from s1pro.serve.scheduler import Scheduler
+from s1pro.serve.statistics import Counters, EngineStats
 from s1pro.serve.text import Decode
 
 
@@ -138,10 +140,56 @@ class Engine:
             shape = (num_slots, len(text.moe_layers), text.router.top_k)
             self._routing = torch.empty(shape, dtype=torch.int16, device=weight.device)  # bits of uint16
         self._batch: _DecodeBatch | None = None
+        self.asleep = False
+        self.progressed: Sequence[Request] = ()
 
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are not in the batch yet; any thread."""
+        return len(self._scheduler.waiting)
+
+    def stats(self) -> EngineStats:
+        """Numbers about the engine; any thread."""
+        allocator = self._scheduler.allocator
+        return EngineStats(
+            running=len(self._scheduler.running),
+            waiting=self.num_waiting,
+            blocks=allocator.num_blocks,
+            blocks_used=allocator.num_blocks - allocator.num_free,
+            blocks_cached=0,
+            policy_version=self.policy_version,
+            asleep=self.asleep,
+            counters=Counters(),
+        )
+
+    def reset(self) -> list[Request]:
+        """Drops all requests, after an error; returns them."""
+        dropped = [*self._scheduler.running, *self._scheduler.waiting]
+        for request in dropped:
+            request.aborted = True
+        self._batch = None
+        return self._scheduler.take_aborted()
+
+    def update_weights(self, source: Mapping[str, Tensor] | str | Path, version: int) -> None:
+        """Replaces weights in place, between two steps.
+
+        Args:
+            source: tensors by the names of our parameters, or a folder in the released layout.
+            version: stamped on what is generated from now on.
+        """
+        raise NotImplementedError
+
+    def sleep(self) -> None:
+        """Gives the memory of the cache back."""
+        self.asleep = True
+
+    def wake(self) -> None:
+        """Takes the memory of the cache again."""
+        self.asleep = False
 
     def generate(self, prompts: Sequence[Sequence[int]], samplings: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Completes all prompts, in their order. One `Sampling` may serve all of them.
@@ -166,12 +214,14 @@ class Engine:
         sampling: Sampling,
         *,
         media: Media[Any] | None = None,
+        streamed: bool = False,
         on_text: OnText | None = None,
     ) -> Request:
-        """Checks a request without starting it. Raises `ValueError` as `generate` does.
+        """Checks a request without starting it; any thread. Raises `ValueError` as `generate` does.
 
         Args:
             media: of the prompt, as numpy arrays or tensors; their placeholders are in `prompt`.
+            streamed: the caller will take deltas.
         """
         vocab_size = self.network.config.text.vocab_size
         if not prompt:
@@ -183,17 +233,17 @@ class Engine:
         room = self.max_context - len(prompt)
         if room < 1:
             raise InputError(f"the prompt has {len(prompt)} tokens, the context holds {self.max_context}")
-        tensors = None if media is None else media.map(lambda array: torch.as_tensor(array, device=self._device))
-        if tensors is not None:
-            check_media(torch.tensor(prompt), tensors, self.network.config)
+        if media is not None:
+            check_media(np.asarray(prompt), media, self.network.config)
         stop_ids = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._eos)
         return Request(
             prompt,
             sampling,
             limit=min(sampling.max_new_tokens, room),
             stop_ids=stop_ids,
-            media=tensors,
+            media=media,
             decode=self.decode,
+            streamed=streamed,
             on_text=on_text,
         )
 
@@ -214,6 +264,7 @@ class Engine:
         return Completion(
             text=text,
             finish_reason=request.finish_reason,
+            stop_reason=request.stop_reason,
             prompt_token_ids=request.prompt_ids,
             token_ids=tuple(request.token_ids),
             logprobs=tuple(request.logprobs),
@@ -251,7 +302,12 @@ class Engine:
             first_slots=tuple(first_slots),
         )
         plan = self._sampler.plan(requests)
-        media = join_media([request.media for request in requests if request.media is not None], torch.cat)
+        tensors = [
+            request.media.map(lambda array: torch.as_tensor(array, device=self._device))
+            for request in requests
+            if request.media is not None
+        ]
+        media = join_media(tensors, torch.cat)
         tokens_B, logprobs_B = self._forward(
             ids_T.to(self._device), positions_T.to(self._device), context, plan, last_B, media
         )
@@ -296,6 +352,7 @@ class Engine:
     def _collect(self, requests: Sequence[Request], tokens_B: Tensor, logprobs_B: Tensor) -> list[Request]:
         """Hands the sampled tokens to their requests and takes the finished ones out of the batch."""
         finished = []
+        self.progressed = requests
         for request, token, logprob in zip(requests, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
             if math.isnan(logprob):
                 raise ValueError(f"the network gave logits that are not numbers after {len(request.token_ids)} tokens")

@@ -22,17 +22,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from s1pro.base.records import Sampling
 
 
+class Draws(Protocol):
+    """The uniform number of every output position."""
+
+    def __getitem__(self, position: int, /) -> float: ...
+
+
 class Row(Protocol):
     """What the sampler needs to know of a request."""
 
-    sampling: Sampling
-    uniforms: list[float]
+    @property
+    def sampling(self) -> Sampling: ...
+
+    @property
+    def uniforms(self) -> Draws: ...
 
     @property
     def prompt_ids(self) -> Sequence[int]: ...
@@ -41,16 +51,21 @@ class Row(Protocol):
     def token_ids(self) -> Sequence[int]: ...
 
 
-def draw_uniforms(sampling: Sampling, count: int) -> list[float]:
-    """One number in [0, 1) per output position; none for greedy requests."""
-    if sampling.temperature == 0:
-        return []
-    generator = torch.Generator()
-    if sampling.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(sampling.seed)
-    return torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+class Uniforms:
+    """One number in [0, 1) per output position, drawn when it is asked for; none for greedy requests."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._drawn: list[float] = []
+        self._generator: np.random.Generator | None = None
+        if sampling.temperature > 0:
+            key = None if sampling.seed is None else sampling.seed % 2**128
+            self._generator = np.random.Generator(np.random.Philox(key))
+
+    def __getitem__(self, position: int) -> float:
+        assert self._generator is not None, "greedy requests draw nothing"
+        while position >= len(self._drawn):
+            self._drawn += self._generator.random(64).tolist()
+        return self._drawn[position]
 
 
 @dataclass(frozen=True, kw_only=True)
