@@ -7,14 +7,14 @@
     {"name": "weather", "arguments": {"city": "Ghent"}}
     </tool_call>
 
-`AnswerParser.push` takes text as it comes and gives back the pieces that are certain: a tail that may still become a tag
-is held back, so no part of a tag is ever shown. The prompt of a thinking model ends with `<think>`, so its text begins
-inside; else a `<think>` at the very beginning of the text opens reasoning.
+`AnswerParser.push` takes text as it comes and gives back the pieces that are certain: a tail that may still become a
+tag is held back, so no part of a tag is ever shown. The prompt of a thinking model ends with `<think>`, so its text
+begins inside; else a `<think>` at the very beginning of the text opens reasoning.
 
 A tool call is given out whole, when its JSON is complete, and its arguments are JSON for certain: clients parse
-them without a guard. A block that is no call (bad JSON, no name, cut off by the length limit) stays visible text: nothing
-that the model wrote is lost. Inside a block a `</tool_call>` within a JSON string does not end it. White space around
-calls is not part of the answer.
+them without a guard. A block that is no call (bad JSON, no name, cut off by the length limit) stays visible text:
+nothing that the model wrote is lost. Inside a block a `</tool_call>` within a JSON string does not end it. White space
+around calls is not part of the answer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """JSON for clients, and the frames of an event stream.
 
 Python's encoder writes `NaN` and `Infinity`, which is no JSON, and fails on lone surrogates, which clients can send as
-`"\\ud800"` and which then come back in echoes and messages of errors. Here the first become what clients of OpenAI's API
-expect of impossible log-probs, and the second a question mark.
+`"\\ud800"` and which then come back in echoes and messages of errors. Here the first become what clients of OpenAI's
+API expect of impossible log-probs, and the second a question mark.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class RequestLimits:
 
     Attributes:
         max_body_bytes: of a request, media in data URLs included.
+        max_weights_bytes: of weights that are sent, where that is allowed at all.
         max_waiting: sequences that may wait for a place in the batch; more are answered with 429.
         max_sequences: answers of one request (`n` times its prompts).
         max_media: images, videos and signals of one request.
@@ -30,6 +31,7 @@ class RequestLimits:
     """
 
     max_body_bytes: int = 32 * 2**20
+    max_weights_bytes: int = 16 * 2**30
     max_waiting: int = 256
     max_sequences: int = 128
     max_media: int = 16
