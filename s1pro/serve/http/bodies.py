@@ -21,10 +21,18 @@ def _few(value: Any) -> Any:
     return value
 
 
+class _FailFast(FailFast):
+    """Hashable, as members of unions must be before Python 3.12."""
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+FIRST = _FailFast()
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-TokenIds = Annotated[list[TokenId], FailFast()]
-Texts = Annotated[list[str], FailFast()]
-Objects = Annotated[list[dict[str, Any]], FailFast()]
+TokenIds = Annotated[list[TokenId], FIRST]
+Texts = Annotated[list[str], FIRST]
+Objects = Annotated[list[dict[str, Any]], FIRST]
 Biases = Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_few)]
 Stops = str | Texts | None
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
@@ -102,8 +110,8 @@ class Tool(Body):
     function: Function
 
 
-Messages = Annotated[list[ChatMessage], FailFast()]
-Tools = Annotated[list[Tool], FailFast()]
+Messages = Annotated[list[ChatMessage], FIRST]
+Tools = Annotated[list[Tool], FIRST]
 
 
 class ChatBody(SamplingBody):
@@ -127,7 +135,7 @@ class ChatBody(SamplingBody):
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: str | Texts | TokenIds | Annotated[list[TokenIds], FailFast()]
+    prompt: str | Texts | TokenIds | Annotated[list[TokenIds], FIRST]
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -178,7 +186,7 @@ class ResponsesBody(SamplingBody):
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     previous_response_id: str | None = None
     store: bool | None = None
-    tools: Annotated[list[ResponsesTool], FailFast()] | None = None
+    tools: Annotated[list[ResponsesTool], FIRST] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: ResponsesText | None = None
