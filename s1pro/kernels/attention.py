@@ -3,7 +3,7 @@
 * `PackedContext`: sequences lie one after another in `[T, H, C]`; a token sees its own sequence up to itself
   (training).
 * `PagedContext`: new tokens are written to a `PagedKVCache` and see all cached tokens of their sequence up to
-  themselves (generation, from the first prompt to single steps).
+  themselves (generation, from the first prompt to single steps); `MixedContext` joins several of them in one pass.
 
 H query heads share J key/value heads, H / J each. Keys and values are read where they are: sequences of equal length
 are one batched call; in a decoding step the queries of one key/value head are treated as H / J rows of one sequence
@@ -118,8 +118,31 @@ class PagedContext:
         offsets = torch.arange(size, device=blocks_BM.device)
         return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
 
+    @cached_property
+    def visible(self) -> tuple[Tensor, ...]:
+        """Which cached tokens each new token of a sequence sees, bool `[new, length]` per sequence."""
+        masks = []
+        for (start, stop), length in zip(pairwise(self.cu_seqlens_q), self.context_lens, strict=True):
+            mask = torch.ones(stop - start, length, dtype=torch.bool, device=self.slot_mapping_T.device)
+            masks.append(mask.tril(length - (stop - start)))
+        return tuple(masks)
 
-AttentionContext = PackedContext | PagedContext
+
+@dataclass(frozen=True)
+class MixedContext:
+    """Several paged contexts over one cache, whose rows lie one after another: each is computed in its own way.
+
+    A step of an engine that decodes some sequences while it reads the prompts of others.
+    """
+
+    parts: tuple[PagedContext, ...]
+
+    @cached_property
+    def num_rows(self) -> tuple[int, ...]:
+        return tuple(part.cu_seqlens_q[-1] for part in self.parts)
+
+
+AttentionContext = PackedContext | PagedContext | MixedContext
 
 
 def attention(
@@ -133,6 +156,9 @@ def attention(
     """
     if isinstance(context, PackedContext):
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
+    if isinstance(context, MixedContext):
+        rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
+        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale) for q, k, v, part in rows])
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
     if context.fresh is not None:
         return _packed(q_THC, k_TJC, v_TJC, context.fresh, scale)
@@ -187,11 +213,9 @@ def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> T
     """Several new tokens after older ones, sequence by sequence."""
     cache, outs = context.cache, []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
-        length, new = context.context_lens[b], stop - start
         k, v = (_of_sequence(slots[layer], context, b) for slots in (cache.key_slots, cache.value_slots))
-        visible = torch.ones(new, length, dtype=torch.bool, device=q_THC.device).tril(length - new)
         q = q_THC[start:stop].transpose(0, 1)[None]
-        out = scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale, enable_gqa=True)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=True)
         outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
 

@@ -3,7 +3,7 @@
 For every row of the batch, in this order (that of transformers):
 
 1. ids that have no piece in the vocabulary are excluded (released embeddings have more rows than the tokenizer);
-2. repetition penalty on ids that were seen in prompt or output: positive logits are divided by it, negative multiplied;
+2. wishes of the request that depend on what is there already: structure, least length, penalties, biases (`shaping`);
 3. temperature 0: the largest logit. Otherwise divide by the temperature and
 4. keep the `top_k` largest, then the smallest set with mass `top_p`, then those with at least `min_p` times the largest
    probability;
@@ -12,7 +12,7 @@ For every row of the batch, in this order (that of transformers):
 The uniform number of output position i depends on the request's seed and i alone, and a row goes through the same
 arithmetic whatever its neighbours ask for: a request's draw does not depend on the batch it is in.
 
-The log-probability that is returned is that of the *unmodified* distribution, `log_softmax(logits)`: it is what a
+The log-probabilities that are returned are those of the *unmodified* distribution, `logits - logsumexp(logits)`: what a
 trainer computes for the same token.
 """
 
@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s1pro.base.records import Sampling
+from s1pro.base.records import Sampling, TopLogprobs
+from s1pro.serve.shaping import ShapedRow, Shaping
 
 
 class Draws(Protocol):
@@ -35,20 +36,11 @@ class Draws(Protocol):
     def __getitem__(self, position: int, /) -> float: ...
 
 
-class Row(Protocol):
+class Row(ShapedRow, Protocol):
     """What the sampler needs to know of a request."""
 
     @property
-    def sampling(self) -> Sampling: ...
-
-    @property
     def uniforms(self) -> Draws: ...
-
-    @property
-    def prompt_ids(self) -> Sequence[int]: ...
-
-    @property
-    def token_ids(self) -> Sequence[int]: ...
 
 
 class Uniforms:
@@ -82,19 +74,17 @@ class _Group:
 
 
 class SamplingPlan:
-    """How to sample a batch; valid until a request enters or leaves it."""
+    """How to sample a batch; valid until a request enters or leaves it.
+
+    Attributes:
+        top: row and number of alternatives of the requests that want them.
+    """
 
     def __init__(self, requests: Sequence[Row], vocab_size: int, device: torch.device) -> None:
         self.requests = tuple(requests)
         self.groups = tuple(self._groups(device))
-        penalties = [request.sampling.repetition_penalty for request in requests]
-        self.penalty_B1: Tensor | None = None
-        if any(penalty != 1.0 for penalty in penalties):
-            self.penalty_B1 = torch.tensor(penalties, device=device)[:, None]
-            self.seen_BV = torch.zeros(len(requests), vocab_size, dtype=torch.bool, device=device)
-            for row, request in enumerate(requests):
-                seen = torch.tensor([*request.prompt_ids, *request.token_ids], dtype=torch.int64, device=device)
-                self.seen_BV[row, seen] = True
+        self.shaping = Shaping.of(requests, vocab_size, device)
+        self.top = [(row, r.sampling.logprobs) for row, r in enumerate(requests) if r.sampling.logprobs]
 
     def _groups(self, device: torch.device) -> list[_Group]:
         members: dict[tuple[int, bool], list[int]] = {}
@@ -118,11 +108,6 @@ class SamplingPlan:
             )
             for (top_k, sort), rows in members.items()
         ]
-
-    def saw(self, tokens_B: Tensor) -> None:
-        """Tells the plan what was sampled."""
-        if self.penalty_B1 is not None:
-            self.seen_BV.scatter_(1, tokens_B[:, None], True)
 
 
 class Sampler:
@@ -153,16 +138,32 @@ class Sampler:
         shaped_BV = logits_BV
         if self._excluded_V is not None:
             shaped_BV = logits_BV.masked_fill(self._excluded_V, -torch.inf)
-        if plan.penalty_B1 is not None:
-            penalised_BV = torch.where(shaped_BV > 0, shaped_BV / plan.penalty_B1, shaped_BV * plan.penalty_B1)
-            shaped_BV = torch.where(plan.seen_BV, penalised_BV, shaped_BV)
+        if plan.shaping is not None:
+            shaped_BV = plan.shaping.apply(shaped_BV)
         tokens_B = shaped_BV.argmax(dim=-1)
         for group in plan.groups:
             uniforms = [plan.requests[row].uniforms[len(plan.requests[row].token_ids)] for row in group.members]
             uniform_N1 = torch.tensor(uniforms, dtype=torch.float64, device=self.device)[:, None]
             tokens_B[group.rows] = _draw(shaped_BV[group.rows], group, uniform_N1)
-        plan.saw(tokens_B)
-        return tokens_B, logits_BV.log_softmax(dim=-1).gather(1, tokens_B[:, None])[:, 0]
+        if plan.shaping is not None:
+            plan.shaping.saw(tokens_B)
+        return tokens_B, raw_logprobs(logits_BV, tokens_B)
+
+
+def raw_logprobs(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+    """Log-probability of one id per row."""
+    return logits_NV.gather(1, ids_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+
+
+def top_logprobs(logits_NV: Tensor, counts: Sequence[int]) -> list[TopLogprobs]:
+    """The `counts[i]` most probable ids of row i with their raw log-probabilities, best first."""
+    most = min(max(counts, default=0), logits_NV.shape[1])
+    if most == 0:
+        return [()] * len(counts)
+    best_NX, ids_NX = logits_NV.topk(most, dim=-1)
+    logprobs = (best_NX - logits_NV.logsumexp(dim=-1, keepdim=True)).tolist()
+    pairs = zip(counts, ids_NX.tolist(), logprobs, strict=True)
+    return [tuple(zip(ids[:count], values[:count], strict=True)) for count, ids, values in pairs]
 
 
 def _draw(logits_NV: Tensor, group: _Group, uniform_N1: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ the `Timing` of every request instead.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 KEPT = 4096
 
@@ -35,6 +35,13 @@ class Counters:
     aborted: int = 0
     time_to_first_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     time_per_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def copy(self) -> Counters:
+        return replace(
+            self,
+            time_to_first_token=self.time_to_first_token.copy(),
+            time_per_token=self.time_per_token.copy(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,8 @@ class FakeRow:
     uniforms: Draws = field(default_factory=list)
     prompt_ids: tuple[int, ...] = ()
     token_ids: list[int] = field(default_factory=list)
+    stop_ids: tuple[int, ...] = ()
+    structure: None = None
 
 
 def sample(logits_BV: Tensor, rows: Sequence[FakeRow], sampler: Sampler | None = None) -> tuple[Tensor, Tensor]:
