@@ -47,6 +47,8 @@ def add(commands: Commands) -> None:
     )
     engine.add_argument("--cache-tokens", type=positive, default=32768, metavar="N", help="token slots of the cache")
     engine.add_argument("--max-context", type=positive, metavar="N", help="longest prompt with its answer")
+    engine.add_argument("--draft-tokens", type=int, default=0, metavar="N", help="guesses per step; 0 does not guess")
+    engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
     access = parser.add_argument_group("access")
     access.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line; without, none is asked for")
     access.add_argument("--allowed-hosts", nargs="+", default=[], metavar="NAME", help="more names of this server")
@@ -127,33 +129,30 @@ def _keys(file: Path | None) -> tuple[str, ...]:
 
 def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
     """The engine with the weights of the folder, loaded in the thread that will use them."""
-    import functools
-
     import torch
 
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
     from s1pro.serve.async_engine import AsyncEngine
+    from s1pro.serve.client import build_engine
     from s1pro.serve.engine import Engine
     from s1pro.serve.http.service import Service
 
     processor = Processor.from_pretrained(args.folder)
-    tokenizer = processor.tokenizer
 
     def build() -> Engine:
         network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=args.device).eval()
-        return Engine(
+        return build_engine(
             network,
-            eos_token_ids={tokenizer.eos_token_id, tokenizer.pad_token_id},
-            sampleable=tokenizer.sampleable_ids(network.config.text.vocab_size),
-            decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
+            processor,
             max_batch=args.max_batch,
             cache_tokens=args.cache_tokens,
             max_context=args.max_context,
+            draft_tokens=args.draft_tokens,
+            record_routing=not args.no_routing,
         )
 
-    engine = AsyncEngine(build)
-    return Service(engine, processor, settings, max_batch=args.max_batch)
+    return Service(AsyncEngine(build), processor, settings, max_batch=args.max_batch)
 
 
 def _shown(host: str) -> str:

@@ -152,11 +152,15 @@ class AnswerParser:
         body = self._buffer.lstrip()
         try:
             value, end = json.JSONDecoder().raw_decode(body)
-        except (ValueError, RecursionError) as error:
-            if "Unterminated string" in str(error):
-                return  # the end tag stands inside a string
+        except json.JSONDecodeError as error:
+            if CALL_END not in body[error.pos :] or error.msg.startswith("Unterminated string"):
+                return  # so far it is the beginning of JSON: the end tag stands inside a string
+            value, end = None, body.index(CALL_END)
+        except RecursionError:
             value, end = None, body.index(CALL_END)
         rest = body[end:].lstrip()
+        if value is not None and CALL_END.startswith(rest) and rest != CALL_END:
+            return
         call = as_tool_call(value) if rest.startswith(CALL_END) else None
         self._in_call = False
         if call is None:

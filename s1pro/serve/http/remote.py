@@ -90,6 +90,8 @@ class RemoteMedia:
                 "send the data itself (data:…;base64,…)"
             )
         port = url.port or (443 if url.scheme == "https" else 80)
+        if port > 65535:
+            raise InputError(f"{name}: there is no port {port}")
         found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
         addresses = [str(item[4][0]) for item in found]
         if not addresses:

@@ -23,7 +23,7 @@ from s1pro.model import presets
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.serve.async_engine import AsyncEngine
-from s1pro.serve.engine import Engine
+from s1pro.serve.client import build_engine
 from s1pro.serve.http.app import create_app
 from s1pro.serve.http.server import make_server
 from s1pro.serve.http.service import Service
@@ -55,18 +55,8 @@ def config() -> ModelConfig:
 
 
 def engine(*, max_batch: int = 8, cache_tokens: int = 8192, **settings: Any) -> AsyncEngine:
-    tokenizer = processor().tokenizer
-    return AsyncEngine(
-        Engine(
-            Network(config(), seed=3).eval(),
-            eos_token_ids={tokenizer.eos_token_id, tokenizer.pad_token_id},
-            sampleable=tokenizer.sampleable_ids(config().text.vocab_size),
-            decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
-            max_batch=max_batch,
-            cache_tokens=cache_tokens,
-            **settings,
-        )
-    )
+    network = Network(config(), seed=3).eval()
+    return AsyncEngine(build_engine(network, processor(), max_batch=max_batch, cache_tokens=cache_tokens, **settings))
 
 
 @contextmanager

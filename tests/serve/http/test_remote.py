@@ -133,7 +133,7 @@ def test_what_the_other_side_may_not_do(other: ThreadingHTTPServer, path: str, m
         ("ftp://localhost/a", "only http"),
         ("http:///a", "only http|cannot be fetched"),
         ("http://user:secret@localhost/a", "user name"),
-        ("http://localhost:99999/a", "cannot be fetched"),
+        ("http://localhost:99999/a", "no port"),
         ("http://\x00/", "cannot be fetched"),
         ("http://localhost:1/closed", "cannot be fetched"),
     ],
