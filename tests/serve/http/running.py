@@ -51,6 +51,7 @@ def config() -> ModelConfig:
     ids = {f"{kind}_token_id": processor().tokenizer.token_to_id(token) for kind, token in names.items()}
     small = presets.with_media(presets.tiny(384), **ids)
     rope = replace(small.text.rope, max_position_embeddings=4096)
+    rope = replace(rope, num_inv_freq=rope.kept_frequencies(small.text.head_dim))  # as a folder has it
     return replace(small, text=replace(small.text, rope=rope))
 
 
