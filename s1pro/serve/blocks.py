@@ -143,15 +143,16 @@ class BlockPool:
         return block
 
     def _cheapest(self) -> int:
-        """The free block that is missed least; those that somebody has reserved come last."""
+        """The free block that is missed least, the last of several; those that somebody has reserved come last."""
         never = np.iinfo(np.int64).max
         cost = np.where(self._pencilled == NOBODY, self._last_use, self._last_use + never // 2)
-        return int(np.argmin(np.where(self._holders > 0, never, cost)))
+        return self.num_blocks - 1 - int(np.argmin(np.where(self._holders > 0, never, cost)[::-1]))
 
     def _run_behind(self, after: int, length: int) -> int | None:
+        """The run behind a block, if it is free and holds nothing."""
         run = slice(after + 1, after + 1 + length)
-        fits = run.stop <= self.num_blocks and not self._holders[run].any() and not self._pencilled[run].any()
-        return run.start if fits else None
+        held = self._holders[run].any() or self._pencilled[run].any() or self._last_use[run].any()
+        return None if held or run.stop > self.num_blocks else run.start
 
     def _find_run(self, length: int) -> int | None:
         """First block of the cheapest free run, at a multiple of `lane` if there is one."""

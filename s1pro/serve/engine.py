@@ -198,6 +198,8 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queues a prepared request. May be called from another thread than `step`."""
+        assert not request.submitted, "a request is submitted once"
+        request.submitted = True
         self._scheduler.inbox.append(request)
 
     def abort(self, request: Request) -> None:

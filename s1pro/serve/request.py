@@ -126,7 +126,7 @@ class Request:
         self.prompt_logprobs: list[tuple[float, TopLogprobs]] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: str | int | None = None
-        self.aborted = False
+        self.submitted = self.aborted = False
         self.timing = Timing()
         self.stopped_text: str | None = None
 

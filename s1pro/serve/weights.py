@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from s1pro.base.errors import InputError
+from s1pro.checkpoint.config_file import config_json
+from s1pro.checkpoint.released import open_network
 from s1pro.model.network import Network
 
 
@@ -51,10 +53,8 @@ def _copy(network: Network, source: Mapping[str, Tensor], partial: bool) -> None
 
 @torch.no_grad()
 def _load(network: Network, folder: Path) -> None:
-    from s1pro.checkpoint.released import open_network
-
     other, fill = open_network(folder, dtype=None)
-    if other.config != network.config:
+    if config_json(other.config) != config_json(network.config):
         raise InputError(f"{folder}: the weights are of another architecture than the network in service")
     state = network.state_dict()
     fill(lambda piece: (piece.view(state[piece.own]), lambda whole: whole))
