@@ -125,7 +125,7 @@ class MediaReader:
         if scheme == "file":
             return {"type": "time_series", "time_series": data, **kept}
         kind = options.get("format", "npy")
-        if kind not in _FORMATS or (scheme != "data" and kind != "npy"):
+        if not isinstance(kind, str) or kind not in _FORMATS or (scheme != "data" and kind != "npy"):
             allowed = ", ".join(_FORMATS) if scheme == "data" else "npy"
             raise InputError(f"format must be one of {allowed}, got {kind!r:.60}")
         if not _FORMATS[kind](data):
@@ -186,10 +186,10 @@ def _kind(part: Any, where: str) -> str | None:
     if not isinstance(part, Mapping):
         raise InputError(f"{where}: expected an object with a type, got {part!r:.60}")
     named = part.get("type")
-    if named in _TEXT_TYPES or (named is None and "text" in part):
+    if isinstance(named, str) and (named in _TEXT_TYPES or named in _KINDS):
+        return _KINDS.get(named)
+    if named is None and "text" in part:
         return None
-    if isinstance(named, str) and named in _KINDS:
-        return _KINDS[named]
     kind = next((found for key, found in _KINDS.items() if named is None and key in part), None)
     if kind is None:
         known = ", ".join(["text", *_KINDS])

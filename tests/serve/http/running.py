@@ -36,6 +36,7 @@ TEXTS = (
     "The quick brown fox jumps over the lazy dog; aspirin is CC(=O)OC1=CC=CC=C1C(=O)O.",
     '{"name": "get_weather", "arguments": {"city": "Ghent"}}',
 )
+WEB = httpx.Client(timeout=60)
 SETTINGS = ServerSettings(model_name="tiny", control=True, requests=RequestLimits(max_waiting=64))
 
 
@@ -80,7 +81,7 @@ def running(service: Service) -> Iterator[str]:
 
 
 def post(url: str, body: Any, **options: Any) -> httpx.Response:
-    return httpx.post(url, json=body, timeout=60, **options)
+    return WEB.post(url, json=body, **options)
 
 
 class ScriptedEngine:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from s1pro.serve.http import page
-from tests.serve.http.running import post
+from tests.serve.http.running import WEB, post
 
 
 def signal(server: str, data: bytes, **query: Any) -> httpx.Response:
-    return httpx.post(f"{server}/page/signal", params=query, content=data)
+    return WEB.post(f"{server}/page/signal", params=query, content=data)
 
 
 def test_a_signal_becomes_points_and_a_part_that_the_model_takes(server: str) -> None:
@@ -59,14 +59,14 @@ def test_miniseed(server: str) -> None:
 
 def test_molecules_are_drawn_as_shapes_only(server: str) -> None:
     pytest.importorskip("rdkit")
-    drawn = httpx.get(f"{server}/page/molecule", params={"smiles": "CC(=O)Oc1ccccc1C(=O)O"})
+    drawn = WEB.get(f"{server}/page/molecule", params={"smiles": "CC(=O)Oc1ccccc1C(=O)O"})
     assert drawn.headers["content-type"] == "image/svg+xml"
     assert "sandbox" in drawn.headers["content-security-policy"]
     tags = {re.sub(r"\{.*\}", "", element.tag) for element in ElementTree.fromstring(drawn.text).iter()}
     assert "path" in tags and tags <= {"svg", "path", "rect", "text", "tspan", "ellipse", "polygon", "g", "line"}
     for smiles in ("", "not a molecule", "C" * 401, "<script>", "C1CC", "[Xx]", "C(C)(C)(C)(C)C"):
-        assert httpx.get(f"{server}/page/molecule", params={"smiles": smiles}).status_code == 400, smiles
-    assert httpx.get(f"{server}/page/molecule", params={"smiles": "C", "side": 5000}).status_code == 400
+        assert WEB.get(f"{server}/page/molecule", params={"smiles": smiles}).status_code == 400, smiles
+    assert WEB.get(f"{server}/page/molecule", params={"smiles": "C", "side": 5000}).status_code == 400
 
 
 def test_files_of_the_page_and_nothing_else(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,10 +78,10 @@ def test_files_of_the_page_and_nothing_else(server: str, tmp_path: Path, monkeyp
     (static / ".hidden").write_text("h")
     (static / "link.js").symlink_to(secret)
     monkeypatch.setattr(page, "STATIC", static)
-    index = httpx.get(f"{server}/")
+    index = WEB.get(f"{server}/")
     assert index.text.endswith("<p>page</p>") and "script-src 'self'" in index.headers["content-security-policy"]
     assert index.headers["x-content-type-options"] == "nosniff"
-    assert "javascript" in httpx.get(f"{server}/static/app.js").headers["content-type"]
+    assert "javascript" in WEB.get(f"{server}/static/app.js").headers["content-type"]
     for path in (
         "../secret.txt",
         "..%2fsecret.txt",
@@ -94,8 +94,8 @@ def test_files_of_the_page_and_nothing_else(server: str, tmp_path: Path, monkeyp
         "a//b",
         "%00",
     ):
-        assert httpx.get(f"{server}/static/{path}").status_code == 404, path
+        assert WEB.get(f"{server}/static/{path}").status_code == 404, path
 
 
 def test_pdfs_are_not_taken_yet(server: str) -> None:
-    assert httpx.post(f"{server}/page/pdf", content=b"%PDF").status_code == 501
+    assert WEB.post(f"{server}/page/pdf", content=b"%PDF").status_code == 501

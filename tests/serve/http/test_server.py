@@ -25,7 +25,7 @@ from s1pro.model.network import Network
 from s1pro.serve.http.service import Service
 from s1pro.serve.http.settings import RequestLimits
 from tests.serve.http import running
-from tests.serve.http.running import SETTINGS, config, post, processor, scripted
+from tests.serve.http.running import SETTINGS, WEB, config, post, processor, scripted
 
 HELLO = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
@@ -45,10 +45,10 @@ def error(response: httpx.Response) -> dict[str, Any]:
 
 def test_api_keys() -> None:
     with running.running(service(api_keys=("secret", "other"))) as url:
-        assert httpx.get(f"{url}/health").status_code == 200
-        assert httpx.get(f"{url}/").status_code == 200
+        assert WEB.get(f"{url}/health").status_code == 200
+        assert WEB.get(f"{url}/").status_code == 200
         for path in ("/v1/models", "/metrics", "/openapi.json", "/page/molecule?smiles=C"):
-            assert httpx.get(url + path).status_code == 401
+            assert WEB.get(url + path).status_code == 401
         for key in ("secrets", "s", "Bearer secret", "sécret"):
             headers = {"Authorization": f"Bearer {key}".encode("latin-1")}
             refused = post(url + CHAT, {"messages": HELLO}, headers=headers)
@@ -73,7 +73,7 @@ def test_api_keys() -> None:
     ],
 )
 def test_pages_of_the_web_cannot_use_it(server: str, headers: dict[str, str], status: int) -> None:
-    assert httpx.get(f"{server}/v1/models", headers=headers).status_code == status
+    assert WEB.get(f"{server}/v1/models", headers=headers).status_code == status
 
 
 def test_bodies_are_bounded_announced_or_not() -> None:
@@ -81,13 +81,13 @@ def test_bodies_are_bounded_announced_or_not() -> None:
     with running.running(service(requests=limits)) as url:
         body = json.dumps({"messages": [{"role": "user", "content": "x" * 3000}]}).encode()
         headers = {"Content-Type": "application/json"}
-        assert httpx.post(url + CHAT, content=body, headers=headers).status_code == 413
+        assert WEB.post(url + CHAT, content=body, headers=headers).status_code == 413
 
         def pieces() -> Any:
             for start in range(0, len(body), 100):
                 yield body[start : start + 100]
 
-        chunked = httpx.post(url + CHAT, content=pieces(), headers=headers)
+        chunked = WEB.post(url + CHAT, content=pieces(), headers=headers)
         assert chunked.status_code == 413 and "2000 bytes" in error(chunked)["message"]
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as connection:  # announces a body and falls silent
@@ -108,14 +108,14 @@ def test_bodies_are_bounded_announced_or_not() -> None:
 )  # fmt: skip
 def test_bodies_that_are_none(server: str, content: bytes) -> None:
     for path in (CHAT, "/v1/completions", "/v1/responses", "/generate"):
-        response = httpx.post(server + path, content=content, headers={"Content-Type": "application/json"})
+        response = WEB.post(server + path, content=content, headers={"Content-Type": "application/json"})
         assert response.status_code == 400, response.text
         assert error(response)["type"] == "invalid_request_error"
 
 
 def test_only_json_is_taken_for_json(server: str) -> None:
     body = json.dumps({"messages": HELLO}).encode()
-    assert httpx.post(server + CHAT, content=body, headers={"Content-Type": "text/plain"}).status_code == 400
+    assert WEB.post(server + CHAT, content=body, headers={"Content-Type": "text/plain"}).status_code == 400
 
 
 def test_unknown_fields_and_nulls_are_ignored_wrong_types_are_not(server: str) -> None:
@@ -162,7 +162,7 @@ def test_placeholders_without_media_are_refused(server: str) -> None:
 
 
 def blocks_used(url: str) -> float:
-    found = re.search(r"^s1pro_cache_blocks_used (\S+)", httpx.get(f"{url}/metrics").text, re.MULTILINE)
+    found = re.search(r"^s1pro_cache_blocks_used (\S+)", WEB.get(f"{url}/metrics").text, re.MULTILINE)
     assert found is not None
     return float(found[1])
 
@@ -181,7 +181,7 @@ def test_a_client_that_leaves_frees_its_blocks(stream: bool) -> None:
         connection.close()
         wait_until(lambda: blocks_used(url) == 0)
         assert time.monotonic() - left < 5  # a second on a quiet machine; here others compute too
-        metrics = httpx.get(f"{url}/metrics").text
+        metrics = WEB.get(f"{url}/metrics").text
         assert "s1pro_running_sequences 0.0" in metrics
 
 
@@ -225,17 +225,17 @@ def test_generate_gives_tokens_logprobs_and_routing(server: str) -> None:
     assert [token for _, token in traced["prompt_token_logprobs"]] == [3, 4, 5, 6]
     described = traced["meta_info"]["routed_experts"]
     assert described["shape"] == [8, 2, 2] and described["dtype"] == "uint16"  # 4 + 5 tokens, the last never fed
-    got = httpx.get(f"{server}/routed_experts/{described['ref']}")
+    got = WEB.get(f"{server}/routed_experts/{described['ref']}")
     assert got.headers["content-type"] == "application/octet-stream"
     import io
 
     trace = np.load(io.BytesIO(got.content), allow_pickle=False)
     assert trace.shape == (8, 2, 2) and trace.dtype == np.uint16 and trace.max() < 8
-    shown = httpx.get(f"{server}/page/routing/{described['ref']}?token=6").json()
+    shown = WEB.get(f"{server}/page/routing/{described['ref']}?token=6").json()
     assert [layer["experts"] for layer in shown["layers"]] == trace[6].tolist()
-    assert httpx.get(f"{server}/page/routing/{described['ref']}?token=8").status_code == 400
-    assert httpx.delete(f"{server}/routed_experts/{described['ref']}").json() == {"deleted": True}
-    assert httpx.get(f"{server}/routed_experts/{described['ref']}").status_code == 404
+    assert WEB.get(f"{server}/page/routing/{described['ref']}?token=8").status_code == 400
+    assert WEB.delete(f"{server}/routed_experts/{described['ref']}").json() == {"deleted": True}
+    assert WEB.get(f"{server}/routed_experts/{described['ref']}").status_code == 404
     with httpx.stream("POST", server + "/generate", json={**body, "stream": True}) as stream:
         events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
     assert [token for event in events for token in event.get("output_ids", [])] == plain["output_ids"]
@@ -246,7 +246,7 @@ def test_tokenizer_routes(server: str) -> None:
     ids = post(server + "/tokenize", {"prompt": "What is <|im_end|>", "add_special_tokens": False}).json()["tokens"]
     assert ids == processor().tokenizer.encode("What is <|im_end|>")
     assert post(server + "/detokenize", {"tokens": ids}).json() == {"prompt": "What is <|im_end|>"}
-    info = httpx.get(f"{server}/tokenizer_info").json()
+    info = WEB.get(f"{server}/tokenizer_info").json()
     assert info["eos_token"] == "<|im_end|>" and info["eos_token_id"] == ids[-1] and "<think>" in info["chat_template"]
     chat = post(server + "/tokenize", {"messages": HELLO}).json()["tokens"]
     expected = processor().encode(HELLO, add_generation_prompt=True, enable_thinking=False)
@@ -277,7 +277,7 @@ def test_weights_are_replaced_and_stamped(tmp_path: Path) -> None:
         before = post(url + "/generate", body).json()
         assert before["meta_info"]["policy_version"] == 0
         tensors = {name: value.contiguous() for name, value in other.state_dict().items()}
-        sent = httpx.post(f"{url}/update_weights?version=1", content=save(tensors), timeout=60)
+        sent = WEB.post(f"{url}/update_weights?version=1", content=save(tensors))
         assert sent.json() == {"policy_version": 1}
         after = post(url + "/generate", body).json()
         assert after["meta_info"]["policy_version"] == 1 and after["output_ids"] != before["output_ids"]
@@ -292,9 +292,9 @@ def test_weights_are_replaced_and_stamped(tmp_path: Path) -> None:
             save({"lm_head.weight": torch.zeros(2, 2)}),
             save({"x": torch.zeros(1)}),
         ):
-            bad = httpx.post(f"{url}/update_weights?version=3", content=content)
+            bad = WEB.post(f"{url}/update_weights?version=3", content=content)
             assert bad.status_code == 400, bad.text
-        assert httpx.post(f"{url}/update_weights", content=save(tensors)).status_code == 400
+        assert WEB.post(f"{url}/update_weights", content=save(tensors)).status_code == 400
         assert post(url + "/generate", body).json()["meta_info"]["policy_version"] == 2
 
 
@@ -305,7 +305,7 @@ def test_sleep_refuses_and_wakeup_answers_again() -> None:
         assert post(url + "/sleep", None).json() == {"is_sleeping": True}
         asleep = post(url + "/generate", body)
         assert asleep.status_code == 503 and error(asleep)["code"] == "asleep" and "Retry-After" in asleep.headers
-        assert httpx.get(f"{url}/is_sleeping").json() == {"is_sleeping": True}
+        assert WEB.get(f"{url}/is_sleeping").json() == {"is_sleeping": True}
         assert post(url + "/wakeup", None).json() == {"is_sleeping": False}
         assert post(url + "/generate", body).json()["output_ids"] == before
 
@@ -313,14 +313,14 @@ def test_sleep_refuses_and_wakeup_answers_again() -> None:
 def test_without_control_there_is_none() -> None:
     with running.running(service(control=False)) as url:
         for path in ("/update_weights?version=1", "/sleep", "/wakeup"):
-            assert httpx.post(url + path, content=b"x").status_code == 404
+            assert WEB.post(url + path, content=b"x").status_code == 404
 
 
 def test_metrics_count_what_happened() -> None:
     with running.running(service()) as url:
         post(url + CHAT, {"messages": HELLO, "max_tokens": 5, "ignore_eos": True})
         post(url + CHAT, {"messages": 5})
-        text = httpx.get(f"{url}/metrics").text
+        text = WEB.get(f"{url}/metrics").text
         assert 's1pro_http_requests_total{route="/v1/chat/completions",status="200"} 1.0' in text
         assert 's1pro_http_requests_total{route="/v1/chat/completions",status="400"} 1.0' in text
         assert 's1pro_sequences_total{reason="length"} 1.0' in text
@@ -362,7 +362,7 @@ def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path)
         url, headers = found[1], {"Authorization": "Bearer k1"}
         wait_until(lambda: reachable(url))
         body = {"messages": HELLO, "max_tokens": 600, "ignore_eos": True, "stream": True}
-        with httpx.stream("POST", url + CHAT, json=body, headers=headers, timeout=60) as stream:
+        with httpx.stream("POST", url + CHAT, json=body, headers=headers) as stream:
             lines = stream.iter_lines()
             first = next(lines)
             process.send_signal(signal.SIGTERM)
@@ -378,6 +378,6 @@ def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path)
 
 def reachable(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health").status_code == 200
+        return WEB.get(f"{url}/health").status_code == 200
     except httpx.ConnectError:
         return False
