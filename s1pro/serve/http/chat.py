@@ -50,7 +50,7 @@ def chat_routes(service: Service) -> APIRouter:
 async def _chat(service: Service, body: ChatBody) -> Response:
     count = body.n or 1
     async with AsyncExitStack() as stack:
-        stack.enter_context(service.admit(count))
+        await stack.enter_async_context(service.admit(count))
         prompt, sampling = await prepare_chat(service, body)
         samplings = seeds_of(sampling, count)
         run = await stack.enter_async_context(

@@ -47,7 +47,7 @@ async def _complete(service: Service, body: CompletionBody) -> Response:
     if body.stream and body.echo and body.logprobs is not None:
         raise ApiError(400, "log-probs of the prompt are not streamed: leave out stream, echo or logprobs")
     async with AsyncExitStack() as stack:
-        stack.enter_context(service.admit(count * len(given)))
+        await stack.enter_async_context(service.admit(count * len(given)))
         prompts = await service.in_worker(lambda: [_ids(service, prompt) for prompt in given])
         samplings = seeds_of(_sampling(service, body), count)
         run = await stack.enter_async_context(

@@ -69,7 +69,7 @@ def response_routes(service: Service) -> APIRouter:
 
 async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) -> Response:
     async with AsyncExitStack() as stack:
-        stack.enter_context(service.admit(1))
+        await stack.enter_async_context(service.admit(1))
         earlier = store.get(body.previous_response_id).messages if body.previous_response_id else []
         messages = [*earlier, *as_messages(body.input)]
         prompt, structured = await _prompt(service, body, messages)

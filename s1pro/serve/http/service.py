@@ -2,8 +2,7 @@
 
     route ──admit──> encode (worker threads) ──start──> Run ──> completions or deltas
 
-*Admission.* The server holds at most `max_batch + max_waiting` sequences. What would be more is refused at once with
-429 and a hint when to come back: a queue that only grows answers nobody in time.
+*Admission.* The server holds at most `max_batch + max_waiting` sequences; see `admission`.
 
 *Encoding* (chat template, tokenizer, pictures, signals) runs in two worker threads with numpy alone, so a large picture
 holds up neither the event loop nor the engine.
@@ -15,12 +14,11 @@ of the engine.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -28,6 +26,7 @@ from s1pro.base.media import Media
 from s1pro.base.records import Completion, Sampling
 from s1pro.inputs.processor import Processor
 from s1pro.serve.async_engine import AsyncEngine, EngineFull, EngineStopped, Stream
+from s1pro.serve.http.admission import Admission
 from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.media import MediaReader
 from s1pro.serve.http.metrics import Metrics
@@ -36,8 +35,6 @@ from s1pro.serve.http.settings import ServerSettings
 from s1pro.serve.request import Delta
 
 Result = TypeVar("Result")
-
-SLOW_START = 0.9  # share of the old value in the running mean of how long a request takes
 
 
 class Service:
@@ -57,10 +54,11 @@ class Service:
         self.routing = RoutingStore(settings.requests.routing_bytes)
         self.media = MediaReader(settings.media, max_media=settings.requests.max_media)
         self.created = int(time.time())
-        self.capacity = max_batch + settings.requests.max_waiting
-        self.inside = 0
+        limits = settings.requests
+        self.admission = Admission(
+            max_batch + limits.max_waiting, max_at_door=limits.max_waiting, patience=limits.patience_seconds
+        )
         self.runs: dict[str, list[Run]] = {}
-        self._seconds = 1.0
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="s1pro-encode")
 
     @property
@@ -71,9 +69,9 @@ class Service:
     def max_context(self) -> int:
         return self.engine.engine.max_context
 
-    @contextmanager
-    def admit(self, sequences: int) -> Iterator[None]:
-        """A place for so many sequences while the block runs.
+    @asynccontextmanager
+    async def admit(self, sequences: int) -> AsyncIterator[None]:
+        """Places for so many sequences while the block runs.
 
         Raises:
             ApiError: 400 for more than one request may have, 429 if the server is full, 503 if it takes nothing now.
@@ -82,16 +80,8 @@ class Service:
         if sequences > limit:
             raise ApiError(400, f"{sequences} answers in one request, more than the limit of {limit}", param="n")
         self._check_awake()
-        if self.inside and self.inside + sequences > self.capacity:
-            wait = max(1, min(30, math.ceil(self._seconds)))
-            raise ApiError(429, "the server is full; try again later", code="server_full", retry_after=wait)
-        self.inside += sequences
-        begin = time.monotonic()
-        try:
+        async with self.admission.place(sequences):
             yield
-        finally:
-            self.inside -= sequences
-            self._seconds = SLOW_START * self._seconds + (1 - SLOW_START) * (time.monotonic() - begin)
 
     async def in_worker(self, call: Callable[[], Result]) -> Result:
         """Runs work that needs numpy but no tensors beside the event loop."""

@@ -23,7 +23,8 @@ class RequestLimits:
     Attributes:
         max_body_bytes: of a request, media in data URLs included.
         max_weights_bytes: of weights that are sent, where that is allowed at all.
-        max_waiting: sequences that may wait for a place in the batch; more are answered with 429.
+        max_waiting: sequences that may wait for a place in the batch; as many requests more may wait at the door.
+        patience_seconds: how long they wait there before they are answered with 429.
         max_sequences: answers of one request (`n` times its prompts).
         max_media: images, videos and signals of one request.
         body_seconds: longest pause while a body arrives.
@@ -33,6 +34,7 @@ class RequestLimits:
     max_body_bytes: int = 32 * 2**20
     max_weights_bytes: int = 16 * 2**30
     max_waiting: int = 256
+    patience_seconds: float = 1.0
     max_sequences: int = 128
     max_media: int = 16
     body_seconds: float = 30.0

@@ -105,7 +105,7 @@ async def _generate(service: Service, body: GenerateBody) -> Response:
         raise ApiError(400, "give input_ids or prompt")
     count = body.n or 1
     async with AsyncExitStack() as stack:
-        stack.enter_context(service.admit(count))
+        await stack.enter_async_context(service.admit(count))
         ids = body.input_ids
         if ids is None:
             ids = await service.in_worker(lambda: service.processor.tokenizer.encode(body.prompt or ""))

@@ -108,7 +108,7 @@ def test_schemathesis(target: str) -> None:
 
         @hypothesis.given(case=operation.as_strategy())
         @hypothesis.settings(
-            max_examples=60, deadline=None, database=None, derandomize=True,
+            max_examples=25, deadline=None, database=None, derandomize=True,
             suppress_health_check=list(hypothesis.HealthCheck),
         )  # fmt: skip
         def check(case: Any) -> None:

@@ -193,7 +193,7 @@ def wait_until(holds: Any, seconds: float = 20) -> None:
 
 
 def test_a_full_server_says_when_to_come_back() -> None:
-    limits = RequestLimits(max_waiting=2)
+    limits = RequestLimits(max_waiting=2, patience_seconds=0.02)
     with running.running(service(requests=limits, engine={"max_batch": 2})) as url:
         statuses: list[int] = []
 
