@@ -4,7 +4,8 @@
 
 Starts `s1pro serve` on a free port (without FOLDER on a tiny random model with all towers) and lets clients ask for
 the given time: chats and completions, whole and streamed, with pictures and signals, in mixed lengths. One request in
-ten is given up midway. A client that gets 429 waits as long as `Retry-After` says, at most a second. Measured from outside:
+ten is given up midway. A client that gets 429 waits as long as `Retry-After` says, at most a second. Measured from
+outside:
 
     statuses   every answer is 200 or 429, and every 429 says when to come back; nothing else counts as honest
     memory     resident memory of the server, every half second: median of the last quarter of the time against the

@@ -17,12 +17,55 @@ import numpy as np
 from PIL import Image
 
 JUNK: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 2**31, -(2**63), 2**64, 10**40, 0.5, -0.0, 1e308, 5e-324, "", " ", "0", "\0", "\ud800", "x" * 5000,
-    "<|im_end|>", "<think>", "<tool_call>", "data:", "data:;base64,", "data:image/png;base64,AAAA", "http://127.0.0.1:1/x",
-    "http://169.254.169.254/latest/meta-data", "file:///etc/passwd", "file://../../etc/passwd", "../../etc/passwd", [], [[]], [None],
-    {}, {"": None}, {"url": None}, {"type": "text"}, {"$ref": "#"}, [0] * 300, ["a"] * 30, [[1, 2], [3]], "é" * 100, "🧪",
-    {"type": "object", "properties": {"a": {"$ref": "#"}}}, "(a+)+$", "((((((((((a{99}){99}){99}", [1e308] * 40,
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    2**31,
+    -(2**63),
+    2**64,
+    10**40,
+    0.5,
+    -0.0,
+    1e308,
+    5e-324,
+    "",
+    " ",
+    "0",
+    "\0",
+    "\ud800",
+    "x" * 5000,
+    "<|im_end|>",
+    "<think>",
+    "<tool_call>",
+    "data:",
+    "data:;base64,",
+    "data:image/png;base64,AAAA",
+    "http://127.0.0.1:1/x",
+    "http://169.254.169.254/latest/meta-data",
+    "file:///etc/passwd",
+    "file://../../etc/passwd",
+    "../../etc/passwd",
+    [],
+    [[]],
+    [None],
+    {},
+    {"": None},
+    {"url": None},
+    {"type": "text"},
+    {"$ref": "#"},
+    [0] * 300,
+    ["a"] * 30,
+    [[1, 2], [3]],
+    "é" * 100,
+    "🧪",
+    {"type": "object", "properties": {"a": {"$ref": "#"}}},
+    "(a+)+$",
+    "((((((((((a{99}){99}){99}",
+    [1e308] * 40,
+)
 
 
 def png(side: int = 64) -> bytes:
@@ -94,11 +137,26 @@ def media_part(rng: random.Random, data: Callable[[bytes], bytes]) -> dict[str, 
 def bodies() -> list[tuple[str, dict[str, Any]]]:
     """Valid requests with as many fields as possible."""
     sampling = {
-        "temperature": 0.8, "top_p": 0.9, "top_k": 5, "min_p": 0.01, "repetition_penalty": 1.1, "presence_penalty": 0.5,
-        "frequency_penalty": 0.5, "logit_bias": {"5": 2.0}, "seed": 3, "n": 1, "stop": ["zzz"], "stop_token_ids": [7],
-        "ignore_eos": False, "min_tokens": 1, "stream": False, "request_id": "r", "return_token_ids": True,
-        "return_routed_experts": True, "include_stop_str_in_output": False,
-    }  # fmt: skip
+        "temperature": 0.8,
+        "top_p": 0.9,
+        "top_k": 5,
+        "min_p": 0.01,
+        "repetition_penalty": 1.1,
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.5,
+        "logit_bias": {"5": 2.0},
+        "seed": 3,
+        "n": 1,
+        "stop": ["zzz"],
+        "stop_token_ids": [7],
+        "ignore_eos": False,
+        "min_tokens": 1,
+        "stream": False,
+        "request_id": "r",
+        "return_token_ids": True,
+        "return_routed_experts": True,
+        "include_stop_str_in_output": False,
+    }
     tool = {"name": "f", "description": "d", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     image = {"type": "image_url", "image_url": {"url": url(png()), "detail": "low"}}
@@ -117,10 +175,18 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         {"role": "user", "content": "So?"},
     ]
     chat = {
-        **sampling, "messages": messages, "max_tokens": 4, "logprobs": True, "top_logprobs": 2,
-        "tools": [{"type": "function", "function": tool}], "tool_choice": "auto", "parallel_tool_calls": True,
-        "chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "none", "stream_options": {"include_usage": True},
-    }  # fmt: skip
+        **sampling,
+        "messages": messages,
+        "max_tokens": 4,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "tools": [{"type": "function", "function": tool}],
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "reasoning_effort": "none",
+        "stream_options": {"include_usage": True},
+    }
     schema = {
         "type": "object",
         "properties": {"a": {"enum": ["x", "y"]}},
@@ -129,9 +195,10 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
     }
     plain = [{"role": "user", "content": "hi"}]
     shaped = {
-        "messages": plain, "max_tokens": 20,
+        "messages": plain,
+        "max_tokens": 20,
         "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
-    }  # fmt: skip
+    }
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "hi"}]},
         {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "r"}], "summary": []},
@@ -142,18 +209,37 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         ("/v1/chat/completions", chat),
         ("/v1/chat/completions", shaped),
         ("/v1/chat/completions", {"messages": plain, "max_tokens": 20, "regex": "[ab]{2}", "stream": True}),
-        ("/v1/chat/completions", {**shaped, "response_format": None, "tools": chat["tools"], "tool_choice": "required"}),
+        (
+            "/v1/chat/completions",
+            {**shaped, "response_format": None, "tools": chat["tools"], "tool_choice": "required"},
+        ),
         ("/v1/completions", {**sampling, "prompt": [[5, 6, 7]], "max_tokens": 2, "echo": True, "logprobs": 2}),
         ("/v1/completions", {"prompt": ["The", "dog"], "max_tokens": 3, "stream": True}),
-        ("/v1/responses", {"input": items, "max_output_tokens": 3, "tools": [{"type": "function", **tool}], "tool_choice": "auto",
-                           "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}, "instructions": "i", "stream": False,
-                           "include": ["message.output_text.logprobs"], "metadata": {"a": "b"}, "store": True}),
-        ("/generate", {**sampling, "input_ids": [5, 6, 7], "max_new_tokens": 3, "return_logprob": True, "top_logprobs": 2}),
+        (
+            "/v1/responses",
+            {
+                "input": items,
+                "max_output_tokens": 3,
+                "tools": [{"type": "function", **tool}],
+                "tool_choice": "auto",
+                "text": {"format": {"type": "text"}},
+                "reasoning": {"effort": "low"},
+                "instructions": "i",
+                "stream": False,
+                "include": ["message.output_text.logprobs"],
+                "metadata": {"a": "b"},
+                "store": True,
+            },
+        ),
+        (
+            "/generate",
+            {**sampling, "input_ids": [5, 6, 7], "max_new_tokens": 3, "return_logprob": True, "top_logprobs": 2},
+        ),
         ("/tokenize", {"prompt": "hello", "add_special_tokens": False}),
         ("/tokenize", {"messages": plain, "add_generation_prompt": True}),
         ("/detokenize", {"tokens": [1, 2, 3]}),
         ("/abort_request", {"request_id": "nobody"}),
-    ]  # fmt: skip
+    ]
 
 
 def mutated(rng: random.Random, body: Any) -> Any:

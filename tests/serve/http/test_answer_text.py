@@ -41,10 +41,13 @@ CASES = [
     ('<tool_call>{"name": 1}</tool_call>', False, ("", '<tool_call>{"name": 1}</tool_call>', [])),
     ('<tool_call>{"name": "f", "arguments": {}}', False, ("", "", [("f", {})])),
     ('<tool_call>{"name": "f", "argum', False, ("", '<tool_call>{"name": "f", "argum', [])),
-    ('<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>', False,
-     ("", '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>', [])),
+    (
+        '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>',
+        False,
+        ("", '<tool_call>{"name": "f", "arguments": {"x": NaN}}</tool_call>', []),
+    ),
     (f"<tool_call>junk</tool_call>{CALL}", False, ("", "<tool_call>junk</tool_call>", [("f", ARGUMENTS)])),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "reasoning", "expected"), CASES)

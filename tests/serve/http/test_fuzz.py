@@ -1,4 +1,4 @@
-"""Thousands of bad requests: never a status of 500 or above, never a hang, and afterwards the server answers as before."""
+"""Thousands of bad requests: never a status of 500 or above, never a hang; afterwards the server answers as before."""
 
 from __future__ import annotations
 
@@ -108,9 +108,12 @@ def test_schemathesis(target: str) -> None:
 
         @hypothesis.given(case=operation.as_strategy())
         @hypothesis.settings(
-            max_examples=25, deadline=None, database=None, derandomize=True,
+            max_examples=25,
+            deadline=None,
+            database=None,
+            derandomize=True,
             suppress_health_check=list(hypothesis.HealthCheck),
-        )  # fmt: skip
+        )
         def check(case: Any) -> None:
             calls[case.operation.path] += 1
             response = case.call(timeout=SLOWEST)
@@ -128,12 +131,25 @@ def test_schemathesis(target: str) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "http://127.0.0.1:{port}/v1/models", "http://localhost:{port}/v1/models", "http://[::1]:{port}/", "http://0.0.0.0:{port}/",
-        "http://[::ffff:127.0.0.1]:{port}/", "http://2130706433:{port}/", "http://169.254.169.254/latest/meta-data/",
-        "http://10.0.0.1/", "http://192.168.0.1/x.png", "https://[fe80::1]/", "http://user@127.0.0.1/", "file:///etc/passwd",
-        "file:///proc/self/environ", "/etc/passwd", "../../etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:{port}/_x",
+        "http://127.0.0.1:{port}/v1/models",
+        "http://localhost:{port}/v1/models",
+        "http://[::1]:{port}/",
+        "http://0.0.0.0:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://2130706433:{port}/",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://10.0.0.1/",
+        "http://192.168.0.1/x.png",
+        "https://[fe80::1]/",
+        "http://user@127.0.0.1/",
+        "file:///etc/passwd",
+        "file:///proc/self/environ",
+        "/etc/passwd",
+        "../../etc/passwd",
+        "ftp://127.0.0.1/x",
+        "gopher://127.0.0.1:{port}/_x",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("kind", ["image_url", "video_url", "time_series_url"])
 def test_nothing_inside_the_network_is_fetched_and_no_file_read(target: str, source: str, kind: str) -> None:
     source = source.format(port=target.rpartition(":")[2])

@@ -39,11 +39,30 @@ GENERATED = (
 def evaluate(folder: Path, task: str, model: str, arguments: str, *more: str) -> tuple[dict[str, Any], list[Any]]:
     """Results and samples of one run of the harness."""
     command = [
-        sys.executable, "-m", "lm_eval", "--model", model, "--model_args", arguments, "--tasks", task,
-        "--include_path", str(folder), "--output_path", str(folder / "out"), "--log_samples", *more,
-    ]  # fmt: skip
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "OPENAI_API_KEY": "none",
-                   "HF_DATASETS_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}  # fmt: skip
+        sys.executable,
+        "-m",
+        "lm_eval",
+        "--model",
+        model,
+        "--model_args",
+        arguments,
+        "--tasks",
+        task,
+        "--include_path",
+        str(folder),
+        "--output_path",
+        str(folder / "out"),
+        "--log_samples",
+        *more,
+    ]
+    environment = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "OPENAI_API_KEY": "none",
+        "HF_DATASETS_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=250)
     assert done.returncode == 0, done.stderr[-3000:]
     [results] = (folder / "out").rglob("results_*.json")

@@ -120,9 +120,14 @@ def test_stop_and_logit_bias(client: openai.OpenAI) -> None:
     )
     assert (stopped.choices[0].message.content, stopped.choices[0].finish_reason) == ("", "stop")
     text = client.completions.create(
-        model="tiny", prompt="a", max_tokens=5, temperature=0, logit_bias={str(token): 100}, stop="www",
+        model="tiny",
+        prompt="a",
+        max_tokens=5,
+        temperature=0,
+        logit_bias={str(token): 100},
+        stop="www",
         extra_body={"include_stop_str_in_output": True},
-    )  # fmt: skip
+    )
     assert text.choices[0].text == "www"
 
 
@@ -135,9 +140,12 @@ def test_response_formats(client: openai.OpenAI) -> None:
     }
     for seed in range(3):
         answer = client.chat.completions.create(
-            model="tiny", messages=HELLO, seed=seed, max_tokens=200,
+            model="tiny",
+            messages=HELLO,
+            seed=seed,
+            max_tokens=200,
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
-        )  # fmt: skip
+        )
         assert answer.choices[0].finish_reason == "stop"
         value = json.loads(answer.choices[0].message.content)
         assert set(value) == {"yes", "n"} and isinstance(value["yes"], bool) and 0 <= value["n"] <= 99
@@ -310,9 +318,12 @@ def test_responses(client: openai.OpenAI) -> None:
     text = "".join(event.delta for event in events if event.type == "response.output_text.delta")
     assert text == answer.output_text == events[-1].response.output_text
     shaped = client.responses.create(
-        model="tiny", input="Yes?", max_output_tokens=60, instructions="Be brief.",
+        model="tiny",
+        input="Yes?",
+        max_output_tokens=60,
+        instructions="Be brief.",
         text={"format": {"type": "json_schema", "name": "x", "schema": {"enum": ["yes", "no"]}}},
-    )  # fmt: skip
+    )
     assert json.loads(shaped.output_text) in ("yes", "no") and shaped.status == "completed"
     image: Any = [
         {

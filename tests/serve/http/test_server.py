@@ -37,6 +37,12 @@ def service(**changes: Any) -> Service:
     return Service(running.engine(**engine), processor(), replace(SETTINGS, **changes), max_batch=batch)
 
 
+def head(length: int) -> bytes:
+    """The beginning of a chat request by hand."""
+    lines = (f"POST {CHAT} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}")
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
 def error(response: httpx.Response) -> dict[str, Any]:
     found = response.json()["error"]
     assert set(found) == {"message", "type", "param", "code"}
@@ -92,20 +98,27 @@ def test_bodies_are_bounded_announced_or_not() -> None:
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as connection:  # announces a body and falls silent
             connection.settimeout(10)
-            head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n{{"
-            connection.sendall(head.encode())
+            connection.sendall(head(50) + b"{")
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"{", b"[]", b"null", b"7", b'"x"', b"\xff\xfe", b'{"messages": NaN}', b"[" * 100_000,
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"messages": NaN}',
+        b"[" * 100_000,
         b'{"messages": [{"role": "user", "content": "x"}], "seed": 1' + b"0" * 5000 + b"}",
         b'{"messages": [{"role": "user", "content": "x"}], "temperature": 1e999}',
         b'{"messages": [{"role": "user", "content": [{"type": "\\ud800"}]}]}',
     ],
-)  # fmt: skip
+)
 def test_bodies_that_are_none(server: str, content: bytes) -> None:
     for path in (CHAT, "/v1/completions", "/v1/responses", "/generate"):
         response = WEB.post(server + path, content=content, headers={"Content-Type": "application/json"})
@@ -123,13 +136,33 @@ def test_unknown_fields_and_nulls_are_ignored_wrong_types_are_not(server: str) -
     fine = post(server + CHAT, {**body, "stop": None, "top_p": None, "user": {"a": 1}, "n": None, "unheard_of": [1]})
     assert fine.status_code == 200
     for name, value in (
-        ("temperature", "1"), ("max_tokens", 2.5), ("max_tokens", True), ("n", 0), ("n", 129), ("stop", [1]), ("stop", ""),
-        ("stop", ["x"] * 17), ("top_p", 2), ("logit_bias", {"x": 1}), ("logit_bias", {"9999": 1}), ("logit_bias", {"1": 101}),
-        ("seed", 2**64), ("presence_penalty", 3), ("repetition_penalty", 0), ("tools", [{"type": "function"}]),
-        ("tools", [{"type": "function", "function": {"name": "a b"}}]), ("response_format", "json"), ("stream", "yes"),
-        ("min_tokens", 3), ("regex", "("), ("grammar", "no grammar"), ("chat_template_kwargs", {"enable_thinking": 3}),
-        ("tool_choice", "required"), ("tool_choice", {"type": "x"}), ("top_logprobs", 21),
-    ):  # fmt: skip
+        ("temperature", "1"),
+        ("max_tokens", 2.5),
+        ("max_tokens", True),
+        ("n", 0),
+        ("n", 129),
+        ("stop", [1]),
+        ("stop", ""),
+        ("stop", ["x"] * 17),
+        ("top_p", 2),
+        ("logit_bias", {"x": 1}),
+        ("logit_bias", {"9999": 1}),
+        ("logit_bias", {"1": 101}),
+        ("seed", 2**64),
+        ("presence_penalty", 3),
+        ("repetition_penalty", 0),
+        ("tools", [{"type": "function"}]),
+        ("tools", [{"type": "function", "function": {"name": "a b"}}]),
+        ("response_format", "json"),
+        ("stream", "yes"),
+        ("min_tokens", 3),
+        ("regex", "("),
+        ("grammar", "no grammar"),
+        ("chat_template_kwargs", {"enable_thinking": 3}),
+        ("tool_choice", "required"),
+        ("tool_choice", {"type": "x"}),
+        ("top_logprobs", 21),
+    ):
         response = post(server + CHAT, {**body, name: value})
         assert response.status_code == 400, (name, value, response.text)
         error(response)
@@ -173,9 +206,8 @@ def test_a_client_that_leaves_frees_its_blocks(stream: bool) -> None:
         body = {"messages": HELLO, "max_tokens": 4000, "ignore_eos": True, "stream": stream, "n": 2}
         port = int(url.rpartition(":")[2])
         data = json.dumps(body).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         connection = socket.create_connection(("127.0.0.1", port))
-        connection.sendall(head.encode() + data)
+        connection.sendall(head(len(data)) + data)
         wait_until(lambda: blocks_used(url) > 0)
         left = time.monotonic()
         connection.close()
