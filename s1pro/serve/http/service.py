@@ -132,9 +132,9 @@ class Service:
         except EngineStopped as error:
             run.cancel()
             raise ApiError(503, str(error), code="stopping") from error
-        except ValueError:
+        except ValueError as error:  # preparing a request only checks it
             run.cancel()
-            raise
+            raise ApiError(400, str(error)) from error
         return run
 
     def close(self) -> None:
