@@ -171,7 +171,7 @@ def attention(
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
     if isinstance(context, MixedContext):
         rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
-        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale) for q, k, v, part in rows])
+        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale, exact=exact) for q, k, v, part in rows])
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
     if exact:
         return _exact_paged(q_THC, context, layer, scale)

@@ -41,6 +41,7 @@ from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.lockstep import LockStep
 from s1pro.serve.media_rows import embed_media
@@ -76,6 +77,8 @@ class Engine:
         draft_tokens: most guessed tokens per request and step; 0 does not guess.
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
+        exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
+            forward of that network, whatever the batch, the chunks and the cache. Slower, and for text only.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
 
@@ -101,6 +104,7 @@ class Engine:
         draft_tokens: int = 0,
         record_routing: bool = True,
         policy_version: int = 0,
+        exact: bool = False,
         expert_group: dist.ProcessGroup | None = None,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
@@ -110,6 +114,8 @@ class Engine:
             raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
         if draft_tokens < 0:
             raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        if exact:
+            use_exact_operators(network)
         lay_together(network)
         self.network = network
         self.decode = decode
@@ -139,7 +145,7 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=exact)
         self._batch: DecodeBatch | None = None
         self._expert_group = expert_group
         self._lockstep: LockStep | None = None
@@ -343,7 +349,7 @@ class Engine:
         output = self._run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = batch.plan.top_logprobs(output.logits)
+        tops = self._sampler.top_logprobs(output.logits, batch.plan)
         batch.advance(tokens_B)
         finished = []
         for row, (request, token, logprob) in enumerate(
@@ -370,7 +376,8 @@ class Engine:
         self._record(output, batch.slots_T)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
-                read_prompt(share, output.hidden_TD[first : first + share.count], self.network)
+                hidden_SD = output.hidden_TD[first : first + share.count]
+                read_prompt(share, hidden_SD, self.network, exact=self._sampler.exact)
         kept: dict[int, int] = {}
         if batch.rows:
             kept = self._sample(batch, output.logits)
@@ -388,7 +395,7 @@ class Engine:
         """Draws the tokens of a step; for shares with guesses, how many of these were right."""
         plan = self._sampler.plan(batch.rows)
         tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
-        tops = plan.top_logprobs(logits_NV)
+        tops = self._sampler.top_logprobs(logits_NV, plan)
         tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
         kept: dict[int, int] = {}
         for share, first in batch.sampled:
