@@ -19,11 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from s1pro.kernels.attention_exact import attend, attend_step
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -146,20 +149,32 @@ AttentionContext = PackedContext | PagedContext | MixedContext
 
 
 def attention(
-    q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: AttentionContext, *, layer: int, scale: float
+    q_THC: Tensor,
+    k_TJC: Tensor,
+    v_TJC: Tensor,
+    context: AttentionContext,
+    *,
+    layer: int,
+    scale: float,
+    exact: bool = False,
 ) -> Tensor:
     """`softmax(scale q k^T) v` for every new token, `[T, H, C]`.
 
     Args:
         layer: index of the layer in the cache.
         scale: usually `C ** -0.5`.
+        exact: the same bits whatever else is in the context (`kernels.exact`).
     """
     if isinstance(context, PackedContext):
+        if exact:
+            return _ExactPacked.apply(q_THC, k_TJC, v_TJC, context, scale)
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
     if isinstance(context, MixedContext):
         rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
-        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale) for q, k, v, part in rows])
+        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale, exact=exact) for q, k, v, part in rows])
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
+    if exact:
+        return _exact_paged(q_THC, context, layer, scale)
     if context.fresh is not None:
         return _packed(q_THC, k_TJC, v_TJC, context.fresh, scale)
     if context.is_decoding:
@@ -229,3 +244,33 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
     blocks = context.block_table_BM[b, : -(-length // size)]
     cached = slots_NJC.unflatten(0, (-1, size))[blocks].flatten(0, 1)[:length]
     return cached.transpose(0, 1)[None]
+
+
+def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
+    key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
+    if context.is_decoding:
+        return attend_step(q_THC, key[context.slots_BS], value[context.slots_BS], context.context_lens, scale)
+    outs = []
+    for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
+        k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))
+        outs.append(attend(q_THC[start:stop], k, v, scale))
+    return torch.cat(outs)
+
+
+class _ExactPacked(torch.autograd.Function):
+    """Exact forwards; the gradient is that of the usual way, which is computed again for it."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, context: PackedContext, scale: float) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.context, ctx.scale = context, scale
+        pieces = zip(*(x.split(context.lengths) for x in (q, k, v)), strict=True)
+        return torch.cat([attend(*piece, scale) for piece in pieces])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            leaves = [x.detach().requires_grad_() for x in ctx.saved_tensors]
+            out = _packed(*leaves, ctx.context, ctx.scale)
+        return *torch.autograd.grad(out, leaves, grad), None, None

@@ -19,29 +19,36 @@ last token was sampled but never fed.
 Images, videos and signals go through their towers once per request (`serve.media_rows`). Weights can be replaced
 between two steps (`update_weights`).
 
-Left out: CUDA graphs, draft models, a second device.
+With experts spread over ranks all ranks run every pass together (`serve.lockstep`).
+
+Left out: CUDA graphs, draft models.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
+from s1pro.model.adjacent import lay_together
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network, NetworkOutput
-from s1pro.serve.media_rows import run_towers
+from s1pro.serve.lockstep import LockStep
+from s1pro.serve.media_rows import embed_media
 from s1pro.serve.prepare import Preparation
+from s1pro.serve.prompt_logprobs import read_prompt
 from s1pro.serve.request import OnText, Request
-from s1pro.serve.sampler import Sampler, SamplingPlan, raw_logprobs, top_logprobs
+from s1pro.serve.sampler import Sampler
 from s1pro.serve.scheduler import Scheduler, Share
 from s1pro.serve.shaping import depends_on_history
 from s1pro.serve.statistics import Counters, EngineStats
@@ -49,9 +56,6 @@ from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
 from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
 from s1pro.serve.weights import replace_weights
-
-HEAD_ROWS = 256
-"""Rows of a prompt whose logits exist at one time."""
 
 
 class Engine:
@@ -73,6 +77,10 @@ class Engine:
         draft_tokens: most guessed tokens per request and step; 0 does not guess.
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
+        exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
+            forward of that network, whatever the batch, the chunks and the cache. Slower, and for text only.
+        expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
+            `generate` equally often, or `step` until `all_idle`.
 
     Attributes:
         progressed: requests that gained tokens in the last step.
@@ -96,6 +104,8 @@ class Engine:
         draft_tokens: int = 0,
         record_routing: bool = True,
         policy_version: int = 0,
+        exact: bool = False,
+        expert_group: dist.ProcessGroup | None = None,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
             if value < 1:
@@ -104,6 +114,9 @@ class Engine:
             raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
         if draft_tokens < 0:
             raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        if exact:
+            use_exact_operators(network)
+        lay_together(network)
         self.network = network
         self.decode = decode
         self.policy_version = policy_version
@@ -132,13 +145,20 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=exact)
         self._batch: DecodeBatch | None = None
+        self._expert_group = expert_group
+        self._lockstep: LockStep | None = None
         self._allocate()
 
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    @property
+    def all_idle(self) -> bool:
+        """Whether no rank had work in the last step; in a single process whether there is none."""
+        return self._lockstep.all_idle if self._lockstep is not None else not self.has_work
 
     @property
     def num_waiting(self) -> int:
@@ -174,6 +194,10 @@ class Engine:
             self.submit(request)
         while any(request.finish_reason is None for request in requests):
             self.step()
+        if self._lockstep is not None:
+            self.step()
+            while not self.all_idle:
+                self.step()
         return [self.completion(request) for request in requests]
 
     def prepare(
@@ -218,6 +242,8 @@ class Engine:
         finished = self._take_aborted()
         shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
         if not shares:
+            if self._lockstep is not None:
+                self._lockstep.idle()
             return finished
         self._counters.steps += 1
         decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
@@ -277,17 +303,23 @@ class Engine:
         num_blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
         self._cache = PagedKVCache(
             num_layers=text.num_hidden_layers,
-            num_blocks=num_blocks,
+            num_blocks=num_blocks + (self._expert_group is not None),
             block_size=block_size,
             num_kv_heads=text.num_key_value_heads,
             head_dim=text.head_dim,
             dtype=self.network.model.language_model.layers[0].self_attn.k_proj.weight.dtype,
             device=self._device,
         )
+        if self._expert_group is not None:
+            self._lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
         self._routing: Tensor | None = None
         if self._record_routing and text.moe_layers:
             shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
             self._routing = torch.empty(shape, dtype=torch.int16, device=self._device)  # bits of uint16
+
+    @property
+    def _run(self) -> Callable[..., NetworkOutput]:
+        return self.network if self._lockstep is None else self._lockstep
 
     def _take_aborted(self) -> list[Request]:
         for request in self._scheduler.running:
@@ -314,10 +346,10 @@ class Engine:
             requests = [share.request for share in shares]
             batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
             self._batch = batch
-        output = self.network(batch.ids_B, batch.positions_B, batch.context())
+        output = self._run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = self._tops(output.logits, batch.plan)
+        tops = self._sampler.top_logprobs(output.logits, batch.plan)
         batch.advance(tokens_B)
         finished = []
         for row, (request, token, logprob) in enumerate(
@@ -333,18 +365,19 @@ class Engine:
     def _mixed_step(self, shares: list[Share]) -> list[Request]:
         self._batch = None
         batch = MixedBatch(shares, self._cache, self._device)
-        output = self.network(
+        output = self._run(
             batch.ids_T,
             batch.positions_T,
             batch.context,
-            inputs_embeds_TD=self._with_media(batch),
+            inputs_embeds_TD=embed_media(batch, self.network),
             logits_index=batch.logits_index if batch.rows else None,
             compute_logits=bool(batch.rows),
         )
         self._record(output, batch.slots_T)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
-                self._read_prompt(share, output.hidden_TD[first : first + share.count])
+                hidden_SD = output.hidden_TD[first : first + share.count]
+                read_prompt(share, hidden_SD, self.network, exact=self._sampler.exact)
         kept: dict[int, int] = {}
         if batch.rows:
             kept = self._sample(batch, output.logits)
@@ -362,7 +395,7 @@ class Engine:
         """Draws the tokens of a step; for shares with guesses, how many of these were right."""
         plan = self._sampler.plan(batch.rows)
         tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
-        tops = self._tops(logits_NV, plan)
+        tops = self._sampler.top_logprobs(logits_NV, plan)
         tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
         kept: dict[int, int] = {}
         for share, first in batch.sampled:
@@ -385,40 +418,6 @@ class Engine:
         request.note_version(self.policy_version)
         self._counters.generated_tokens += 1
         return request.push(token, logprob, top)
-
-    def _tops(self, logits_NV: Tensor, plan: SamplingPlan) -> dict[int, TopLogprobs]:
-        if not plan.top:
-            return {}
-        rows, counts = zip(*plan.top, strict=True)
-        return dict(zip(rows, top_logprobs(logits_NV[list(rows)], counts), strict=True))
-
-    def _read_prompt(self, share: Share, hidden_SD: Tensor) -> None:
-        """Log-probs of the tokens of a prompt that follow the rows of a chunk."""
-        request = share.request
-        assert share.start == len(request.prompt_logprobs), "a prompt is read from its beginning"
-        targets = request.prompt_ids[share.start + 1 : share.start + share.count + 1]
-        wanted = request.sampling.prompt_logprobs or 0
-        for start in range(0, len(targets), HEAD_ROWS):
-            ids = targets[start : start + HEAD_ROWS]
-            logits_NV = self.network.logits(hidden_SD[start : start + len(ids)])
-            values = raw_logprobs(logits_NV, torch.tensor(ids, device=self._device)).tolist()
-            request.prompt_logprobs += zip(values, top_logprobs(logits_NV, [wanted] * len(ids)), strict=True)
-
-    def _with_media(self, batch: MixedBatch) -> Tensor | None:
-        """Embeddings of a step in which media occur."""
-        h_TD: Tensor | None = None
-        for share, first in zip(batch.shares, batch.firsts, strict=True):
-            request = share.request
-            if request.media is None or share.start >= len(request.prompt_ids):
-                continue
-            if request.media_rows is None:
-                request.media_rows = run_towers(request.prompt_ids, request.media, self.network)
-            places_N, rows_ND = request.media_rows.between(share.start, share.start + share.count)
-            if len(places_N):
-                if h_TD is None:
-                    h_TD = self.network.model.language_model.embed_tokens(batch.ids_T)
-                h_TD = h_TD.index_copy(0, torch.from_numpy(places_N + first).to(self._device), rows_ND.to(h_TD.dtype))
-        return h_TD
 
     def _record(self, output: NetworkOutput, slots_T: Tensor) -> None:
         if self._routing is not None:

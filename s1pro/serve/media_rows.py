@@ -3,7 +3,7 @@
 The towers run once per request, when the first chunk with a placeholder is computed; their rows are kept until the
 request ends. Which chunk a placeholder falls into then does not matter: each is one row among the others (attention of
 the decoder is causal over media too), so a chunk may end in the middle of a picture. If the prefix cache holds all
-placeholders, the towers do not run at all.
+placeholders in question, the towers do not run at all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from s1pro.base.media import Media
 from s1pro.model.media import scatter_media
 from s1pro.model.network import Network
 from s1pro.serve.prefix import media_positions
+from s1pro.serve.steps import MixedBatch
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,20 @@ def run_towers(prompt_ids: Sequence[int], media: Media[Any], network: Network) -
     tensors = media.map(lambda array: torch.as_tensor(array, device=weight.device))
     embedded_MD = network.model.language_model.embed_tokens(ids_M)
     return MediaRows(positions, scatter_media(embedded_MD, ids_M, tensors, network.model, network.config))
+
+
+def embed_media(batch: MixedBatch, network: Network) -> Tensor | None:
+    """Embeddings of a step in which media occur; None if there are none."""
+    h_TD: Tensor | None = None
+    for share, first in zip(batch.shares, batch.firsts, strict=True):
+        request = share.request
+        if request.media is None or share.start >= len(request.prompt_ids):
+            continue
+        if request.media_rows is None:
+            request.media_rows = run_towers(request.prompt_ids, request.media, network)
+        places_N, rows_ND = request.media_rows.between(share.start, share.start + share.count)
+        if len(places_N):
+            if h_TD is None:
+                h_TD = network.model.language_model.embed_tokens(batch.ids_T)
+            h_TD = h_TD.index_copy(0, torch.from_numpy(places_N + first).to(h_TD.device), rows_ND.to(h_TD.dtype))
+    return h_TD

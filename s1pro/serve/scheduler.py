@@ -4,7 +4,7 @@ A request is a row of tokens of which some are in the cache; a step feeds it the
 of its prompt before that, all the same to the scheduler. Every step has a budget of tokens:
 
 1. requests that need one token get it, oldest first: nobody's prompt makes the answers of others wait;
-2. the rest of the budget goes to prompts under way, and then
+2. the rest of the budget goes to prompts under way, a long one taking at most half of a step if others need some, and
 3. to waiting requests, first come, first served, while the batch has a place and the cache has room for all their
    tokens. Blocks with a known prefix are shared (`serve.blocks`) and their tokens never run. A request whose next block
    is being computed by another one right now waits for it.
@@ -156,12 +156,20 @@ class Scheduler:
         return budget
 
     def _prompts(self, shares: list[Share], budget: int) -> int:
-        for request in self.running:
-            missing = len(request.ids) - request.num_computed
-            if missing > 1 and budget > 0:
-                shares.append(Share(request, request.num_computed, min(missing, budget)))
-                budget -= shares[-1].count
+        chosen = {share.request for share in shares}
+        prompts = [request for request in self.running if request not in chosen]
+        others = len(prompts) > 1 or (bool(self.waiting) and len(self.running) < self.max_batch)
+        for request in prompts:
+            count = self._chunk(request, budget, others=others)
+            if count:
+                shares.append(Share(request, request.num_computed, count))
+                budget -= count
         return budget
+
+    def _chunk(self, request: Request, budget: int, *, others: bool) -> int:
+        """Tokens of a prompt in this step; a long one leaves half of the step to others."""
+        most = max(self.step_tokens // 2, 1) if others else budget
+        return min(len(request.ids) - request.num_computed, budget, most)
 
     def _admit(self, shares: list[Share], budget: int) -> None:
         held_back: list[Request] = []
@@ -174,7 +182,7 @@ class Scheduler:
             if not self._place(request, known):
                 self.waiting.appendleft(request)
                 break
-            count = min(len(request.ids) - request.num_computed, budget)
+            count = self._chunk(request, budget, others=bool(self.waiting))
             shares.append(Share(request, request.num_computed, count))
             budget -= count
         self.waiting.extendleft(reversed(held_back))

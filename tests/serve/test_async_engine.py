@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from s1pro.base.records import Completion, Sampling
+from s1pro.base.records import Completion, Sampling, StructuredOutput
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.serve.async_engine import AsyncEngine, EngineFull, EngineStopped
+from s1pro.serve.client import build_engine
 from s1pro.serve.engine import Engine
+from tests.serve.traffic import make_network, make_processor
 
 NETWORK = Network(tiny(vocab_size=96)).eval()
 GREEDY = Sampling(max_new_tokens=12)
@@ -152,3 +154,43 @@ def test_an_engine_that_cannot_be_built_raises_where_it_is_asked_for() -> None:
 
     with pytest.raises(ValueError, match="no such folder"):
         AsyncEngine(fail)
+
+
+def test_weights_and_memory_change_between_two_steps() -> None:
+    engine = AsyncEngine(lambda: Engine(Network(tiny(vocab_size=96)).eval()))
+    other = Network(tiny(vocab_size=96), seed=4).eval()
+    expected = Engine(other).generate([[5, 6]], GREEDY)[0].token_ids
+
+    async def ask() -> None:
+        under_way = asyncio.create_task(engine.submit([1, 2], Sampling(max_new_tokens=200)).result())
+        await asyncio.sleep(0.05)
+        await engine.update_weights(other.state_dict(), version=2)
+        assert (await engine.submit([5, 6], GREEDY).result()).token_ids == expected
+        answer = await under_way
+        assert answer.policy_version == 2 and len(answer.token_ids) == 200
+        with pytest.raises(ValueError, match="no tensor"):
+            await engine.update_weights({"x": torch.ones(1)}, version=3)
+        await engine.sleep()
+        waiting = asyncio.create_task(engine.submit([5, 6], GREEDY).result())
+        await asyncio.sleep(0.02)
+        assert engine.stats().asleep and not waiting.done()
+        await engine.wake()
+        assert (await waiting).token_ids == expected
+        assert engine.stats().policy_version == 2
+
+    asyncio.run(ask())
+    engine.close()
+
+
+def test_structured_requests_cross_threads() -> None:
+    processor = make_processor()
+    network = make_network(processor)
+    engine = AsyncEngine(lambda: build_engine(network, processor))
+    wanted = StructuredOutput(kind="regex", value="[ab]{4}")
+
+    async def ask() -> str:
+        return (await engine.submit([1, 2, 3], Sampling(structured=wanted)).result()).text
+
+    text = asyncio.run(ask())
+    assert len(text) == 4 and set(text) <= {"a", "b"}
+    engine.close()

@@ -64,50 +64,78 @@ def test_freeing_twice_is_caught() -> None:
 ACTIONS = st.tuples(st.sampled_from(["take", "next", "share", "name", "release", "forget"]), st.integers(0, 7))
 
 
+class Model:
+    """What the pool should know, said plainly."""
+
+    def __init__(self, lane: int) -> None:
+        self.pool = BlockPool(12, lane=lane)
+        self.held: dict[int, list[int]] = {}
+        self.contents: dict[int, bytes] = {}
+        self.owner = 0
+
+    def some(self, number: int) -> int | None:
+        return sorted(self.held)[number % len(self.held)] if self.held else None
+
+    def got(self, blocks: list[int]) -> None:
+        """Blocks that nobody may have had; what they held is gone."""
+        assert not set(blocks) & {b for other in self.held.values() for b in other}
+        self.contents = {b: c for b, c in self.contents.items() if b not in blocks}
+
+    def take(self, number: int) -> None:
+        self.owner += 1
+        free, after = self.pool.num_free, number if number % 3 == 0 else None
+        blocks = self.pool.take(number + 1, owner=self.owner, room=2 * number + 1, after=after)
+        assert (blocks is None) == (number + 1 > free)
+        if blocks is not None:
+            self.got(blocks)
+            self.held[self.owner] = blocks
+
+    def next(self, number: int) -> None:
+        if (some := self.some(number)) is None:
+            return
+        free = self.pool.num_free
+        block = self.pool.take_next(self.held[some][-1], owner=some)
+        assert (block is None) == (free == 0)
+        if block is not None:
+            self.got([block])
+            self.held[some].append(block)
+
+    def share(self, number: int) -> None:
+        for block in self.pool.find([bytes([number])]):
+            assert self.contents[block] == bytes([number])
+            self.pool.share([block])
+            self.owner += 1
+            self.held[self.owner] = [block]
+
+    def name(self, number: int) -> None:
+        if (some := self.some(number)) is None:
+            return
+        block, digest = self.held[some][0], bytes([number])
+        if block not in self.contents and digest not in self.contents.values():
+            self.contents[block] = digest
+        self.pool.name(block, digest)
+
+    def release(self, number: int) -> None:
+        if (some := self.some(number)) is not None:
+            self.pool.release(self.held.pop(some), owner=some)
+
+    def forget(self, number: int) -> None:
+        self.pool.forget()
+        self.contents = {}
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ACTIONS, max_size=80), st.integers(1, 5))
 def test_no_block_is_lost_or_given_twice_and_contents_are_true(actions: list[tuple[str, int]], lane: int) -> None:
-    pool, held, contents, owner = BlockPool(12, lane=lane), {}, {}, 0
+    model = Model(lane)
+    pool = model.pool
     for action, number in actions:
-        some = sorted(held)[number % len(held)] if held else None
-        if action == "take":
-            owner += 1
-            free = pool.num_free
-            blocks = pool.take(number + 1, owner=owner, room=2 * number + 1, after=number if number % 3 == 0 else None)
-            assert (blocks is None) == (number + 1 > free)
-            if blocks is not None:
-                assert not set(blocks) & {b for other in held.values() for b in other}
-                held[owner] = blocks
-                contents = {b: c for b, c in contents.items() if b not in blocks}
-        elif action == "next" and some is not None:
-            block = pool.take_next(held[some][-1], owner=some)
-            assert (block is None) == (pool.num_free == 0 and block is None)
-            if block is not None:
-                assert block not in {b for other in held.values() for b in other}
-                held[some].append(block)
-                contents.pop(block, None)
-        elif action == "share":
-            found = pool.find([bytes([number])])
-            for block in found:
-                assert contents[block] == bytes([number])
-                pool.share([block])
-                owner += 1
-                held[owner] = [block]
-        elif action == "name" and some is not None:
-            block, digest = held[some][0], bytes([number])
-            if block not in contents and digest not in contents.values():
-                contents[block] = digest
-            pool.name(block, digest)
-        elif action == "release" and some is not None:
-            pool.release(held.pop(some), owner=some)
-        elif action == "forget":
-            pool.forget()
-            contents = {}
-        holders = Counter(b for blocks in held.values() for b in blocks)
+        getattr(model, action)(number)
+        holders = Counter(b for blocks in model.held.values() for b in blocks)
         assert all(pool.holders(b) == holders[b] for b in range(12))
         assert pool.num_free == 12 - len(holders)
-        assert pool.num_cached == len(set(contents) - set(holders))
-    for name, blocks in held.items():
+        assert pool.num_cached == len(set(model.contents) - set(holders))
+    for name, blocks in model.held.items():
         pool.release(blocks, owner=name)
-    rest = pool.take(12, owner=owner + 1, room=12)
+    rest = pool.take(12, owner=model.owner + 1, room=12)
     assert rest is not None and sorted(rest) == list(range(12))

@@ -389,7 +389,7 @@ def test_weights_that_do_not_fit_change_nothing(tmp_path: Path) -> None:
     save_network(Network(tiny(VOCAB + 1)), tmp_path / "other")
     with pytest.raises(ValueError, match="architecture"):
         engine.update_weights(tmp_path / "other", version=1)
-    with pytest.raises(ValueError, match="no such folder|not"):
+    with pytest.raises(ValueError, match="nowhere"):
         engine.update_weights(tmp_path / "nowhere", version=1)
     answer = engine.generate([PROMPT], greedy())[0]
     assert (answer.token_ids, answer.policy_version) == (expected, 0)

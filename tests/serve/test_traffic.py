@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from typing import Any
 
 import pytest
@@ -90,9 +91,9 @@ def test_two_hundred_mixed_requests_equal_generate(network: Network, processor: 
         preemptions += counters.preemptions
         cached += counters.cached_tokens
         drafted += counters.accepted_tokens
-    print(
-        f"noise {judge.noise:.1e}, largest difference {judge.worst:.1e}, {judge.tokens} tokens, {judge.excused} excused, "
-        f"{judge.rows} routed rows, {judge.excused_rows} excused, {same} of {whole} equal generate(); "
+    logging.getLogger(__name__).warning(
+        f"noise {judge.noise:.1e}, difference {judge.worst:.1e}; {judge.tokens} tokens, {judge.excused} excused; "
+        f"{judge.rows} routed rows, {judge.excused_rows} excused; {same} of {whole} equal generate(); "
         f"{preemptions} preemptions, {cached} cached tokens, {drafted} guessed right"
     )
     assert preemptions > 10 and cached > 500 and drafted > 0
