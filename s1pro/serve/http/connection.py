@@ -19,12 +19,16 @@ from starlette.types import Receive, Scope, Send
 from s1pro.serve.http.errors import ApiError, ClientGone, as_api_error
 from s1pro.serve.http.json_text import event
 
+FAILURES = (ValueError, RuntimeError, MemoryError, LookupError, TypeError, AttributeError, AssertionError)
+"""What computing an answer can raise."""
+
 
 async def answered(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """Awaits `work` unless the client leaves before.
+    """Awaits `work` unless the client leaves before; a failure becomes an answer and leaves the connection open.
 
     Raises:
         ClientGone: it left; `work` was cancelled.
+        ApiError: of `work`.
     """
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(_left(request.receive))
@@ -33,6 +37,8 @@ async def answered(request: Request, work: Coroutine[Any, Any, Response]) -> Res
         if task.done():
             return task.result()
         raise ClientGone
+    except FAILURES as error:
+        return as_api_error(error).response()
     finally:
         await _end(task, watcher)
 
@@ -73,7 +79,7 @@ class EventStream(Response):
                     await send({"type": "http.response.body", "body": frame, "more_body": True})
             except OSError:
                 return  # the connection is gone
-            except (ApiError, ValueError, RuntimeError, MemoryError) as error:
+            except (ApiError, *FAILURES) as error:
                 await send({"type": "http.response.body", "body": event(as_api_error(error).body()), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from s1pro.base.errors import InputError
+from s1pro.serve.async_engine import EngineStopped
 from s1pro.serve.http.json_text import Json
 
 LONGEST_MESSAGE = 1000
@@ -74,6 +75,8 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, InputError):
         return ApiError(400, str(error))
+    if isinstance(error, EngineStopped):
+        return ApiError(503, str(error), code="stopping")
     number = uuid.uuid4().hex[:12]
     _log.error("internal error %s", number, exc_info=error)
     return ApiError(500, f"internal error {number}; the log of the server has the details", code="internal_error")

@@ -217,7 +217,7 @@ async def _read(
     try:
         async for delta in stream:
             await queue.put((number, delta))
-    except (ValueError, RuntimeError, MemoryError) as error:
+    except (ValueError, RuntimeError, MemoryError, LookupError, TypeError, AttributeError, AssertionError) as error:
         await queue.put((number, error))
         return
     assert stream.completion is not None

@@ -369,6 +369,30 @@ def test_an_error_of_the_engine_is_a_500_without_details_and_in_a_stream_an_even
         assert broken.status_code == 500 and "secret" not in broken.text and error(broken)["code"] == "internal_error"
 
 
+def test_a_grammar_that_explodes_hurts_nobody_else(server: str) -> None:
+    others: list[int] = []
+    thread = threading.Thread(
+        target=lambda: others.append(
+            post(server + CHAT, {"messages": HELLO, "max_tokens": 400, "ignore_eos": True}).status_code
+        )
+    )
+    thread.start()
+    for body in ({"regex": "(a{9999}){9999}"}, {"grammar": "start: /(a{999}){999}/"}):
+        answer = post(server + CHAT, {"messages": HELLO, "max_tokens": 5, **body})
+        assert answer.status_code in (200, 400), answer.text
+        if answer.status_code == 200:
+            assert answer.json()["choices"][0]["finish_reason"] in ("abort", "length")
+    thread.join(60)
+    assert others == [200]
+    deep: Any = {"type": "integer"}
+    for _ in range(200):
+        deep = {"type": "object", "properties": {"a": deep}}
+    for schema in (deep, {"not": {}}, {"type": "string", "pattern": "("}, {"minimum": 10**300, "type": "integer"}):
+        shaped = {"type": "json_schema", "json_schema": {"schema": schema}}
+        refused = post(server + CHAT, {"messages": HELLO, "max_tokens": 5, "response_format": shaped})
+        assert refused.status_code == 400, refused.text
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from s1pro.checkpoint.released import save_network
