@@ -21,8 +21,9 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".yaml"
 
 # Distribution name where it differs from the name one imports.
 DISTRIBUTION = {"PIL": "pillow", "cv2": "opencv-python-headless", "sklearn": "scikit-learn", "yaml": "pyyaml"}
-# Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers, scipy with scikit-learn.
-COMES_ALONG = {"markupsafe", "huggingface_hub", "regex", "scipy"}
+# Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers, scipy with scikit-learn,
+# pydantic and starlette with fastapi.
+COMES_ALONG = {"markupsafe", "huggingface_hub", "regex", "scipy", "pydantic", "starlette"}
 
 
 def own_files() -> list[Path]:

@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     engine.add_argument("--cache-tokens", type=positive, default=32768, metavar="N", help="token slots of the cache")
     engine.add_argument("--max-context", type=positive, metavar="N", help="longest prompt with its answer")
     engine.add_argument("--draft-tokens", type=int, default=0, metavar="N", help="guesses per step; 0 does not guess")
+    engine.add_argument("--exact", action="store_true", help="log-probs with the bits of the trainer; slower")
     engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
     access = parser.add_argument_group("access")
     access.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line; without, none is asked for")
@@ -150,6 +151,7 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             max_context=args.max_context,
             draft_tokens=args.draft_tokens,
             record_routing=not args.no_routing,
+            exact=args.exact,
         )
 
     return Service(AsyncEngine(build), processor, settings, max_batch=args.max_batch)

@@ -362,7 +362,7 @@ def test_metrics_count_what_happened() -> None:
 
 def test_an_error_of_the_engine_is_a_500_without_details_and_in_a_stream_an_event() -> None:
     def write(prompt: str) -> str:
-        raise RuntimeError("secret path /home/x")
+        raise RuntimeError("secret detail")
 
     with scripted(write) as (url, _):
         broken = post(url + CHAT, {"messages": HELLO})
