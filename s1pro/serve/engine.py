@@ -57,6 +57,9 @@ from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
 from s1pro.serve.weights import replace_weights
 
+GUESSED_ROWS = 64
+"""Of all requests together: with more rows a step is no longer bound by reading the weights."""
+
 
 class Engine:
     """Continuous batching over a paged cache. See the module docstring.
@@ -239,7 +242,7 @@ class Engine:
         """One pass of the network; returns the requests that are finished now."""
         assert not self.asleep, "the engine sleeps"
         self.progressed = []
-        finished = self._take_aborted()
+        finished = self.take_aborted()
         shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
         if not shares:
             if self._lockstep is not None:
@@ -254,7 +257,7 @@ class Engine:
         """Drops all requests and all contents of the cache, after an error; returns the requests."""
         for request in (*self._scheduler.running, *self._scheduler.waiting):
             request.aborted = True
-        dropped = self._take_aborted()
+        dropped = self.take_aborted()
         self._scheduler.pool.forget()
         return dropped
 
@@ -321,7 +324,8 @@ class Engine:
     def _run(self) -> Callable[..., NetworkOutput]:
         return self.network if self._lockstep is None else self._lockstep
 
-    def _take_aborted(self) -> list[Request]:
+    def take_aborted(self) -> list[Request]:
+        """Ends the requests that nobody waits for; `step` does so first, a paused engine can do it alone."""
         for request in self._scheduler.running:
             if request.aborted:
                 request.routing = self._trace(request)
@@ -334,7 +338,7 @@ class Engine:
     def _draft(self, request: Request, room: int) -> Sequence[int]:
         if request.lookup is None or depends_on_history(request):
             return ()
-        return request.lookup.draft(request.ids, room)
+        return request.lookup.draft(request.ids, min(room, GUESSED_ROWS // len(self._scheduler.running)))
 
     def _decode_step(self, shares: list[Share]) -> list[Request]:
         batch = self._batch
