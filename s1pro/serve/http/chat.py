@@ -75,16 +75,15 @@ async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sa
         ApiError, InputError: anything that is wrong with it.
     """
     tools, forced = forced_call(body.tools or [], body.tool_choice)
-    structured = structure_of(body.response_format)
-    if forced is not None and (structured is not None or body.regex or body.grammar or body.json_schema):
+    structured = structure_of(body, body.response_format)
+    if forced is not None and structured is not None:
         raise ApiError(400, "tool_choice and response_format both prescribe the answer", param="tool_choice")
-    shaped = bool(forced or structured or body.regex or body.grammar or body.json_schema)
     thinking = wants_thinking(
         service,
         template_kwargs=body.chat_template_kwargs,
         enable_thinking=body.enable_thinking,
         effort=body.reasoning_effort,
-        structured=shaped,
+        forced=forced is not None,
     )
     prompt = await chat_prompt(service, body.messages, tools=tools, forced=forced, enable_thinking=thinking)
     room = max(1, service.max_context - len(prompt.token_ids))
@@ -93,7 +92,7 @@ async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sa
         max_new_tokens=body.max_completion_tokens or body.max_tokens or room,
         vocab_size=service.vocab_size,
         logprobs=body.top_logprobs or 0 if body.logprobs else 0,
-        structured=structured if forced is None else forced.structured,
+        structured=prompt.form(structured),
     )
     return prompt, sampling
 

@@ -74,7 +74,7 @@ def _sampling(service: Service, body: CompletionBody) -> Sampling:
         vocab_size=service.vocab_size,
         logprobs=body.logprobs or 0,
         prompt_logprobs=body.logprobs if echoed else 0 if most == 0 else None,
-        structured=structure_of(body.response_format),
+        structured=structure_of(body, body.response_format),
     )
 
 

@@ -1,8 +1,8 @@
 """A conversation on its way to a prompt: messages, tools, whether to think, and calls that must come.
 
 *Thinking.* `chat_template_kwargs.enable_thinking`, then `enable_thinking`, then `reasoning_effort` ("none" and
-"minimal" switch it off), then the settings of the server. An answer whose form is prescribed does not think: the form
-holds from its first character.
+"minimal" switch it off), then the settings of the server. A prescribed form of the answer holds behind the reasoning.
+A call that must come does not think: its beginning is in the prompt.
 
 *Tools.* The model sees them in its prompt unless `tool_choice` is "none". "auto" leaves the decision to the model.
 "required" and a named function are certain, not a request: the beginning of the call is put into the prompt, and what
@@ -21,7 +21,7 @@ from s1pro.base.records import StructuredOutput
 from s1pro.serve.http.answer_text import CALL, CALL_END, THINK, AnswerParser
 from s1pro.serve.http.bodies import ChatMessage, Tool
 from s1pro.serve.http.errors import ApiError
-from s1pro.serve.http.sampling import schema_structure
+from s1pro.serve.http.sampling import after_thinking, schema_structure
 from s1pro.serve.http.service import Service
 
 NO_THINKING = ("none", "minimal")
@@ -52,6 +52,12 @@ class ChatPrompt:
     tools: bool
     forced: Forced | None
 
+    def form(self, wanted: StructuredOutput | None) -> StructuredOutput | None:
+        """The form of what the engine writes, if `wanted` is that of the answer."""
+        if self.forced is not None:
+            return self.forced.structured
+        return wanted if wanted is None or not self.reasoning else after_thinking(wanted)
+
     def parser(self) -> AnswerParser:
         """A fresh parser for one answer."""
         return AnswerParser(reasoning=self.reasoning, tools=self.tools)
@@ -63,21 +69,21 @@ def wants_thinking(
     template_kwargs: Mapping[str, Any] | None,
     enable_thinking: bool | None,
     effort: str | None,
-    structured: bool,
+    forced: bool,
 ) -> bool | None:
     """Whether the answer begins by reasoning; None leaves it to the template.
 
     Raises:
-        ApiError: no truth value, or thinking was asked for where the form of the answer is prescribed.
+        ApiError: no truth value, or thinking was asked for before a call that must come.
     """
     chosen: Any = (template_kwargs or {}).get("enable_thinking")
     if chosen is None:
         chosen = enable_thinking
     if not isinstance(chosen, bool | None):
         raise ApiError(400, f"enable_thinking must be true or false, got {chosen!r:.40}", param="chat_template_kwargs")
-    if structured:
+    if forced:
         if chosen:
-            raise ApiError(400, "thinking and a prescribed form of the answer exclude each other: switch one off")
+            raise ApiError(400, "a call that must come does not think: switch thinking or tool_choice off")
         return False
     if chosen is None and effort is not None:
         chosen = effort not in NO_THINKING

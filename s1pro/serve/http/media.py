@@ -8,7 +8,8 @@
 
 A signal carries `sampling_rate` (Hz), `unit`, `channels` and `missing`, beside its source or inside it. `null` among
 its numbers is a missing value. Remote signals and those in data URLs are NPY files, which hold nothing but numbers;
-`"format": "csv" | "wav" | "mseed"` allows the named kind in a data URL. Local ones are any file that can be read.
+`"format": "csv" | "wav" | "mseed"`, or the media type of the URL, allows the named kind in a data URL. Local ones are
+any file that can be read.
 
 `file://` URLs are read only below the folder of the settings, after symbolic links are followed; other hosts of
 `file://host/` and paths without a scheme are refused. What leaves here are bytes and numbers: the processor runs with
@@ -42,7 +43,14 @@ _KINDS: Mapping[str, str] = {
     "time_series_url": "time_series",
 }
 _TEXT_TYPES = frozenset({"text", "input_text", "output_text", "refusal"})
-_SIGNAL_OPTIONS = ("sampling_rate", "unit", "channels", "missing", "max_tokens", "strict")
+_SIGNAL_OPTIONS = ("sampling_rate", "unit", "channels", "missing", "max_tokens", "strict", "resample_irregular")
+_MEDIA_TYPES = {
+    "text/csv": "csv",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "application/vnd.fdsn.mseed": "mseed",
+}
 _FORMATS: Mapping[str, Any] = {
     "npy": lambda data: data.startswith(NPY_MAGIC),
     "wav": lambda data: data.startswith(b"RIFF"),
@@ -124,7 +132,8 @@ class MediaReader:
         data, scheme = await self._bytes(source, self.access.limits.max_signal_bytes)
         if scheme == "file":
             return {"type": "time_series", "time_series": data, **kept}
-        kind = options.get("format", "npy")
+        named = _MEDIA_TYPES.get(source[5:40].partition(";")[0].lower(), "npy") if scheme == "data" else "npy"
+        kind = options.get("format") or named
         if not isinstance(kind, str) or kind not in _FORMATS or (scheme != "data" and kind != "npy"):
             allowed = ", ".join(_FORMATS) if scheme == "data" else "npy"
             raise InputError(f"format must be one of {allowed}, got {kind!r:.60}")

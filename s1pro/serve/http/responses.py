@@ -36,7 +36,7 @@ from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.json_text import Json, event
 from s1pro.serve.http.response_items import as_messages, as_tools, assistant_message
 from s1pro.serve.http.response_store import ResponseStore
-from s1pro.serve.http.sampling import sampling_of, schema_structure
+from s1pro.serve.http.sampling import sampling_of, schema_structure, structure_of
 from s1pro.serve.http.service import Run, Service
 from s1pro.serve.http.token_text import chat_logprobs
 
@@ -110,25 +110,30 @@ async def _prompt(
     service: Service, body: ResponsesBody, messages: Sequence[ChatMessage]
 ) -> tuple[ChatPrompt, StructuredOutput | None]:
     tools, forced = forced_call(as_tools(body.tools or ()), body.tool_choice)
-    structured = None if forced is None else forced.structured
-    wanted = None if body.text is None else body.text.format
-    if wanted is not None and wanted.type != "text":
-        if forced is not None:
-            raise ApiError(400, "tool_choice and text.format both prescribe the answer", param="tool_choice")
-        if wanted.type == "json_schema" and wanted.schema_ is None:
-            raise ApiError(400, "text.format.schema must be a JSON schema", param="text.format")
-        plain = StructuredOutput(kind="json_object")
-        structured = plain if wanted.type == "json_object" else schema_structure(wanted.schema_)
+    structured = _structure(body)
+    if forced is not None and structured is not None:
+        raise ApiError(400, "tool_choice and text.format both prescribe the answer", param="tool_choice")
     thinking = wants_thinking(
         service,
         template_kwargs=body.chat_template_kwargs,
         enable_thinking=body.enable_thinking,
         effort=None if body.reasoning is None else body.reasoning.effort,
-        structured=structured is not None or bool(body.regex or body.grammar or body.json_schema),
+        forced=forced is not None,
     )
     instructed = [ChatMessage(role="system", content=body.instructions)] if body.instructions else []
     prompt = await chat_prompt(service, [*instructed, *messages], tools=tools, forced=forced, enable_thinking=thinking)
-    return prompt, structured
+    return prompt, prompt.form(structured)
+
+
+def _structure(body: ResponsesBody) -> StructuredOutput | None:
+    wanted = None if body.text is None else body.text.format
+    if wanted is None or wanted.type == "text":
+        return structure_of(body)
+    if wanted.type == "json_object":
+        return StructuredOutput(kind="json_object")
+    if wanted.schema_ is None:
+        raise ApiError(400, "text.format.schema must be a JSON schema", param="text.format")
+    return schema_structure(wanted.schema_)
 
 
 class _Writer:

@@ -8,10 +8,12 @@ and "greedy", mean that here too.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 from s1pro.base.records import Sampling, StructuredOutput
+from s1pro.serve.http.answer_text import THINK_END
 from s1pro.serve.http.bodies import ResponseFormat, SamplingBody
 from s1pro.serve.http.errors import ApiError
 
@@ -58,7 +60,7 @@ def sampling_of(
             ignore_eos=bool(body.ignore_eos),
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
-            structured=structured if structured is not None else _extra_structure(body),
+            structured=structured,
         )
     except ValueError as error:
         raise ApiError(400, str(error)) from error
@@ -71,10 +73,10 @@ def seeds_of(sampling: Sampling, count: int) -> list[Sampling]:
     return [replace(sampling, seed=_wrapped(sampling.seed + i)) for i in range(count)]
 
 
-def structure_of(response_format: ResponseFormat | None) -> StructuredOutput | None:
-    """What `response_format` asks for."""
+def structure_of(body: SamplingBody, response_format: ResponseFormat | None = None) -> StructuredOutput | None:
+    """The form that an answer must have: `response_format`, or `regex`, `grammar`, `json_schema` at the top level."""
     if response_format is None or response_format.type == "text":
-        return None
+        return _extra_structure(body)
     if response_format.type == "json_object":
         return StructuredOutput(kind="json_object")
     if response_format.type == "regex_schema":
@@ -93,6 +95,24 @@ def schema_structure(schema: Any) -> StructuredOutput:
         return StructuredOutput(kind="json_schema", value=json.dumps(schema))
     except RecursionError as error:
         raise ApiError(400, "the JSON schema is nested too deeply") from error
+
+
+def after_thinking(wanted: StructuredOutput) -> StructuredOutput:
+    """The form of a text that first reasons: anything up to `</think>` and an empty line, then what is wanted.
+
+    Raises:
+        ApiError: a grammar, which cannot be a part of another one.
+    """
+    if wanted.kind == "grammar":
+        raise ApiError(400, "an answer by a grammar cannot think first: switch thinking off", param="grammar")
+    if wanted.kind == "regex":
+        answer = "/" + re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\/", wanted.value) + "/"
+    else:
+        schema = json.loads(wanted.value or '{"type": "object"}')
+        spacing = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        answer = "%json " + json.dumps({**schema, "x-guidance": spacing} if isinstance(schema, dict) else schema)
+    thought = f'thought[suffix="{THINK_END}"]: /(?s:.*)/'
+    return StructuredOutput(kind="grammar", value=f'start: thought "\\n\\n" answer\n{thought}\nanswer: {answer}\n')
 
 
 def _extra_structure(body: SamplingBody) -> StructuredOutput | None:

@@ -2,8 +2,8 @@
 
 `POST /generate` takes `input_ids` (or a `prompt`) and gives ids, raw log-probs and the version of the weights:
 
-    {"id", "output_ids", "text", "output_token_logprobs": [[logprob, id], ...],
-     "meta_info": {"finish_reason", "prompt_tokens", "completion_tokens", "cached_tokens", "policy_version", ...}}
+    {"id", "output_ids", "text", "meta_info": {"output_token_logprobs": [[logprob, id], ...], "finish_reason",
+     "prompt_tokens", "completion_tokens", "cached_tokens", "policy_version", ...}}
 
 With `n` above 1 the answer is a list of such objects. Streamed, every event has the ids and log-probs that are new, the
 last one the `meta_info`. Routed experts come by reference (`routing_store`).
@@ -27,7 +27,7 @@ from s1pro.serve.http.conversation import chat_prompt
 from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.json_text import DONE, Json, event, finite
 from s1pro.serve.http.routing_store import as_npy
-from s1pro.serve.http.sampling import sampling_of, seeds_of
+from s1pro.serve.http.sampling import sampling_of, seeds_of, structure_of
 from s1pro.serve.http.service import Run, Service
 
 
@@ -116,6 +116,7 @@ async def _generate(service: Service, body: GenerateBody) -> Response:
             max_new_tokens=most,
             vocab_size=service.vocab_size,
             logprobs=body.top_logprobs or 0,
+            structured=structure_of(body),
             prompt_logprobs=(body.top_logprobs or 0) if body.return_prompt_logprob or most == 0 else None,
         )
         samplings = seeds_of(sampling, count)
@@ -135,26 +136,21 @@ async def _frames(service: Service, body: GenerateBody, run: Run) -> AsyncGenera
             continue
         record: dict[str, Any] = {"id": run.id, "index": index, "output_ids": list(item.token_ids), "text": item.text}
         if body.return_logprob:
-            record["output_token_logprobs"] = _pairs(item.logprobs, item.token_ids)
+            record["meta_info"] = {"output_token_logprobs": _pairs(item.logprobs, item.token_ids)}
         yield event(record)
     yield DONE
 
 
 def _record(service: Service, body: GenerateBody, run: Run, index: int, completion: Completion) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "id": run.id,
-        "index": index,
-        "text": completion.text,
-        "output_ids": list(completion.token_ids),
-        "meta_info": _meta(service, body, run, index, completion),
-    }
+    meta = _meta(service, body, run, index, completion)
     if body.return_logprob:
-        record["output_token_logprobs"] = _pairs(completion.logprobs or (), completion.token_ids)
+        meta["output_token_logprobs"] = _pairs(completion.logprobs or (), completion.token_ids)
     if body.top_logprobs:
-        record["output_top_logprobs"] = [_tops(top) for top in completion.top_logprobs or ()]
+        meta["output_top_logprobs"] = [_tops(top) for top in completion.top_logprobs or ()]
     if body.return_prompt_logprob:
-        record["prompt_token_logprobs"] = _pairs(completion.prompt_logprobs or (), completion.prompt_token_ids)
-    return record
+        meta["input_token_logprobs"] = _pairs(completion.prompt_logprobs or (), completion.prompt_token_ids)
+    ids = list(completion.token_ids)
+    return {"id": run.id, "index": index, "text": completion.text, "output_ids": ids, "meta_info": meta}
 
 
 def _meta(service: Service, body: GenerateBody, run: Run, index: int, completion: Completion) -> dict[str, Any]:

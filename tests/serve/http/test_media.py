@@ -68,6 +68,8 @@ def test_foreign_signals_are_npy_unless_the_format_is_named() -> None:
         read(part(b"1,2\n3,4\n"))
     assert read(part(b"1,2\n3,4\n", format="csv"))[0]["time_series"] == b"1,2\n3,4\n"
     assert "format" not in read(part(b"RIFF....", format="wav"))[0]
+    by_type = [{"type": "time_series_url", "time_series_url": {"url": data_url(b"1,2\n3,4\n", "text/csv")}}]
+    assert read(by_type)[0]["time_series"] == b"1,2\n3,4\n"
     for data, kind in ((b"1,2", "wav"), (b"RIFF", "csv"), (b"abc", "mseed"), (npy([1]), "csv")):
         with pytest.raises(InputError, match=f"no {kind.upper()} file"):
             read(part(data, format=kind))

@@ -276,6 +276,33 @@ def test_thinking_is_switched_by_the_request() -> None:
         assert answer.usage.completion_tokens_details.reasoning_tokens == 1
 
 
+def test_the_form_of_an_answer_holds_behind_its_reasoning(client: openai.OpenAI) -> None:
+    tokenizer = processor().tokenizer
+    end = {str(tokenizer.token_to_id("</think>")): 3.0}  # a random model would think until its limit
+
+    def ask(**options: Any) -> tuple[str, str]:
+        extra = {"enable_thinking": True, **options.pop("extra_body", {})}
+        answer = client.chat.completions.create(
+            model="tiny", messages=HELLO, max_tokens=400, seed=4, logit_bias=end, extra_body=extra, **options
+        )
+        assert answer.choices[0].finish_reason == "stop"
+        message: Any = answer.choices[0].message
+        return getattr(message, "reasoning_content", ""), message.content
+
+    schema: Any = {
+        "type": "object",
+        "properties": {"a": {"enum": ["x/y", "z"]}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    reasoning, content = ask(response_format={"type": "json_schema", "json_schema": {"name": "s", "schema": schema}})
+    assert reasoning and json.loads(content)["a"] in ("x/y", "z")
+    reasoning, content = ask(extra_body={"regex": "[ab]/[0-9]"})
+    assert reasoning and re.fullmatch("[ab]/[0-9]", content)
+    with pytest.raises(openai.BadRequestError, match="grammar"):
+        ask(extra_body={"grammar": 'start: "a"'})
+
+
 def test_tool_choice_none_hides_the_tools() -> None:
     with scripted(lambda prompt: '<tool_call>{"name": "f", "arguments": {}}</tool_call>') as (url, engine):
         client = connect(url)

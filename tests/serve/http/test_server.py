@@ -250,11 +250,11 @@ def test_a_full_server_says_when_to_come_back() -> None:
 def test_generate_gives_tokens_logprobs_and_routing(server: str) -> None:
     body = {"input_ids": [3, 4, 5, 6], "max_new_tokens": 5, "temperature": 0, "return_logprob": True}
     plain = post(server + "/generate", body).json()
-    pairs = plain["output_token_logprobs"]
+    pairs = plain["meta_info"]["output_token_logprobs"]
     assert [token for _, token in pairs] == plain["output_ids"] and len(pairs) == 5 and all(lp < 0 for lp, _ in pairs)
     traced = post(server + "/generate", {**body, "return_routed_experts": True, "return_prompt_logprob": True}).json()
     assert traced["output_ids"] == plain["output_ids"]
-    assert [token for _, token in traced["prompt_token_logprobs"]] == [3, 4, 5, 6]
+    assert [token for _, token in traced["meta_info"]["input_token_logprobs"]] == [3, 4, 5, 6]
     described = traced["meta_info"]["routed_experts"]
     assert described["shape"] == [8, 2, 2] and described["dtype"] == "uint16"  # 4 + 5 tokens, the last never fed
     got = WEB.get(f"{server}/routed_experts/{described['ref']}")
