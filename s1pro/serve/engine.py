@@ -148,7 +148,7 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=exact)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=network.exact)
         self._batch: DecodeBatch | None = None
         self._expert_group = expert_group
         self._lockstep: LockStep | None = None

@@ -31,7 +31,8 @@ CLOSE = 1e-4
 def make_processor() -> Processor:
     tokenizer = train_tokenizer(["what is this picture, this signal?"] * 4, vocab_size=260)
     videos = VideoSettings(min_pixels=2048, max_pixels=8192)
-    return Processor(tokenizer, preparation=Preparation(images=ImageSettings(min_pixels=1024, max_pixels=8192), videos=videos))
+    images = ImageSettings(min_pixels=1024, max_pixels=8192)
+    return Processor(tokenizer, preparation=Preparation(images=images, videos=videos))
 
 
 def make_network(processor: Processor, seed: int = 2) -> Network:
