@@ -85,6 +85,26 @@ def test_a_prompt_is_never_wholly_taken_from_the_cache() -> None:
     assert answers[0].token_ids == answers[1].token_ids
 
 
+@pytest.mark.parametrize(("cache_tokens", "in_rows"), [(2048, True), (160, False)])
+def test_known_prefixes_lie_in_rows_while_there_is_room(cache_tokens: int, in_rows: bool) -> None:
+    engine = Engine(NETWORK, block_size=8, cache_tokens=cache_tokens, max_context=80)
+    requests = [engine.prepare([*PROMPT, i], greedy(12)) for i in range(3)]
+    for request in requests:
+        engine.submit(request)
+    while requests[-1].num_computed < 41:
+        engine.step()
+    assert all(request.in_a_row for request in requests[1:]) == in_rows
+    assert (requests[1].blocks[0] == requests[2].blocks[0]) != in_rows
+    answers = finish(engine, *requests)
+    assert [a.cached_tokens for a in answers] == [0, 40, 40]
+    for i, answer in enumerate(answers):
+        alone = Engine(NETWORK).generate([[*PROMPT, i]], greedy(12))[0]
+        assert answer.token_ids == alone.token_ids
+        assert answer.routing is not None and alone.routing is not None
+        np.testing.assert_array_equal(answer.routing.experts_TLK, alone.routing.experts_TLK)
+    assert engine.stats().blocks_used == 0
+
+
 def test_pictures_of_other_content_are_not_taken_for_each_other() -> None:
     def picture(seed: int) -> Any:
         pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
