@@ -287,6 +287,8 @@ class Engine:
         self.policy_version = version
         if recompute:
             self._scheduler.preempt_all()
+            for request in self._scheduler.waiting:
+                request.media_rows = None
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:

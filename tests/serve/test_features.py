@@ -378,6 +378,28 @@ def test_new_weights_serve_from_the_next_token_on() -> None:
     assert (late.policy_version, late.token_versions) == (8, None)
 
 
+def test_new_weights_read_pictures_again() -> None:
+    network, other = make_network(PROCESSOR, seed=6), make_network(PROCESSOR, seed=7)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    parts = [{"type": "image", "image": pixels}, {"type": "text", "text": "what is this picture?"}]
+    encoded = PROCESSOR.encode([{"role": "user", "content": parts}], add_generation_prompt=True)
+    engine = Engine(network)
+    request = engine.prepare(encoded.token_ids, greedy(6), media=encoded.media)
+    engine.submit(request)
+    engine.step()
+    engine.update_weights(other.state_dict(), version=1)
+    answer = finish(engine, request)[0]
+    fed = torch.tensor([*encoded.token_ids, *answer.token_ids[:-1]])
+    assert encoded.media is not None
+    media, packed = encoded.media.map(torch.as_tensor), PackedContext.from_lengths([len(fed)])
+    with torch.no_grad():
+        output = other(fed, torch.arange(len(fed)), packed, media=media)
+    expected_TV = output.logits[len(encoded.token_ids) :].log_softmax(-1)
+    expected = expected_TV.gather(1, torch.tensor(answer.token_ids[1:])[:, None])[:, 0].tolist()
+    assert answer.logprobs is not None
+    assert list(answer.logprobs[1:]) == pytest.approx(expected, abs=2e-5)
+
+
 def test_requests_can_keep_the_keys_of_the_weights_that_wrote_them() -> None:
     network, other = Network(tiny(VOCAB), seed=1).eval(), Network(tiny(VOCAB), seed=2).eval()
     engine = Engine(network, block_size=4)
