@@ -265,12 +265,12 @@ class _ExactPacked(torch.autograd.Function):
         ctx.save_for_backward(q, k, v)
         ctx.context, ctx.scale = context, scale
         pieces = zip(*(x.split(context.lengths) for x in (q, k, v)), strict=True)
-        return torch.cat([attend(*piece, scale) for piece in pieces])
+        return torch.cat([attend(q_SHC, k_SJC, v_SJC, scale) for q_SHC, k_SJC, v_SJC in pieces])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
-            leaves = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-            out = _packed(*leaves, ctx.context, ctx.scale)
-        return *torch.autograd.grad(out, leaves, grad), None, None
+            q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+            out = _packed(q, k, v, ctx.context, ctx.scale)
+        return *torch.autograd.grad(out, (q, k, v), grad), None, None

@@ -148,7 +148,7 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=exact)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=network.exact)
         self._batch: DecodeBatch | None = None
         self._expert_group = expert_group
         self._lockstep: LockStep | None = None
@@ -249,6 +249,7 @@ class Engine:
                 self._lockstep.idle()
             return finished
         self._counters.steps += 1
+        self._copy_blocks()
         decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
         finished += self._decode_step(shares) if decodes else self._mixed_step(shares)
         return finished
@@ -258,6 +259,7 @@ class Engine:
         for request in (*self._scheduler.running, *self._scheduler.waiting):
             request.aborted = True
         dropped = self.take_aborted()
+        self._scheduler.copied()
         self._scheduler.pool.forget()
         return dropped
 
@@ -285,6 +287,8 @@ class Engine:
         self.policy_version = version
         if recompute:
             self._scheduler.preempt_all()
+            for request in self._scheduler.waiting:
+                request.media_rows = None
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:
@@ -339,6 +343,19 @@ class Engine:
         if request.lookup is None or depends_on_history(request):
             return ()
         return request.lookup.draft(request.ids, min(room, GUESSED_ROWS // len(self._scheduler.running)))
+
+    def _copy_blocks(self) -> None:
+        """Known prefixes into the rows of the requests that begin with them."""
+        if not self._scheduler.copies:
+            return
+        lists = zip(*self._scheduler.copies, strict=True)
+        source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
+        memory = [*self._cache.key, *self._cache.value]
+        if self._routing is not None:
+            memory.append(self._routing.unflatten(0, (-1, self._scheduler.block_size)))
+        for blocks in memory:
+            blocks[target] = blocks[source]
+        self._scheduler.copied()
 
     def _decode_step(self, shares: list[Share]) -> list[Request]:
         batch = self._batch
