@@ -12,7 +12,7 @@ import pytest
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
-NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand", "plan")
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "serve", "convert", "expand", "plan")
 
 
 @pytest.fixture
