@@ -1,7 +1,7 @@
 """Axes of charts: ticks, their labels, and the scale that fits them.
 
 Ticks are short segments of one length, side by side, with labels at one end. Where a chart has none, its grid lines
-serve, and where it has neither, numbers in a row whose positions fit a scale. Horizontal and vertical axes go through
+serve (and `unticked` looks for what has neither). Horizontal and vertical axes go through
 the same code: `k` is the direction along the axis (0 for x), `1 - k` the one across.
 
 1. Rows of parallel segments that begin and end at the same height are found; the line of the axis (or the edge of its
@@ -14,25 +14,22 @@ the same code: `k` is the direction along the axis (0 for x), `1 - k` the one ac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from s1pro.corpus.describe.labels import Label
-from s1pro.corpus.describe.numbers import normalise, parse_number, parse_offset
+from s1pro.corpus.describe.numbers import parse_number, parse_offset
+from s1pro.corpus.describe.scales import Scale, fit_scale, without_strays
 from s1pro.corpus.describe.shapes import Colour, Shape
 
 LONGEST_TICK = 12.0
 SHORTEST_AXIS = 20.0
 REACH = 2.4
-GOOD_FIT = 0.012
 LIGHT = 215
 FLUSH = 1.0
-_POWER = re.compile(r"(?:10\^|1[eE])[-+]?\d+")
-Scale = Literal["linear", "log", "category", "other"]
+MOST_ROWS, MOST_TICKS = 120, 250
 Line = tuple[float, float, float]
 """Height across, begin and end along."""
 
@@ -98,29 +95,23 @@ class Axis:
 
     def outer_edge(self) -> float:
         """How far the labels reach outwards."""
-        edges = [_range(label, 1 - self.k)[1 if self.outward > 0 else 0] for label in self.labels]
+        edges = [span_of(label, 1 - self.k)[1 if self.outward > 0 else 0] for label in self.labels]
         return max(edges) if self.outward > 0 else min(edges)
 
 
-def find_axes(shapes: Sequence[Shape], labels: Sequence[Label]) -> list[Axis]:
-    """All axes with at least two labelled ticks."""
+def find_ticked(shapes: Sequence[Shape], labels: Sequence[Label], claimed: set[int]) -> list[Axis]:
+    """All axes with at least two labelled ticks or grid lines; their labels are added to `claimed`."""
     found: list[Axis] = []
-    claimed: set[int] = set()
     for k in (0, 1):
         lines, across = long_lines(shapes, k), long_lines(shapes, 1 - k)
-        candidates: list[_Candidate] = []
+        candidates: list[Candidate] = []
         for shortest, longest in ((0.8, LONGEST_TICK), (SHORTEST_AXIS, 1e9)):
             for row in tick_rows(shapes, k, shortest, longest):
                 for ticks in split_row(row, lines):
                     found_here = _match(k, ticks, labels)
                     candidates += [c for c in found_here if c.axis.is_numeric or not _is_inside(c.axis, across)]
-        found += _choose(candidates, labels, claimed)
-    for k in (0, 1):
-        found += _choose(_numbers_in_a_row(labels, k, found, shapes), labels, claimed)
-    for k in (0, 1):
-        lines = [line for line in long_lines(shapes, k) if _wants_names(line, k, found)]
-        found += _choose(_names_in_a_row(labels, k, claimed, lines), labels, claimed)
-    return [_with_offset(axis, labels, claimed) for axis in found]
+        found += choose(candidates, claimed)
+    return found
 
 
 def long_lines(shapes: Iterable[Shape], k: int) -> list[Line]:
@@ -166,7 +157,7 @@ class Ticks(Row):
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     axis: Axis
     distance: float
 
@@ -190,8 +181,8 @@ def tick_rows(shapes: Sequence[Shape], k: int, shortest: float, longest: float) 
             groups.append([segment])
     return [
         Row(group[0][0], group[0][1], tuple(sorted({round(s[2], 2) for s in group})))
-        for group in groups
-        if len(group) >= 2
+        for group in sorted(groups, key=len, reverse=True)[:MOST_ROWS]
+        if 2 <= len(group) <= MOST_TICKS
     ]
 
 
@@ -217,11 +208,11 @@ def _spans(line: Line, tick: float) -> bool:
     return line[1] - 1.2 <= tick <= line[2] + 1.2
 
 
-def _range(label: Label, k: int) -> tuple[float, float]:
+def span_of(label: Label, k: int) -> tuple[float, float]:
     return label.box[k], label.box[2 + k]
 
 
-def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
+def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[Candidate]:
     """Step 2, on either side of the ticks."""
     candidates = []
     for outward, edge in ((1, row.high), (-1, row.low)):
@@ -234,11 +225,11 @@ def _match(k: int, row: Ticks, labels: Sequence[Label]) -> list[_Candidate]:
                 pairs.append((tick, best[1]))
                 distances.append(best[0])
         nearest_first = [pairs[i] for i in np.argsort(distances, kind="stable")]
-        axis = _axis(k, outward, edge, row.extent, nearest_first)
+        axis = make_axis(k, outward, edge, row.extent, nearest_first)
         full = axis is not None and len(axis.labels) >= 0.6 * len(row.ticks)
         if axis is not None and (axis.is_numeric or (row.touching and full)):
             short = row.high - row.low <= LONGEST_TICK
-            candidates.append(_Candidate(replace(axis, has_ticks=short), float(np.mean(distances))))
+            candidates.append(Candidate(replace(axis, has_ticks=short), float(np.mean(distances))))
     return candidates
 
 
@@ -251,11 +242,11 @@ def _is_inside(axis: Axis, across: Sequence[Line]) -> bool:
 
 def _distance(label: Label, k: int, tick: float, edge: float, outward: int, last: bool) -> float | None:
     """How far a label is from a tick, None if it is not at its outer end. The last ones may be shifted inwards."""
-    low, high = _range(label, 1 - k)
+    low, high = span_of(label, 1 - k)
     gap = low - edge if outward > 0 else edge - high
     if not -1.2 <= gap <= REACH * label.size:
         return None
-    anchors = [sum(_range(label, k)) / 2]
+    anchors = [sum(span_of(label, k)) / 2]
     if label.angle % 90 and k == 0:
         anchors += [label.end[0], label.start[0], label.box[0], label.box[2]]
     tolerance = max(1.6, (0.6 if label.angle % 90 else 0.4) * label.size)
@@ -265,7 +256,7 @@ def _distance(label: Label, k: int, tick: float, edge: float, outward: int, last
     return max(gap, 0.0) + aside if aside <= tolerance else None
 
 
-def _axis(
+def make_axis(
     k: int, outward: int, height: float, extent: tuple[float, float], pairs: list[tuple[float, Label]]
 ) -> Axis | None:
     """Step 4: an axis of ticks and labels; None if these are too few or contradict each other."""
@@ -289,7 +280,7 @@ def _axis(
         return None
     scale, fit = fit_scale(positions, values, [label.text for label in texts])
     if scale == "other" and len(values) >= 6:  # a label that was cut wrongly spoils the fit
-        kept = _without_strays(positions, values)
+        kept = without_strays(positions, values)
         positions, texts, values = (tuple(sequence[i] for i in kept) for sequence in (positions, texts, values))
         scale, fit = fit_scale(positions, values, [label.text for label in texts])
     steps = np.diff(values)
@@ -299,42 +290,7 @@ def _axis(
                 values=values, scale=scale, fit=fit)  # fmt: skip
 
 
-def fit_scale(
-    positions: Sequence[float], values: Sequence[float], texts: Sequence[str]
-) -> tuple[Scale, tuple[float, float]]:
-    """The scale of numbers at positions. Two numbers fit both; then powers of ten mean a logarithm."""
-    p, v = np.array(positions, dtype=np.float64), np.array(values, dtype=np.float64)
-    linear, linear_miss = _line_through(p, v)
-    if (v <= 0).any():
-        return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
-    log, log_miss = _line_through(p, np.log10(v))
-    powers = all(_POWER.fullmatch(normalise(text)) for text in texts)
-    if len(p) == 2:
-        return ("log", log) if powers else ("linear", linear)
-    clear = log_miss < 0.25 * linear_miss and float(v.max() / v.min()) > 1.5
-    if log_miss < GOOD_FIT and (powers or clear):
-        return "log", log
-    return ("linear", linear) if linear_miss < GOOD_FIT else ("other", linear)
-
-
-def _without_strays(positions: Sequence[float], values: Sequence[float]) -> list[int]:
-    """The ticks that agree with the median slope, if these are most of them."""
-    p, v = np.array(positions), np.array(values)
-    i, j = np.triu_indices(len(p), 1)
-    slope = float(np.median((v[j] - v[i]) / (p[j] - p[i])))
-    rest = v - slope * p
-    agree = np.abs(rest - np.median(rest)) < GOOD_FIT * abs(slope) * float(np.ptp(p))
-    return np.flatnonzero(agree).tolist() if agree.mean() >= 0.75 else list(range(len(p)))
-
-
-def _line_through(p: np.ndarray, v: np.ndarray) -> tuple[tuple[float, float], float]:
-    """Least squares, and the largest miss relative to the range."""
-    slope, intercept = np.polyfit(p, v, 1)
-    spread = float(np.ptp(v)) or 1.0
-    return (float(slope), float(intercept)), float(np.abs(slope * p + intercept - v).max()) / spread
-
-
-def _choose(candidates: list[_Candidate], labels: Sequence[Label], claimed: set[int]) -> list[Axis]:
+def choose(candidates: list[Candidate], claimed: set[int]) -> list[Axis]:
     """Step 3."""
     chosen = []
     for candidate in sorted(candidates, key=lambda c: (-len(c.axis.labels), c.distance)):
@@ -342,7 +298,7 @@ def _choose(candidates: list[_Candidate], labels: Sequence[Label], claimed: set[
         free = [(p, label) for p, label in zip(axis.positions, axis.labels, strict=True) if id(label) not in claimed]
         if len(free) < len(axis.labels):
             again = (
-                _axis(axis.k, axis.outward, axis.height, axis.extent, free)
+                make_axis(axis.k, axis.outward, axis.height, axis.extent, free)
                 if 2 * len(free) > len(axis.labels)
                 else None
             )
@@ -354,88 +310,7 @@ def _choose(candidates: list[_Candidate], labels: Sequence[Label], claimed: set[
     return chosen
 
 
-def _numbers_in_a_row(
-    labels: Sequence[Label], k: int, found: Sequence[Axis], shapes: Sequence[Shape]
-) -> list[_Candidate]:
-    """Axes without ticks and grid lines: three numbers or more at one height whose places fit a scale."""
-    used = {id(label) for axis in found for label in axis.labels}
-    free = [
-        label for label in labels if id(label) not in used and label.is_upright and parse_number(label.text) is not None
-    ]
-    edge = 1 if k == 0 else 2  # feet of numbers side by side, right ends of numbers above each other
-    rows: list[list[Label]] = []
-    for label in sorted(free, key=lambda label: label.box[edge + (2 if k == 0 else 0)]):
-        place = label.box[3] if k == 0 else label.box[2]
-        last = rows[-1][-1] if rows else None
-        if last is not None and abs((last.box[3] if k == 0 else last.box[2]) - place) < 1.0 and last.size == label.size:
-            rows[-1].append(label)
-        else:
-            rows.append([label])
-    candidates = []
-    for row in rows:
-        middles = [sum(_range(label, k)) / 2 for label in row]
-        if len(row) < 3 or not _faces_marks(row, k, shapes):
-            continue
-        inner = min(label.box[1] for label in row) if k == 0 else max(label.box[2] for label in row)
-        outward = 1 if k == 0 else -1
-        axis = _axis(k, outward, inner, (min(middles), max(middles)), list(zip(middles, row, strict=True)))
-        if axis is not None and axis.scale in ("linear", "log"):
-            candidates.append(_Candidate(axis, 0.0))
-    return candidates
-
-
-def _wants_names(line: Line, k: int, found: Sequence[Axis]) -> bool:
-    """A line at the end of an axis across, along which no axis was found yet."""
-    height, start, end = line
-    meets = has = False
-    for axis in found:
-        if axis.k == k:
-            same = abs(axis.extent[0] - start) < 5 and abs(axis.extent[1] - end) < 5
-            has = has or (same and abs(axis.height - height) < 15)
-        else:
-            at_end = min(abs(axis.height - start), abs(axis.height - end)) < 12
-            meets = meets or (at_end and min(abs(height - axis.extent[0]), abs(height - axis.extent[1])) < 12)
-    return meets and not has
-
-
-def _names_in_a_row(labels: Sequence[Label], k: int, claimed: set[int], lines: Sequence[Line]) -> list[_Candidate]:
-    """Categories without ticks at their names: names along a line, evenly spaced, that fill it."""
-    candidates = []
-    for height, start, end in sorted(set(lines)):
-        for outward in (1, -1):
-            near = []
-            for label in labels:
-                low, high = _range(label, 1 - k)
-                gap = low - height if outward > 0 else height - high
-                middle = sum(_range(label, k)) / 2
-                if id(label) not in claimed and -1 <= gap <= 1.6 * label.size and start <= middle <= end:
-                    near.append((middle, label))
-            near.sort(key=lambda pair: pair[0])
-            if len(near) < 2 or len({(label.size, label.angle) for _, label in near}) > 1:
-                continue
-            steps = np.diff([middle for middle, _ in near])
-            even = steps.max() - steps.min() < 0.12 * steps.mean()
-            fills = abs(steps.mean() * len(near) - (end - start)) < 0.15 * (end - start)
-            middle = (near[0][0] + near[-1][0]) / 2
-            if even and fills and abs(middle - (start + end) / 2) < 0.08 * (end - start):
-                axis = _axis(k, outward, height, (start, end), near)
-                if axis is not None:
-                    candidates.append(_Candidate(axis, 0.0))
-    return candidates
-
-
-def _faces_marks(row: Sequence[Label], k: int, shapes: Sequence[Shape]) -> bool:
-    """Whether coloured marks lie within the span of the row, on its inner side."""
-    low, high = min(label.box[k] for label in row), max(label.box[2 + k] for label in row)
-    inside = [
-        shape for shape in shapes if low <= shape.centre[k] <= high and shape.colour not in (None, (255, 255, 255))
-    ]
-    if k == 0:
-        return sum(shape.box[3] <= row[0].box[1] + 2 for shape in inside) >= 3
-    return sum(shape.box[0] >= row[0].box[2] - 2 for shape in inside) >= 3
-
-
-def _with_offset(axis: Axis, labels: Sequence[Label], claimed: set[int]) -> Axis:
+def with_offset(axis: Axis, labels: Sequence[Label], claimed: set[int]) -> Axis:
     """Finds the factor that is printed at the end of a numeric axis."""
     if not axis.is_numeric:
         return axis

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s1pro.corpus.describe.axes import Axis, find_axes
+from s1pro.corpus.describe.axes import Axis, find_ticked, with_offset
 from s1pro.corpus.describe.facts import AxisFacts, ChartFacts, ColourBarFacts, PanelFacts
 from s1pro.corpus.describe.labels import Label
 from s1pro.corpus.describe.legend import Legend, find_legends, legend_of
@@ -21,6 +21,7 @@ from s1pro.corpus.describe.separate import separate
 from s1pro.corpus.describe.series import find_series
 from s1pro.corpus.describe.shapes import Shape
 from s1pro.corpus.describe.titles import name_axes, name_panels, split_unit, title_text
+from s1pro.corpus.describe.unticked import find_unticked
 from s1pro.corpus.describe.wording import count
 from s1pro.corpus.pdf.content import PageContent
 from s1pro.corpus.records import Box
@@ -40,7 +41,9 @@ class Chart:
 def find_chart(content: PageContent, box: Box, shapes: Sequence[Shape], labels: Sequence[Label]) -> Chart | None:
     """None if there are no axes inside the box."""
     labels = [label for label in separate(labels, shapes) if not label.is_endless]
-    axes = find_axes(shapes, labels)
+    claimed: set[int] = set()
+    axes = find_unticked(shapes, labels, find_ticked(shapes, labels, claimed), claimed)
+    axes = [with_offset(axis, labels, claimed) for axis in axes]
     panels = find_panels(shapes, axes)
     if not panels:
         return None

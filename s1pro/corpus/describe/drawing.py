@@ -22,7 +22,9 @@ _NUMBER = re.compile(r"\((?:[A-Z]\.?)?\d+(?:\.\d+)*[a-z]?\)")
 def drawing_facts(content: PageContent, box: Box, found: Shapes, labels: Sequence[Label], *, formula: bool) -> Facts:
     """Facts of a figure or formula without axes and cells."""
     number = next((label.text for label in labels if formula and _NUMBER.fullmatch(label.text)), "")
-    parts = [label for label in labels if _is_part(label, labels)] if not formula else []
+    sizes = sorted(label.size for label in labels)
+    usual = sizes[len(sizes) // 2] if sizes else 0.0
+    parts = [label for label in labels if _is_part(label, usual)] if not formula else []
     texts = [label for label in labels if label.text != number and label not in parts]
     return Facts(
         texts=tuple(label.text for label in texts[:MOST_TEXTS]),
@@ -36,12 +38,11 @@ def drawing_facts(content: PageContent, box: Box, found: Shapes, labels: Sequenc
     )
 
 
-def _is_part(label: Label, labels: Sequence[Label]) -> bool:
+def _is_part(label: Label, usual: float) -> bool:
     """ "(a)", or a bold letter larger than most text."""
     if PANEL_LABEL.fullmatch(label.text):
         return True
-    sizes = sorted(other.size for other in labels)
-    return bool(BARE_LETTER.fullmatch(label.text)) and label.bold and label.size >= sizes[len(sizes) // 2]
+    return bool(BARE_LETTER.fullmatch(label.text)) and label.bold and label.size >= usual
 
 
 def pictures_in(content: PageContent, box: Box) -> tuple[str, ...]:

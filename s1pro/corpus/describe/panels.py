@@ -22,6 +22,7 @@ from s1pro.corpus.records import Box
 
 SMALLEST_PANEL = 24.0
 MEETING = 15.0
+MOST_FRAMES = 200
 PANEL_LABEL = re.compile(r"(?:[(\[]?(?:[a-z]|[A-Z]|i{1,3}|iv|v)[)\]]|[(\[]\d[)\]])")
 BARE_LETTER = re.compile(r"[A-Za-z][.:]?")
 
@@ -71,6 +72,8 @@ def _rectangles(shapes: Iterable[Shape]) -> list[Box]:
         big = shape.w >= SMALLEST_PANEL and shape.h >= SMALLEST_PANEL
         if shape.kind == "rectangle" and big and not any(_same(shape.box, box) for box in found):
             found.append(shape.box)
+            if len(found) >= MOST_FRAMES:
+                break
     return found
 
 

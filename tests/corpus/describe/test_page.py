@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -13,10 +14,12 @@ from s1pro.base.errors import InputError
 from s1pro.corpus.describe.facts import Facts
 from s1pro.corpus.describe.labels import labels_in
 from s1pro.corpus.describe.page import described, find_facts
-from s1pro.corpus.describe.prose import render
+from s1pro.corpus.describe.prose import STYLES, render
 from s1pro.corpus.pdf.content import PageContent
+from s1pro.corpus.pdf.extract import text_in
 from s1pro.corpus.pdf.reader import open_document, read_page
 from s1pro.corpus.records import ElementRow
+from tests.corpus.describe.exam import foreign_numbers
 
 
 def page(draw: Callable[..., None], width: float = 400, height: float = 300) -> PageContent:
@@ -171,6 +174,78 @@ def test_a_page_with_very_many_strokes_is_not_counted() -> None:
 
     facts = whole(page(draw))
     assert facts.truncated and facts.arrows == 0
+
+
+def test_random_pages_never_break_the_describer() -> None:
+    """Lines, boxes, marks and labels anywhere: whatever is said, its digits are on the page."""
+    rng = random.Random(5)
+
+    def draw(canvas) -> None:  # type: ignore[no-untyped-def]
+        grid = [20 * rng.randint(0, 18) for _ in range(12)]
+        for _ in range(rng.randint(0, 60)):
+            canvas.setStrokeColorRGB(rng.random(), rng.random(), rng.choice((0, 0, 1)))
+            canvas.setFillColorRGB(rng.random(), rng.random(), rng.random())
+            x, y = rng.choice(grid), rng.choice(grid)
+            size = rng.choice((0, 1, 4, 15, 60, 200))
+            kind = rng.randrange(5)
+            if kind == 0:
+                canvas.line(x, y, x + size, y + rng.choice((0, 0, size)))
+            elif kind == 1:
+                canvas.rect(x, y, size, rng.choice((0, 2, size)), fill=rng.random() < 0.5, stroke=rng.random() < 0.5)
+            elif kind == 2:
+                canvas.circle(x, y, size / 9, fill=1)
+            else:
+                canvas.setFont("Helvetica", rng.choice((7, 9, 12)))
+                label = rng.choice((str(rng.randrange(999)), "x (s)", "(a)", "(b) T", "a", "name", "1e6", "−3"))
+                canvas.drawString(x, y, label)
+
+    for _ in range(40):
+        content = page(draw)
+        printed = text_in(content, (-400, -400, 800, 800))
+        for type in ("figure", "table", "formula"):
+            facts = whole(content, type)
+            assert Facts.from_json(facts.to_json()) == facts
+            for style in STYLES:
+                assert foreign_numbers(render(facts, style=style), printed) == []
+
+
+STYLED = [
+    "dark_background",
+    "grayscale",
+    "Solarize_Light2",
+    "seaborn-v0_8-darkgrid",
+    "seaborn-v0_8-white",
+    "fivethirtyeight",
+]
+
+
+@pytest.mark.parametrize("style", STYLED)
+def test_other_looks_of_the_same_chart(style: str) -> None:
+    """Dark backgrounds, no ticks, no frames, grey colours: axes, legend and trends are found in all of them."""
+    import matplotlib as mpl
+    import matplotlib.style
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    from matplotlib.figure import Figure
+
+    with mpl.style.context(style):
+        figure = Figure(figsize=(5, 3.5), layout="constrained")
+        FigureCanvasPdf(figure)
+        axis = figure.add_subplot()
+        x = np.linspace(0, 9, 40)
+        axis.plot(x, 3 * x, label="up")
+        axis.plot(x, 30 - 2 * x, label="down")
+        axis.set_xlabel("Time (s)")
+        axis.set_ylabel("Load (N)")
+        axis.legend()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="pdf")
+    facts = whole(read_page(open_document(buffer.getvalue()), 0))
+    assert facts.chart is not None
+    (panel,) = facts.chart.panels
+    assert panel.x is not None and panel.y is not None
+    assert (panel.x.title, panel.y.title, panel.x.low, panel.x.high) == ("Time (s)", "Load (N)", "0", "8")
+    assert panel.legend == ("up", "down")
+    assert [(series.name, series.trend) for series in panel.series] == [("up", "rising"), ("down", "falling")]
 
 
 def test_an_element_gets_text_and_facts() -> None:

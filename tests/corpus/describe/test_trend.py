@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s1pro.corpus.describe.axes import fit_scale
 from s1pro.corpus.describe.colours import name
+from s1pro.corpus.describe.scales import fit_scale
 from s1pro.corpus.describe.trend import bar_trend, cloud_trend, line_trend, rank_correlation
 
 X = np.linspace(0, 1, 60)
