@@ -128,6 +128,10 @@ def grow_sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -
     region, _ = _absorb(region, view.other[members_in(view.other, np.ones(len(view.other), dtype=bool), zone)], 14.0)
     shared = min(region[3], box[3]) - max(region[1], box[1])
     gap = box[0] - region[2] if side == "left" else region[0] - box[2]
-    if shared < 0.6 * (box[3] - box[1]) or gap > 0.25 * view.width or region[3] - region[1] < 20:
+    if (
+        shared < 0.6 * min(box[3] - box[1], region[3] - region[1])
+        or gap > 0.25 * view.width
+        or region[3] - region[1] < 20
+    ):
         return None
     return Region(side, region, items, lines[chosen], 1.35 - float(np.clip(gap / 160.0, 0.0, 0.8)))

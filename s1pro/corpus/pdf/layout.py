@@ -303,5 +303,8 @@ def _footnotes(view: View, layout: Layout) -> None:
                 break
             notes.append(i)
             bottom = max(bottom, v1)
+        twin = (np.abs(rules[:, 0] - x0) < 4) & (np.abs(rules[:, 2] - x1) < 4) & (rules[:, 1] > y0 + 3)
+        if twin.any() or (notes and layout.mates[notes].mean() > 0.4):
+            continue
         if notes and bool((view.sizes[notes] < 0.97 * layout.body_size).mean() > 0.6):
             layout.roles[notes] = FURNITURE

@@ -151,7 +151,7 @@ def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[f
     layout, view = page.layout, page.view
     if len(layout.columns) < 2:
         return None
-    art = view.art[page.free_items]
+    art = page.hulls[page.free_items]
     text = view.boxes[page.free_lines]
     boxes = np.concatenate([art, text])
     inside = (boxes[:, 0] < zone[2]) & (boxes[:, 2] > zone[0]) & (boxes[:, 3] > zone[1]) & (boxes[:, 1] < zone[3])

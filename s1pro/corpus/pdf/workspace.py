@@ -113,4 +113,4 @@ def habit(page: Page, family: str, side: str, kind: str) -> float:
 def distance(page: Page, box: Box, caption: Box, side: str) -> float:
     """Points off for a gap between region and caption."""
     gap = caption[1] - box[3] if side == "above" else box[1] - caption[3]
-    return float(np.clip((gap - 14.0) / 60.0, 0.0, 1.2))
+    return float(np.clip((gap - 14.0) / 60.0, 0.0, 0.9))
