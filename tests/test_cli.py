@@ -12,7 +12,8 @@ import pytest
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
-NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand", "plan")
+CORPUS = ("build", "media", "ingest", "retry", "status", "caption", "export", "view")
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "serve", "convert", "expand", "plan", "rl")
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_python_dash_m_is_the_same_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*([name] for name in NAMES), ["data", "inspect"], ["corpus", "build"], ["corpus", "media"]]
+    "command", [*([name] for name in NAMES), ["data", "inspect"], *(["corpus", name] for name in CORPUS)]
 )
 def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) -> None:
     code, out, err = s1pro(*command, "--help")
