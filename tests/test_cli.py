@@ -13,7 +13,7 @@ from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
 CORPUS = ("build", "media", "ingest", "retry", "status", "caption", "export", "view")
-NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "convert", "expand", "plan")
+NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "serve", "convert", "expand", "plan", "rl")
 
 
 @pytest.fixture

@@ -40,13 +40,14 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--show", action="store_true", help="print settings, schema and three records and stop")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    model = parser.add_argument_group("verified rollouts")
+    model = parser.add_argument_group("verified rollouts and rewrites")
     model.add_argument(
         "--endpoint", metavar="URL", help="an OpenAI-compatible server, such as http://localhost:8000/v1"
     )
     model.add_argument("--model", default="", help="its model name")
     model.add_argument("--key-variable", metavar="NAME", help="environment variable with the key")
     model.add_argument("--rollouts", type=int, default=100, metavar="N", help="tasks to answer")
+    model.add_argument("--rewrites", type=int, default=0, metavar="N", help="descriptions to rewrite in other words")
     model.add_argument("--samples", type=int, default=4, metavar="K", help="answers per task")
 
 
@@ -98,13 +99,22 @@ def _rollouts(args: argparse.Namespace, loaded: Any, settings: Any) -> dict[str,
 
     from s1pro.base.endpoint import EndpointSettings
     from s1pro.base.http_client import HttpClient
+    from s1pro.corpus.narrative.rewriting import rewrite_folder
     from s1pro.corpus.narrative.rollouts import RolloutSettings, rollout_folder
 
     endpoint = EndpointSettings(base_url=args.endpoint, model=args.model)
     client = HttpClient(endpoint, api_key_variable=args.key_variable)
     wanted = RolloutSettings(samples=args.samples, tasks=args.rollouts, seed=settings.seed)
-    report = asyncio.run(rollout_folder(args.folder, loaded, client, wanted))
-    return dataclasses.asdict(report)
+
+    async def both() -> dict[str, Any]:
+        async with client:
+            found = dataclasses.asdict(await rollout_folder(args.folder, loaded, client, wanted))
+            if args.rewrites:
+                texts = await rewrite_folder(args.folder, loaded, client, texts=args.rewrites, seed=settings.seed)
+                found["rewrites"] = dataclasses.asdict(texts)
+        return found
+
+    return asyncio.run(both())
 
 
 def _show(report: NarrativeReport, answered: dict[str, Any] | None) -> None:

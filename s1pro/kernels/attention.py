@@ -171,7 +171,7 @@ def attention(
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
     if isinstance(context, MixedContext):
         rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
-        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale) for q, k, v, part in rows])
+        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale, exact=exact) for q, k, v, part in rows])
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
     if exact:
         return _exact_paged(q_THC, context, layer, scale)
@@ -265,12 +265,12 @@ class _ExactPacked(torch.autograd.Function):
         ctx.save_for_backward(q, k, v)
         ctx.context, ctx.scale = context, scale
         pieces = zip(*(x.split(context.lengths) for x in (q, k, v)), strict=True)
-        return torch.cat([attend(*piece, scale) for piece in pieces])
+        return torch.cat([attend(q_SHC, k_SJC, v_SJC, scale) for q_SHC, k_SJC, v_SJC in pieces])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
-            leaves = [x.detach().requires_grad_() for x in ctx.saved_tensors]
-            out = _packed(*leaves, ctx.context, ctx.scale)
-        return *torch.autograd.grad(out, leaves, grad), None, None
+            q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+            out = _packed(q, k, v, ctx.context, ctx.scale)
+        return *torch.autograd.grad(out, (q, k, v), grad), None, None

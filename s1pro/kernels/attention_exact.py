@@ -27,6 +27,8 @@ SCORES = 1 << 22
 def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
     """The last S tokens of one sequence of N, `[S, H, C]`; each sees all keys up to its own."""
     new, heads, channels = q_SHC.shape
+    if new == 0:
+        return q_SHC
     length, kv_heads = k_NJC.shape[:2]
     keys, values = (_blocks(x_NJC[None])[:, 0] for x_NJC in (k_NJC, v_NJC))
     q_JRC = (_wide(q_SHC) * scale).view(new, kv_heads, -1, channels).transpose(0, 1).reshape(kv_heads, -1, channels)

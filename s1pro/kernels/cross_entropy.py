@@ -32,7 +32,13 @@ IGNORE_INDEX = -100
 
 
 def linear_cross_entropy(
-    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, loss_weights_T: Tensor, *, chunk: int = 1024, exact: bool = False
+    hidden_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    loss_weights_T: Tensor,
+    *,
+    chunk: int = 1024,
+    exact: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of `-loss_weight * logprob(target)`, a float32 scalar, and the log-probs.
 
@@ -182,9 +188,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int, exact: bool
-    ) -> Tensor:
+    def forward(ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int, exact: bool) -> Tensor:
         slices = _Slices(hidden_TD, weight_VD, targets_T, chunk, exact)
         logprobs_T = torch.zeros(targets_T.shape, dtype=slices.dtype, device=hidden_TD.device)
         for rows in slices:

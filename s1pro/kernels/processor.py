@@ -27,5 +27,5 @@ def prefers_weight_first() -> bool:
 
     AMD is told by the instructions SSE4a, which nobody else has; a virtual machine may hide names.
     """
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("sse4a", False))

@@ -55,9 +55,7 @@ class Attention(nn.Module):
             q_THC, k_TJC = apply_rotary(q_THC, table), apply_rotary(k_TJC, table)
         else:
             q_THC, k_TJC, v_TJC = self._normalised_and_turned(together.view(tokens, -1, self.head_dim), table)
-        o_THC = attention(
-            q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5, exact=self.exact
-        )
+        o_THC = attention(q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5, exact=self.exact)
         return self.o_proj(o_THC.reshape(tokens, -1))
 
     def _normalised_and_turned(self, qkv_TNC: Tensor, table: RopeTable) -> tuple[Tensor, Tensor, Tensor]:

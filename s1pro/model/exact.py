@@ -42,4 +42,3 @@ def _check(network: Network, text: Decoder) -> None:
             raise ValueError("exact mode does not work with experts on several ranks")
         if isinstance(module, Experts) and module.fp8 is not None:
             raise ValueError("exact mode does not work with experts in FP8")
-

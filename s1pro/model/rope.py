@@ -47,7 +47,7 @@ class RopeTable:
         return cos[:, :, None], sin[:, :, None]
 
     def side_by_side(self, num_heads: int, num_kv_heads: int) -> tuple[Tensor, Tensor]:
-        """Both `[T, H + J, C]`, for queries and keys in one tensor. Made once for all layers, which have equal heads."""
+        """Both `[T, H + J, C]`, for queries and keys in one tensor. Made once: all layers have equal heads."""
         if not self._side_by_side:
             kinds = (x.expand(-1, num_kv_heads, -1, -1)[:, :, 0] for x in self.per_channel)
             group = num_heads // num_kv_heads

@@ -271,7 +271,11 @@ class AsyncEngine:
             self._commands.get()()
         while not self._commands.empty():
             self._commands.get()()
-        if not busy or self._paused or self.engine.asleep:
+        if self._paused or self.engine.asleep:
+            self.engine.progressed = []
+            self._hand_out(self.engine.take_aborted())
+            return
+        if not busy:
             return
         try:
             finished = self.engine.step()

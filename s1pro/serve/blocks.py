@@ -65,6 +65,10 @@ class BlockPool:
         """Free blocks besides those named."""
         return self.num_free - sum(1 for block in blocks if self._holders[block] == 0)
 
+    def is_empty_behind(self, block: int, count: int) -> bool:
+        """Whether the `count` blocks behind one are free, not reserved, and hold nothing."""
+        return self._run_behind(block, count) is not None
+
     def share(self, blocks: Sequence[int]) -> None:
         """One more holder for blocks that `find` gave."""
         for block in blocks:

@@ -41,6 +41,7 @@ from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.lockstep import LockStep
 from s1pro.serve.media_rows import embed_media
@@ -55,6 +56,9 @@ from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
 from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
 from s1pro.serve.weights import replace_weights
+
+GUESSED_ROWS = 64
+"""Of all requests together: with more rows a step is no longer bound by reading the weights."""
 
 
 class Engine:
@@ -76,6 +80,8 @@ class Engine:
         draft_tokens: most guessed tokens per request and step; 0 does not guess.
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
+        exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
+            forward of that network, whatever the batch, the chunks and the cache. Slower, and for text only.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
 
@@ -101,6 +107,7 @@ class Engine:
         draft_tokens: int = 0,
         record_routing: bool = True,
         policy_version: int = 0,
+        exact: bool = False,
         expert_group: dist.ProcessGroup | None = None,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
@@ -110,6 +117,8 @@ class Engine:
             raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
         if draft_tokens < 0:
             raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        if exact:
+            use_exact_operators(network)
         lay_together(network)
         self.network = network
         self.decode = decode
@@ -139,7 +148,7 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=network.exact)
         self._batch: DecodeBatch | None = None
         self._expert_group = expert_group
         self._lockstep: LockStep | None = None
@@ -233,13 +242,14 @@ class Engine:
         """One pass of the network; returns the requests that are finished now."""
         assert not self.asleep, "the engine sleeps"
         self.progressed = []
-        finished = self._take_aborted()
+        finished = self.take_aborted()
         shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
         if not shares:
             if self._lockstep is not None:
                 self._lockstep.idle()
             return finished
         self._counters.steps += 1
+        self._copy_blocks()
         decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
         finished += self._decode_step(shares) if decodes else self._mixed_step(shares)
         return finished
@@ -248,7 +258,8 @@ class Engine:
         """Drops all requests and all contents of the cache, after an error; returns the requests."""
         for request in (*self._scheduler.running, *self._scheduler.waiting):
             request.aborted = True
-        dropped = self._take_aborted()
+        dropped = self.take_aborted()
+        self._scheduler.copied()
         self._scheduler.pool.forget()
         return dropped
 
@@ -276,6 +287,8 @@ class Engine:
         self.policy_version = version
         if recompute:
             self._scheduler.preempt_all()
+            for request in self._scheduler.waiting:
+                request.media_rows = None
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:
@@ -315,7 +328,8 @@ class Engine:
     def _run(self) -> Callable[..., NetworkOutput]:
         return self.network if self._lockstep is None else self._lockstep
 
-    def _take_aborted(self) -> list[Request]:
+    def take_aborted(self) -> list[Request]:
+        """Ends the requests that nobody waits for; `step` does so first, a paused engine can do it alone."""
         for request in self._scheduler.running:
             if request.aborted:
                 request.routing = self._trace(request)
@@ -328,7 +342,20 @@ class Engine:
     def _draft(self, request: Request, room: int) -> Sequence[int]:
         if request.lookup is None or depends_on_history(request):
             return ()
-        return request.lookup.draft(request.ids, room)
+        return request.lookup.draft(request.ids, min(room, GUESSED_ROWS // len(self._scheduler.running)))
+
+    def _copy_blocks(self) -> None:
+        """Known prefixes into the rows of the requests that begin with them."""
+        if not self._scheduler.copies:
+            return
+        lists = zip(*self._scheduler.copies, strict=True)
+        source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
+        memory = [*self._cache.key, *self._cache.value]
+        if self._routing is not None:
+            memory.append(self._routing.unflatten(0, (-1, self._scheduler.block_size)))
+        for blocks in memory:
+            blocks[target] = blocks[source]
+        self._scheduler.copied()
 
     def _decode_step(self, shares: list[Share]) -> list[Request]:
         batch = self._batch
@@ -343,7 +370,7 @@ class Engine:
         output = self._run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = batch.plan.top_logprobs(output.logits)
+        tops = self._sampler.top_logprobs(output.logits, batch.plan)
         batch.advance(tokens_B)
         finished = []
         for row, (request, token, logprob) in enumerate(
@@ -370,7 +397,8 @@ class Engine:
         self._record(output, batch.slots_T)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
-                read_prompt(share, output.hidden_TD[first : first + share.count], self.network)
+                hidden_SD = output.hidden_TD[first : first + share.count]
+                read_prompt(share, hidden_SD, self.network, exact=self._sampler.exact)
         kept: dict[int, int] = {}
         if batch.rows:
             kept = self._sample(batch, output.logits)
@@ -388,7 +416,7 @@ class Engine:
         """Draws the tokens of a step; for shares with guesses, how many of these were right."""
         plan = self._sampler.plan(batch.rows)
         tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
-        tops = plan.top_logprobs(logits_NV)
+        tops = self._sampler.top_logprobs(logits_NV, plan)
         tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
         kept: dict[int, int] = {}
         for share, first in batch.sampled:

@@ -190,6 +190,8 @@ class Request:
             self.finish_reason = "length"
         if self.structure is not None and self.structure.consume(token_id) and self.finish_reason is None:
             self.finish_reason = "stop"
+        if self.structure is not None and self.structure.broken:
+            self.finish_reason = "abort"
         if self._text is not None:
             self._follow_text(self._text, token_id)
         if self.finish_reason is not None:

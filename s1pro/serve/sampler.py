@@ -109,22 +109,19 @@ class SamplingPlan:
             for (top_k, sort), rows in members.items()
         ]
 
-    def top_logprobs(self, logits_BV: Tensor) -> dict[int, TopLogprobs]:
-        """The most probable tokens of the rows that want them."""
-        if not self.top:
-            return {}
-        rows, counts = zip(*self.top, strict=True)
-        return dict(zip(rows, top_logprobs(logits_BV[list(rows)], counts), strict=True))
-
 
 class Sampler:
     """See the module docstring.
 
     Args:
         sampleable_V: bool, which ids may be sampled; None allows all.
+        exact: log-probabilities with the bits of the trainer.
     """
 
-    def __init__(self, vocab_size: int, sampleable_V: Tensor | None, device: torch.device) -> None:
+    def __init__(
+        self, vocab_size: int, sampleable_V: Tensor | None, device: torch.device, *, exact: bool = False
+    ) -> None:
+        self.exact = exact
         self.vocab_size = vocab_size
         self.device = device
         self._excluded_V: Tensor | None = None
@@ -140,6 +137,13 @@ class Sampler:
     def plan(self, requests: Sequence[Row]) -> SamplingPlan:
         return SamplingPlan(requests, self.vocab_size, self.device)
 
+    def top_logprobs(self, logits_BV: Tensor, plan: SamplingPlan) -> dict[int, TopLogprobs]:
+        """The most probable tokens of the rows that want them."""
+        if not plan.top:
+            return {}
+        rows, counts = zip(*plan.top, strict=True)
+        return dict(zip(rows, top_logprobs(logits_BV[list(rows)], counts, exact=self.exact), strict=True))
+
     def sample(self, logits_BV: Tensor, plan: SamplingPlan) -> tuple[Tensor, Tensor]:
         """One token per row: ids (int64) and raw log-probabilities (float32). `logits_BV` stays as it is."""
         shaped_BV = logits_BV
@@ -154,21 +158,30 @@ class Sampler:
             tokens_B[group.rows] = _draw(shaped_BV[group.rows], group, uniform_N1)
         if plan.shaping is not None:
             plan.shaping.saw(tokens_B)
-        return tokens_B, raw_logprobs(logits_BV, tokens_B)
+        return tokens_B, raw_logprobs(logits_BV, tokens_B, exact=self.exact)
 
 
-def raw_logprobs(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
-    """Log-probability of one id per row."""
+def raw_logprobs(logits_NV: Tensor, ids_N: Tensor, *, exact: bool = False) -> Tensor:
+    """Log-probability of one id per row.
+
+    Args:
+        exact: with the bits of `log_softmax`, which is what trainers compute; the short way differs in the last one.
+    """
+    if exact:
+        return logits_NV.log_softmax(dim=-1).gather(1, ids_N[:, None])[:, 0]
     return logits_NV.gather(1, ids_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
 
 
-def top_logprobs(logits_NV: Tensor, counts: Sequence[int]) -> list[TopLogprobs]:
+def top_logprobs(logits_NV: Tensor, counts: Sequence[int], *, exact: bool = False) -> list[TopLogprobs]:
     """The `counts[i]` most probable ids of row i with their raw log-probabilities, best first."""
     most = min(max(counts, default=0), logits_NV.shape[1])
     if most == 0:
         return [()] * len(counts)
     best_NX, ids_NX = logits_NV.topk(most, dim=-1)
-    logprobs = (best_NX - logits_NV.logsumexp(dim=-1, keepdim=True)).tolist()
+    if exact:
+        logprobs = logits_NV.log_softmax(dim=-1).gather(1, ids_NX).tolist()
+    else:
+        logprobs = (best_NX - logits_NV.logsumexp(dim=-1, keepdim=True)).tolist()
     pairs = zip(counts, ids_NX.tolist(), logprobs, strict=True)
     return [tuple(zip(ids[:count], values[:count], strict=True)) for count, ids, values in pairs]
 

@@ -7,7 +7,8 @@ of its prompt before that, all the same to the scheduler. Every step has a budge
 2. the rest of the budget goes to prompts under way, a long one taking at most half of a step if others need some, and
 3. to waiting requests, first come, first served, while the batch has a place and the cache has room for all their
    tokens. Blocks with a known prefix are shared (`serve.blocks`) and their tokens never run. A request whose next block
-   is being computed by another one right now waits for it.
+   is being computed by another one right now waits for it. While half of the cache is free a known prefix is copied
+   rather than shared, so that the sequence lies in a row.
 
 Blocks for the answer are taken as it grows. If there is none the youngest request loses all its blocks and goes to the
 head of the queue; when it runs again its prompt and answer so far are computed as one prompt, of which the prefix cache
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s1pro.serve.blocks import BlockPool
+from s1pro.serve.blocks import NOBODY, BlockPool
 from s1pro.serve.prefix import extend_digests
 from s1pro.serve.request import Request
 from s1pro.serve.statistics import Counters
@@ -56,6 +57,7 @@ class Scheduler:
         inbox: requests from any thread; they join the queue at the next step.
         changes: grows whenever a request enters or leaves the batch.
         grown: requests that got a block in the last `schedule`.
+        copies: blocks whose content must be in other blocks before the step, as (from, to); `copied` ends it.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Scheduler:
         self.running: list[Request] = []
         self.changes = 0
         self.grown: list[Request] = []
+        self.copies: list[tuple[list[int], list[int]]] = []
         self._preempted = False
 
     @property
@@ -129,6 +132,12 @@ class Scheduler:
         self.pool.forget()
         for request in self.running:
             request.num_named = self.pool.num_blocks
+
+    def copied(self) -> None:
+        """The engine has copied what `copies` says."""
+        for source, _ in self.copies:
+            self.pool.release(source, owner=NOBODY)
+        self.copies = []
 
     def computed(self, share: Share, kept: int) -> None:
         """After a step: `kept` tokens of the share are in the cache for good. Its full blocks become known."""
@@ -194,12 +203,16 @@ class Scheduler:
         spare = len(self.running)  # everybody who runs will soon need another one
         if self.running and pool.num_free_without(known) < needed + spare:
             return False
+        copying = self._should_copy(request, known, needed)
         pool.share(known)
-        total = -(-request.num_slots // size) - len(known)
-        room = min(total, max(needed, self.lane))
-        blocks = pool.take(needed, owner=request.number, room=room, after=known[-1] if known else None)
+        first = 0 if copying else len(known)
+        needed = -(-len(request.ids) // size) - first
+        room = min(-(-request.num_slots // size) - first, max(needed, self.lane))
+        blocks = pool.take(needed, owner=request.number, room=room, after=None if first == 0 else known[-1])
         assert blocks is not None, "an admitted request fits"
-        request.blocks = known + blocks
+        if copying:
+            self.copies.append((known, blocks[: len(known)]))
+        request.blocks = blocks if copying else known + blocks
         request.in_a_row = _in_a_row(request.blocks)
         request.num_computed = len(known) * size
         request.num_named = len(known)
@@ -211,6 +224,15 @@ class Scheduler:
         self.running.append(request)
         self.changes += 1
         return True
+
+    def _should_copy(self, request: Request, known: list[int], needed: int) -> bool:
+        """Whether a known prefix is worth having twice: every step of an answer reads it, and faster in one row."""
+        if not known or request.limit <= 1:
+            return False
+        if _in_a_row(known) and self.pool.is_empty_behind(known[-1], needed):
+            return False
+        left = self.pool.num_free_without(known) - len(known) - needed
+        return left >= self.pool.num_blocks // 2
 
     def _known_prefix(self, request: Request) -> list[int]:
         """Blocks of the cache that the request can use; at least its last token is left to be computed."""

@@ -28,12 +28,17 @@ _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 
 
 class Structure:
-    """Where one request is in its grammar."""
+    """Where one request is in its grammar.
+
+    Attributes:
+        broken: the grammar turned out to be too complex on the way: the text ends where it is, unfinished.
+    """
 
     def __init__(self, matcher: Any, vocab_size: int) -> None:
         self._matcher = matcher
         self._vocab_size = vocab_size
         self._words = np.zeros(-(-vocab_size // 32), dtype=np.int32)
+        self.broken = False
 
     def allowed(self) -> npt.NDArray[np.bool_]:
         """Mask over the vocabulary: which ids can come next."""
@@ -42,10 +47,12 @@ class Structure:
         return bits[: self._vocab_size].view(np.bool_)
 
     def consume(self, token_id: int) -> bool:
-        """Goes on by one token; true if nothing can follow."""
-        if not self._matcher.consume_token(token_id):
-            raise ValueError(f"token {token_id} does not fit the structure: {self._matcher.get_error()}")
-        return bool(self._matcher.is_stopped())
+        """Goes on by one token; true if nothing can follow.
+
+        A grammar of a client may exceed the limits of llguidance only here, and must not hurt the other requests.
+        """
+        self.broken = not self._matcher.consume_token(token_id)
+        return self.broken or bool(self._matcher.is_stopped())
 
 
 class Grammars:

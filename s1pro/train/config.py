@@ -20,7 +20,7 @@ from s1pro.train.losses import LossConfig
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
 
-Stage = Literal["pretrain", "sft"]
+Stage = Literal["pretrain", "sft", "rl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,13 @@ class Fp8Config:
     Attributes:
         scale_format: of all scales; to publish the bytes that training computes with, save with the same.
         keep_layers: decoder layers whose experts stay in the dtype of the network.
+        gather: how shards of such experts travel between ranks: as numbers of the network, or as FP8 bytes, which are
+            fewer and the same in the end.
     """
 
     scale_format: ScaleFormat = "fp32"
     keep_layers: tuple[int, ...] = ()
+    gather: Literal["network", "fp8"] = "network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +140,15 @@ class TrainRun(RunConfig):
     """One stage of language-model training, with or without media.
 
     Attributes:
-        stage: pre-training and fine-tuning run the same code and differ in their data.
+        stage: pre-training and fine-tuning run the same code and differ in their data; "rl" is `rl.config.RLRun`.
         model: architecture of a new model, or
         init_from: released-layout folder to start from. Exactly one of the two.
         vision_from: folder whose vision tower replaces that of the model: the result of a contrastive stage, or a
             released-layout folder.
         tokenizer: folder of the processor; None takes `init_from`.
         expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
+        exact: forward passes whose numbers do not depend, to the last bit, on what is packed together
+            (`kernels.exact`): log-probabilities and routing are then those of an exact engine.
         freeze_router: gates are not trained (default in reinforcement learning), whatever `trainable` says.
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
@@ -161,6 +166,7 @@ class TrainRun(RunConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     expert_precision: Literal["network", "fp8"] = "network"
     fp8: Fp8Config = field(default_factory=Fp8Config)
+    exact: bool = False
     freeze_router: bool = False
     straight_through: bool | None = None
     activation_checkpointing: bool = False
@@ -176,3 +182,5 @@ class TrainRun(RunConfig):
             raise ValueError(f"router_every must not be negative, got {self.router_every}")
         if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
             raise ValueError("fp8 settings have no effect without expert_precision=fp8")
+        if self.exact and (self.expert_precision == "fp8" or self.parallel.ep > 1 or self.compile):
+            raise ValueError("exact does not work with expert_precision=fp8, parallel.ep above 1 or compile")

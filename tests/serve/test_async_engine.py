@@ -194,3 +194,18 @@ def test_structured_requests_cross_threads() -> None:
     text = asyncio.run(ask())
     assert len(text) == 4 and set(text) <= {"a", "b"}
     engine.close()
+
+
+def test_who_leaves_a_paused_engine_is_not_kept_waiting() -> None:
+    engine = AsyncEngine(build)
+
+    async def ask() -> None:
+        engine.pause()
+        stream = engine.submit([1], GREEDY)
+        stream.cancel()
+        assert (await stream.result()).finish_reason == "abort"
+        assert engine.stats().waiting == 0
+        engine.resume()
+
+    asyncio.run(ask())
+    engine.close()

@@ -85,6 +85,26 @@ def test_a_prompt_is_never_wholly_taken_from_the_cache() -> None:
     assert answers[0].token_ids == answers[1].token_ids
 
 
+@pytest.mark.parametrize(("cache_tokens", "in_rows"), [(2048, True), (160, False)])
+def test_known_prefixes_lie_in_rows_while_there_is_room(cache_tokens: int, in_rows: bool) -> None:
+    engine = Engine(NETWORK, block_size=8, cache_tokens=cache_tokens, max_context=80)
+    requests = [engine.prepare([*PROMPT, i], greedy(12)) for i in range(3)]
+    for request in requests:
+        engine.submit(request)
+    while requests[-1].num_computed < 41:
+        engine.step()
+    assert all(request.in_a_row for request in requests[1:]) == in_rows
+    assert (requests[1].blocks[0] == requests[2].blocks[0]) != in_rows
+    answers = finish(engine, *requests)
+    assert [a.cached_tokens for a in answers] == [0, 40, 40]
+    for i, answer in enumerate(answers):
+        alone = Engine(NETWORK).generate([[*PROMPT, i]], greedy(12))[0]
+        assert answer.token_ids == alone.token_ids
+        assert answer.routing is not None and alone.routing is not None
+        np.testing.assert_array_equal(answer.routing.experts_TLK, alone.routing.experts_TLK)
+    assert engine.stats().blocks_used == 0
+
+
 def test_pictures_of_other_content_are_not_taken_for_each_other() -> None:
     def picture(seed: int) -> Any:
         pixels = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -356,6 +376,28 @@ def test_new_weights_serve_from_the_next_token_on() -> None:
     np.testing.assert_array_equal(answer.routing.experts_TLK, output.routing_LTK.transpose(0, 1).numpy())
     assert late.token_ids == Engine(other).generate([PROMPT], greedy(4))[0].token_ids
     assert (late.policy_version, late.token_versions) == (8, None)
+
+
+def test_new_weights_read_pictures_again() -> None:
+    network, other = make_network(PROCESSOR, seed=6), make_network(PROCESSOR, seed=7)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    parts = [{"type": "image", "image": pixels}, {"type": "text", "text": "what is this picture?"}]
+    encoded = PROCESSOR.encode([{"role": "user", "content": parts}], add_generation_prompt=True)
+    engine = Engine(network)
+    request = engine.prepare(encoded.token_ids, greedy(6), media=encoded.media)
+    engine.submit(request)
+    engine.step()
+    engine.update_weights(other.state_dict(), version=1)
+    answer = finish(engine, request)[0]
+    fed = torch.tensor([*encoded.token_ids, *answer.token_ids[:-1]])
+    assert encoded.media is not None
+    media, packed = encoded.media.map(torch.as_tensor), PackedContext.from_lengths([len(fed)])
+    with torch.no_grad():
+        output = other(fed, torch.arange(len(fed)), packed, media=media)
+    expected_TV = output.logits[len(encoded.token_ids) :].log_softmax(-1)
+    expected = expected_TV.gather(1, torch.tensor(answer.token_ids[1:])[:, None])[:, 0].tolist()
+    assert answer.logprobs is not None
+    assert list(answer.logprobs[1:]) == pytest.approx(expected, abs=2e-5)
 
 
 def test_requests_can_keep_the_keys_of_the_weights_that_wrote_them() -> None:

@@ -23,6 +23,7 @@ def scheduler(**options: int) -> Scheduler:
 def run_step(plan: Scheduler, shares: list[Share]) -> list[Request]:
     """What the engine does after a step, with 7 for every sampled token."""
     finished = []
+    plan.copied()
     for share in shares:
         asked = share.request
         if share.samples and asked.push(7, 0.0):
@@ -106,6 +107,9 @@ def test_blocks_are_accounted_for_whatever_comes(
 def check(plan: Scheduler, shares: list[Share], step_tokens: int) -> None:
     pool = plan.pool
     holders = Counter(block for running in plan.running for block in running.blocks)
+    holders.update(block for source, _ in plan.copies for block in source)
+    for source, target in plan.copies:
+        assert len(source) == len(target) and all(pool.holders(block) == 1 for block in target)
     assert all(pool.holders(block) == holders[block] for block in range(BLOCKS))
     assert len(plan.running) <= plan.max_batch
     assert sum(share.count for share in shares) <= step_tokens

@@ -57,6 +57,9 @@ def arguments(media: Media[Any] | None) -> dict[str, Any]:
     if media is not None and media.images is not None:
         kwargs["pixel_values"] = torch.as_tensor(media.images.pixel_values_PX)
         kwargs["image_grid_thw"] = torch.tensor(media.images.grids)
+    if media is not None and media.videos is not None:
+        kwargs["pixel_values_videos"] = torch.as_tensor(media.videos.pixel_values_PX)
+        kwargs["video_grid_thw"] = torch.tensor(media.videos.grids)
     if media is not None and media.signals is not None:
         sizes = [length * channels for length, channels in media.signals.shapes]
         parts = torch.as_tensor(media.signals.values_X).split(sizes)

@@ -14,6 +14,7 @@ from s1pro.base.media import Media
 from s1pro.base.records import Completion, Message, Sampling
 from s1pro.inputs.images import ImageSettings
 from s1pro.inputs.media_parts import Preparation
+from s1pro.inputs.pixel_settings import VideoSettings
 from s1pro.inputs.processor import Processor
 from s1pro.inputs.tokenizer_training import train_tokenizer
 from s1pro.kernels.attention import PackedContext
@@ -29,7 +30,9 @@ CLOSE = 1e-4
 
 def make_processor() -> Processor:
     tokenizer = train_tokenizer(["what is this picture, this signal?"] * 4, vocab_size=260)
-    return Processor(tokenizer, preparation=Preparation(images=ImageSettings(min_pixels=1024, max_pixels=8192)))
+    videos = VideoSettings(min_pixels=2048, max_pixels=8192)
+    images = ImageSettings(min_pixels=1024, max_pixels=8192)
+    return Processor(tokenizer, preparation=Preparation(images=images, videos=videos))
 
 
 def make_network(processor: Processor, seed: int = 2) -> Network:
@@ -86,7 +89,10 @@ def make_traffic(processor: Processor, count: int, seed: int, *, longest_answer:
 def _question(rng: random.Random) -> list[Message]:
     data = np.random.default_rng(rng.randrange(4))
     parts: list[dict[str, Any]] = [{"type": "text", "text": rng.choice(["what?", "this signal?", "is it?"])}]
-    kind = rng.randrange(3)
+    kind = rng.randrange(4)
+    if kind == 3:
+        frames = list(data.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8))
+        return [Message(role="user", content=[{"type": "video", "video": frames, "fps": 2.0}, *parts])]
     if kind != 1:
         parts.insert(
             0, {"type": "image", "image": data.integers(0, 256, (32, 32 * rng.randint(1, 2), 3), dtype=np.uint8)}

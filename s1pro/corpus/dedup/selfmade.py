@@ -112,7 +112,7 @@ def table(seed: int, changed: bool = False) -> Picture:
 
 
 def photo(seed: int, changed: bool = False) -> Picture:
-    """Coloured clouds with a few discs, like a micrograph. `changed`: with one disc more."""
+    """Coloured clouds with a few discs, like a micrograph. `changed`: with one disc more, black or white."""
     rng = np.random.default_rng([14, seed])
     size = (int(rng.integers(320, 720)), int(rng.integers(280, 560)))
     total = np.zeros((size[1], size[0], 3))
@@ -126,9 +126,14 @@ def photo(seed: int, changed: bool = False) -> Picture:
     total = (total - total.min()) / (total.max() - total.min())
     image = Image.fromarray((total * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    for _ in range(int(rng.integers(0, 12)) + changed):
+    for _ in range(int(rng.integers(0, 12))):
         x, y, r = int(rng.integers(0, size[0])), int(rng.integers(0, size[1])), int(rng.integers(5, 50))
         draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(v) for v in rng.integers(0, 255, 3)))
+    if changed:
+        x, y, r = (int(rng.integers(size[i] // 4, 3 * size[i] // 4)) for i in (0, 1, 1))
+        bright = image.convert("L").getpixel((x, y))
+        r = 12 + r % 30
+        draw.ellipse((x - r, y - r, x + r, y + r), fill="black" if bright > 127 else "white")
     return Picture(image=image, type="figure")
 
 

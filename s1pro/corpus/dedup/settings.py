@@ -14,7 +14,7 @@ class Thresholds:
 
     plot: float = 0.77
     table: float = 0.92
-    photo: float = 0.92
+    photo: float = 0.78
 
     def of(self, kind: PictureClass) -> float:
         return {"plot": self.plot, "table": self.table, "photo": self.photo}[kind]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from s1pro.base.records import Completion
 from s1pro.science.facts.forms import Task
@@ -60,17 +59,18 @@ def choose(chains: Sequence[tuple[int, str]], keep: int) -> list[int]:
         return []
     chosen = [left.pop((len(left) - 1) // 2)]
     while left and len(chosen) < keep:
-        runs = [_trigrams(chain) for _, chain in chosen]
-        best = min(left, key=lambda item: (max(_alike(_trigrams(item[1]), run) for run in runs), item[0]))
+        best = min(left, key=lambda item: (max(alike(item[1], chain) for _, chain in chosen), item[0]))
         left.remove(best)
         chosen.append(best)
     return [number for number, _ in chosen]
 
 
+def alike(text: str, other: str) -> float:
+    """Share of the different runs of three words of two texts that both have."""
+    runs, others = _trigrams(text), _trigrams(other)
+    return len(runs & others) / max(1, len(runs | others))
+
+
 def _trigrams(text: str) -> set[tuple[str, ...]]:
     parts = text.lower().split()
     return set(zip(parts, parts[1:], parts[2:], strict=False))
-
-
-def _alike(a: set[Any], b: set[Any]) -> float:
-    return len(a & b) / max(1, len(a | b))

@@ -11,7 +11,7 @@
 4. Of the right ones `keep` per task go into the training file, chosen by length and difference.
 5. pass@k is the unbiased estimate, averaged over tasks.
 
-Left out: rewriting by a model of texts that already exist; a second chance with a hint.
+Left out: a second chance with a hint.
 """
 
 from __future__ import annotations
