@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from s1pro.base.config import config_to_json, with_overrides
     from s1pro.base.errors import InputError
     from s1pro.corpus.narrative.build import NarrativeCorpus, build_narratives
-    from s1pro.corpus.narrative.sources import load
+    from s1pro.corpus.narrative.load import load
 
     settings = with_overrides(NarrativeCorpus(), args.changes)
     schema = None if args.schema is None else read_schema(args.schema)

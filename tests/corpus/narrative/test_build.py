@@ -13,7 +13,8 @@ from s1pro.cli import corpus_narrative
 from s1pro.corpus.general import documents, general_conversations
 from s1pro.corpus.narrative.build import NarrativeCorpus, build_narratives, split_records
 from s1pro.corpus.narrative.isolation import isolation_matrix
-from s1pro.corpus.narrative.sources import Loaded, load
+from s1pro.corpus.narrative.load import load
+from s1pro.corpus.narrative.sources import Loaded
 from s1pro.corpus.write import check_isolation, write_samples
 from s1pro.data.samples import read_samples
 from s1pro.science.facts.grammar import Grammar

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from s1pro.base.errors import InputError
-from s1pro.corpus.narrative.sources import Loaded, SourceSettings, load
+from s1pro.corpus.narrative.load import load
+from s1pro.corpus.narrative.sources import Loaded, SourceSettings
 from s1pro.science.facts.forms import FORMS, Forms
 from s1pro.science.facts.grammar import Grammar, agrees, same_value
 from s1pro.science.facts.lint import lint_text, lint_values
