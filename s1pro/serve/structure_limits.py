@@ -15,6 +15,7 @@ from s1pro.base.records import StructuredOutput
 
 MAX_TEXT = 2**20
 MAX_INTEGER = 10**18
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 MAX_REFERENCES = 256
 MAX_RULES = 256
 MAX_CHAIN = 1000
@@ -47,12 +48,15 @@ def _check_schema(schema: Any) -> None:
         deepest = max(deepest, depth)
         if isinstance(node, dict):
             references += "$ref" in node
+            bounds = [node[name] for name in BOUNDS if isinstance(node.get(name), int | float)]
+            if any(abs(bound) > MAX_INTEGER for bound in bounds):
+                raise InputError(f"structured output: bounds beyond {MAX_INTEGER:.0e} are not supported, got {bounds}")
             stack.extend((value, depth + 1) for value in node.values())
         elif isinstance(node, list):
             stack.extend((value, depth + 1) for value in node)
-        elif isinstance(node, int | float) and abs(node) > MAX_INTEGER and float(node).is_integer():
+        elif isinstance(node, int) and abs(node) > MAX_INTEGER:
             raise InputError(
-                f"structured output: whole numbers beyond {MAX_INTEGER:.0e} are not supported: {node!r:.40}"
+                f"structured output: integers beyond {MAX_INTEGER:.0e} are not supported, got {node!r:.40}"
             )
     _check_chain("$ref in a schema", references, MAX_REFERENCES, deepest)
 
