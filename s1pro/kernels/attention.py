@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from s1pro.kernels.attention_exact import attend, attend_step
+from s1pro.kernels.attention_exact import KEY_BLOCK, attend, attend_step, hidden_keys
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -120,6 +120,15 @@ class PagedContext:
         blocks_BM = self.block_table_BM[:, : -(-longest // size)]
         offsets = torch.arange(size, device=blocks_BM.device)
         return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
+
+    @cached_property
+    def slots_in_blocks(self) -> Tensor:
+        """`slots_BS` up to a whole number of `KEY_BLOCK`, for exact mode."""
+        return pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
+
+    @cached_property
+    def hidden_bB1N(self) -> Tensor:
+        return hidden_keys(self.context_lens, self.block_table_BM.device)
 
 
 AttentionContext = PackedContext | PagedContext
@@ -225,7 +234,8 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     if context.is_decoding:
-        return attend_step(q_THC, key[context.slots_BS], value[context.slots_BS], context.context_lens, scale)
+        slots = context.slots_in_blocks
+        return attend_step(q_THC, key[slots], value[slots], context.hidden_bB1N, scale)
     outs = []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))
