@@ -122,9 +122,12 @@ class PagedContext:
         return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
 
     @cached_property
-    def slots_in_blocks(self) -> Tensor:
-        """`slots_BS` up to a whole number of `KEY_BLOCK`, for exact mode."""
-        return pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
+    def rows_of_blocks(self) -> Tensor:
+        """Rows of a layer's keys `[slots * J, C]` in the order `[blocks, B, J, KEY_BLOCK]`, for exact mode."""
+        kv_heads = self.cache.key_slots[0].shape[1]
+        slots_BS = pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
+        slots_bB1N = slots_BS.unflatten(1, (-1, KEY_BLOCK)).transpose(0, 1)[:, :, None]
+        return (slots_bB1N * kv_heads + torch.arange(kv_heads, device=slots_BS.device)[:, None]).flatten()
 
     @cached_property
     def hidden_bB1N(self) -> Tensor:
@@ -234,8 +237,9 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     if context.is_decoding:
-        slots = context.slots_in_blocks
-        return attend_step(q_THC, key[slots], value[slots], context.hidden_bB1N, scale)
+        rows, channels = context.rows_of_blocks, key.shape[-1]
+        keys, values = (slots.view(-1, channels).index_select(0, rows) for slots in (key, value))
+        return attend_step(q_THC, keys, values, context.hidden_bB1N, scale)
     outs = []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))

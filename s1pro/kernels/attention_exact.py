@@ -33,7 +33,7 @@ def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
         return q_SHC
     length, kv_heads = k_NJC.shape[:2]
     filled = (pad(x_NJC, (0, 0, 0, 0, 0, -length % KEY_BLOCK)) for x_NJC in (k_NJC, v_NJC))
-    keys, values = (_in_blocks(x_NJC[None])[:, 0] for x_NJC in filled)
+    keys, values = (in_blocks(x_NJC[None])[:, 0] for x_NJC in filled)
     q_JRC = (_wide(q_SHC) * scale).view(new, kv_heads, -1, channels).transpose(0, 1).reshape(kv_heads, -1, channels)
     group = heads // kv_heads
     position_R = torch.arange(length - new, length, device=q_SHC.device).repeat_interleave(group)
@@ -43,16 +43,18 @@ def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
     return o_JRC.view(kv_heads, new, group, channels).transpose(0, 1).reshape(q_SHC.shape).to(q_SHC.dtype)
 
 
-def attend_step(q_BHC: Tensor, k_BNJC: Tensor, v_BNJC: Tensor, hidden_bB1N: Tensor, scale: float) -> Tensor:
+def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, hidden_bB1N: Tensor, scale: float) -> Tensor:
     """One new token of each of B sequences, `[B, H, C]`.
 
     Args:
-        k_BNJC, v_BNJC: N is a multiple of `KEY_BLOCK`; behind the end of a sequence there may be any finite numbers.
+        keys, values: rows of C numbers in the order `[blocks, B, J, KEY_BLOCK]`; behind the end of a sequence there may
+            be any finite numbers.
         hidden_bB1N: from `hidden_keys`, made once for all layers.
     """
     batch, heads, channels = q_BHC.shape
-    kv_heads, blocks = k_BNJC.shape[2], hidden_bB1N.shape[0]
-    keys, values = (_in_blocks(x_BNJC).view(-1, KEY_BLOCK, channels) for x_BNJC in (k_BNJC, v_BNJC))
+    blocks = hidden_bB1N.shape[0]
+    kv_heads = keys.shape[0] // hidden_bB1N.numel()
+    keys, values = (_wide(rows).view(-1, KEY_BLOCK, channels) for rows in (keys, values))
     tiles_BJxMC = _tiles((_wide(q_BHC) * scale).view(batch * kv_heads, -1, channels)).unflatten(0, (batch, kv_heads))
     hidden = hidden_bB1N[:, :, None]
     outs = []
@@ -68,6 +70,11 @@ def attend_step(q_BHC: Tensor, k_BNJC: Tensor, v_BNJC: Tensor, hidden_bB1N: Tens
         outs.append(first.div_(total_BJM[..., None]))
     o_BJRC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
     return o_BJRC[:, :, : heads // kv_heads].reshape(q_BHC.shape).to(q_BHC.dtype)
+
+
+def in_blocks(x_BNJC: Tensor) -> Tensor:
+    """`[blocks, B, J, KEY_BLOCK, C]`, in one piece; N is a multiple of `KEY_BLOCK`."""
+    return _wide(x_BNJC).unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
 
 
 def hidden_keys(lengths: Sequence[int], device: torch.device) -> Tensor:
@@ -115,11 +122,6 @@ def _first_tiles(position_XM: Tensor) -> list[int]:
 def _tiles(x_YRC: Tensor) -> Tensor:
     """`[Y, X, QUERY_ROWS, C]`, filled with zeros."""
     return pad(x_YRC, (0, 0, 0, -x_YRC.shape[1] % QUERY_ROWS)).unflatten(1, (-1, QUERY_ROWS))
-
-
-def _in_blocks(x_BNJC: Tensor) -> Tensor:
-    """`[blocks, B, J, KEY_BLOCK, C]`, in one piece."""
-    return _wide(x_BNJC).unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
 
 
 def _wide(x: Tensor) -> Tensor:
