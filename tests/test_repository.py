@@ -21,8 +21,13 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".yaml"
 
 # Distribution name where it differs from the name one imports.
 DISTRIBUTION = {
+    "Bio": "biopython",
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "docling_parse": "docling-parse",
+    "faiss": "faiss-cpu",
+    "pdfminer": "pdfminer.six",
+    "vl_convert": "vl-convert-python",
     "prometheus_client": "prometheus-client",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

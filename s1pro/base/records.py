@@ -182,6 +182,15 @@ class RoutingTrace:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usage:
+    """Tokens of one call as the other side counted them; `num_cached` of the prompt came from its cache."""
+
+    num_prompt_tokens: int
+    num_tokens: int
+    num_cached: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """What a model answered to one prompt.
 
@@ -197,6 +206,7 @@ class Completion:
         cached_tokens: tokens of the prompt whose keys and values were in the cache already.
         policy_version: of the weights that drew the last token.
         token_versions: of the weights that drew every token, if they changed under way.
+        reasoning_content, usage: come from servers that tell them; in `text` there is no reasoning then.
     """
 
     text: str
@@ -211,4 +221,6 @@ class Completion:
     cached_tokens: int = 0
     routing: RoutingTrace | None = None
     policy_version: int = 0
+    reasoning_content: str | None = None
+    usage: Usage | None = None
     token_versions: tuple[int, ...] | None = None

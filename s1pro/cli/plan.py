@@ -154,9 +154,10 @@ def _wishes(args: argparse.Namespace) -> Wishes:
 
 
 def _verify(plan: Plan) -> Verification:
-    from s1pro.train.planned import verify
+    from s1pro.rl.planned import policy_loss
+    from s1pro.train.planned import language_model_loss, verify
 
-    return verify(plan)
+    return verify(plan, loss_of=policy_loss if plan.job.recipe == "rl" else language_model_loss)
 
 
 def _verification_json(found: Verification) -> dict[str, Any]:

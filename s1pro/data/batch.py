@@ -32,6 +32,11 @@ IGNORED = -100
 TAIL = -1
 """Source of tail segments."""
 
+_PER_ROW = (
+    "targets_T", "loss_weights_T", "position_ids_T", "advantages_T", "rollout_logprobs_T", "old_logprobs_T",
+    "reference_logprobs_T",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch:
@@ -45,6 +50,8 @@ class PackedBatch:
         segment_groups: prompt group of each segment, "" for the tail.
         media: images, videos and signals whose placeholders are in `input_ids_T`, in their order; None without.
         advantages_T, rollout_logprobs_T: float32, aligned with `targets_T`.
+        old_logprobs_T, reference_logprobs_T: the same, of the weights that a step began with and of a reference; the
+            trainer adds them to a batch (`dataclasses.replace`).
         routed_experts_LTK: int64, the routing to replay; tail rows hold a group-valid choice.
     """
 
@@ -59,11 +66,13 @@ class PackedBatch:
     media: Media[Tensor] | None = None
     advantages_T: Tensor | None = None
     rollout_logprobs_T: Tensor | None = None
+    old_logprobs_T: Tensor | None = None
+    reference_logprobs_T: Tensor | None = None
     routed_experts_LTK: Tensor | None = None
 
     def __post_init__(self) -> None:
         rows = self.num_rows
-        for name in ("targets_T", "loss_weights_T", "position_ids_T", "advantages_T", "rollout_logprobs_T"):
+        for name in _PER_ROW:
             value = getattr(self, name)
             if value is not None and value.shape != (rows,):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}, expected ({rows},)")

@@ -56,11 +56,14 @@ class Fp8Experts:
 
     Attributes:
         statistics: counts what rounding does to every operand while it is not None.
+        gathered: values and scales of "gate_up" and "down" that came from other ranks already quantised; the weights
+            that `forward` and `backward` are given are not read then. None quantises the weights.
     """
 
     def __init__(self, scale_format: ScaleFormat = "fp32") -> None:
         self.scale_format: ScaleFormat = scale_format
         self.statistics: RoundingStatistics | None = None
+        self.gathered: dict[str, tuple[Tensor, Tensor]] | None = None
 
     def forward(
         self,
@@ -113,8 +116,11 @@ class Fp8Experts:
 
     def _weights(self, gate_up_EFD: Tensor, down_EDF: Tensor, *, count: bool) -> tuple[Tensor, Tensor]:
         """What the bytes stand for: float32 `[E, 2F, D]` and `[E, D, F]`."""
-        pairs = quantize_experts(gate_up_EFD, down_EDF, self.scale_format, refuse=False)
-        if count and self.statistics is not None:
+        if self.gathered is not None:
+            pairs = (self.gathered["gate_up"], self.gathered["down"])
+        else:
+            pairs = quantize_experts(gate_up_EFD, down_EDF, self.scale_format, refuse=False)
+        if count and self.statistics is not None and self.gathered is None:
             self.statistics.add("gate_up", gate_up_EFD.unflatten(1, (2, -1)), *pairs[0], SQUARE)
             self.statistics.add("down", down_EDF, *pairs[1], SQUARE)
         gate_up_E2FD, down = (dequantize_blocks(*pair, block=SQUARE) for pair in pairs)

@@ -42,6 +42,7 @@ from s1pro.model.moe import Experts, MoE
 from s1pro.model.network import Network
 from s1pro.parallel.config import ParallelConfig
 from s1pro.parallel.dispatch import build_dispatch
+from s1pro.parallel.fp8_shards import gather_experts_in_fp8
 from s1pro.parallel.mesh import DENSE_AXES, EXPERT_AXES, Ranks
 
 
@@ -52,8 +53,12 @@ def parallelize(
     *,
     activation_checkpointing: bool = False,
     compile_blocks: bool = False,
+    gather_fp8: bool = False,
 ) -> Network:
     """Spreads `network`, in place. In a single process only steps 2 and 3 have something to do.
+
+    Args:
+        gather_fp8: experts that compute in FP8 are gathered in FP8 (`parallel.fp8_shards`).
 
     Raises:
         InputError: the experts or router groups cannot be divided among the ranks.
@@ -66,7 +71,7 @@ def parallelize(
         if compile_blocks:
             (block.self_attn if ranks.is_distributed else block).compile()
     if ranks.is_distributed:
-        _shard(network, ranks)
+        _shard(network, ranks, gather_fp8)
     return network
 
 
@@ -81,7 +86,7 @@ def _spread_experts(network: Network, ranks: Ranks, config: ParallelConfig) -> N
     assert ranks.expert_mesh is not None
     if not network.config.text.moe_layers:
         raise InputError(f"parallel.ep={ranks.sizes.ep}, but this model has no experts; use ep=1")
-    dispatch = build_dispatch(config.dispatch, network.config.text.router, ranks.expert_group)
+    dispatch = build_dispatch(config.dispatch, network.config.text.router, ranks.expert_group, config.overlap)
     _, _, mine = ranks.coordinates(ranks.rank, experts=True)
     for module in network.modules():
         if isinstance(module, MoE):
@@ -92,7 +97,7 @@ def _spread_experts(network: Network, ranks: Ranks, config: ParallelConfig) -> N
                 setattr(module, name, nn.Parameter(local, requires_grad=parameter.requires_grad))
 
 
-def _shard(network: Network, ranks: Ranks) -> None:
+def _shard(network: Network, ranks: Ranks, gather_fp8: bool) -> None:
     assert ranks.dense_mesh is not None and ranks.expert_mesh is not None
     dense = _data_parallel(ranks.dense_mesh, *DENSE_AXES)
     experts = _data_parallel(ranks.expert_mesh, *EXPERT_AXES[:2])
@@ -101,6 +106,8 @@ def _shard(network: Network, ranks: Ranks) -> None:
     for block in decoder.layers:
         if isinstance(block.mlp, MoE):
             shard(block.mlp.gate)
+            if gather_fp8:
+                gather_experts_in_fp8(block.mlp.experts, ranks.sizes.expert_shard)
             shard(block.mlp, mesh=experts)  # the gate is a unit of its own: what is left are the experts
         shard(block)
     shard(decoder.embed_tokens)

@@ -17,6 +17,7 @@ class ParallelConfig:
         dp_shard: ranks that share one copy (FSDP). None: all ranks there are, divided by `dp_replicate`.
         ep: ranks that share the experts of a layer; they are data-parallel ranks at the same time.
         dispatch: how tokens reach their experts (`parallel.dispatch`); "auto" moves least.
+        overlap: parts in which tokens travel to their experts, one while another is computed; 1 for no overlap.
         async_checkpoint: tensors are copied and written in the background while training goes on.
         timeout: seconds that a rank waits for the others before it gives up.
     """
@@ -25,6 +26,7 @@ class ParallelConfig:
     dp_shard: int | None = None
     ep: int = 1
     dispatch: Literal["auto", "all_gather", "all_to_all", "counted"] = "auto"
+    overlap: int = 1
     async_checkpoint: bool = False
     timeout: float = 600.0
 
@@ -33,6 +35,10 @@ class ParallelConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"parallel.{name} must be at least 1, got {value}")
+        if self.overlap < 1:
+            raise ValueError(f"parallel.overlap must be at least 1, got {self.overlap}")
+        if self.overlap > 1 and self.ep == 1:
+            raise ValueError(f"parallel.overlap={self.overlap} has no effect with parallel.ep=1")
         if self.timeout <= 0:
             raise ValueError(f"parallel.timeout must be positive, got {self.timeout}")
         if self.dispatch != "auto" and self.ep == 1:

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from s1pro.base.region import Region, chunk_bounds
 from s1pro.model.moe import Experts
+from s1pro.parallel.fp8_shards import Fp8Shard
 from s1pro.parallel.mesh import Ranks
 
 
@@ -56,7 +57,8 @@ def places(network: nn.Module, ranks: Ranks) -> dict[str, Place]:
 
 def local_part(tensor: Tensor) -> Tensor:
     """What this rank holds of a parameter: plain memory, shared with it."""
-    return tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    local = tensor.detach().to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    return local.plain() if isinstance(local, Fp8Shard) else local
 
 
 def _place(is_expert: bool, tensor: Tensor, ranks: Ranks) -> Place:

@@ -16,7 +16,9 @@ RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "vision-joint": vision_language.joint_recipe,
     "30b-a3b-cpt": at_scale.qwen3_30b_cpt,
     "30b-a3b-sft": at_scale.qwen3_30b_sft,
+    "30b-a3b-rl": at_scale.qwen3_30b_rl,
     "intern-s1-pro-cpt": at_scale.intern_s1_pro_cpt,
     "intern-s1-pro-sft": at_scale.intern_s1_pro_sft,
+    "intern-s1-pro-rl": at_scale.intern_s1_pro_rl,
 }
-"""What `s1pro train --recipe NAME` knows."""
+"""What `s1pro train --recipe NAME` and, for reinforcement learning, `s1pro rl --recipe NAME` know."""

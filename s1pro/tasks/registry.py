@@ -101,3 +101,18 @@ def get(
         seed=seed,
         held_out_wordings=held_out_wordings,
     )
+
+
+def for_learning(
+    name: str, *, num_items: int = 2000, seed: int = 0, molecules: Sequence[Molecule] | None = None
+) -> ChemistryTask:
+    """A task whose questions are about training molecules: rewards of reinforcement learning, never an evaluation.
+
+    Raises:
+        InputError: an unknown name, or a task about media.
+    """
+    if name not in TASKS:
+        raise InputError(f"no task to learn from: {name!r}; known: {', '.join(TASKS)}")
+    found = installed_molecules() if molecules is None else molecules
+    others = select(found, "validation")  # where the trivial answers of a task come from; nobody asks for them here
+    return ChemistryTask(name, test=select(found, "train"), train=others, num_items=num_items, seed=seed)

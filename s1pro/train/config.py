@@ -20,7 +20,7 @@ from s1pro.train.losses import LossConfig
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
 
-Stage = Literal["pretrain", "sft"]
+Stage = Literal["pretrain", "sft", "rl"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,13 @@ class Fp8Config:
     Attributes:
         scale_format: of all scales; to publish the bytes that training computes with, save with the same.
         keep_layers: decoder layers whose experts stay in the dtype of the network.
+        gather: how shards of such experts travel between ranks: as numbers of the network, or as FP8 bytes, which are
+            fewer and the same in the end.
     """
 
     scale_format: ScaleFormat = "fp32"
     keep_layers: tuple[int, ...] = ()
+    gather: Literal["network", "fp8"] = "network"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +140,7 @@ class TrainRun(RunConfig):
     """One stage of language-model training, with or without media.
 
     Attributes:
-        stage: pre-training and fine-tuning run the same code and differ in their data.
+        stage: pre-training and fine-tuning run the same code and differ in their data; "rl" is `rl.config.RLRun`.
         model: architecture of a new model, or
         init_from: released-layout folder to start from. Exactly one of the two.
         vision_from: folder whose vision tower replaces that of the model: the result of a contrastive stage, or a

@@ -100,7 +100,12 @@ class Trainer(Generic[Model, Batch]):
         loss: what is learned, and what the models and batches are.
         validation: batches for the validation loss.
         ranks: over which network and loader are spread; None in a single process.
+
+    Attributes:
+        evaluates_first: a new run begins with an evaluation.
     """
+
+    evaluates_first = False
 
     def __init__(
         self,
@@ -161,9 +166,11 @@ class Trainer(Generic[Model, Batch]):
 
     def _loop(self, metrics: Metrics, bar: ProgressBar, interrupt: GracefulInterrupt) -> Literal["done", "time"]:
         run = self.run
+        if self.evaluates_first and self.steps_done == 0:
+            self.evaluate(metrics)
         while self.steps_done < run.steps and not self._out_of_time():
             started = time.perf_counter()
-            batches = [next(self.loader) for _ in range(self._accumulation)]
+            batches = self.batches_of_step(metrics)
             scale = lr_scale(run.schedule, self._progress())
             report = self.stepper.step(batches, scale, router_statistics=self._due(self._router_every))
             seconds, stop = self._agree(time.perf_counter() - started, interrupt.requested)
@@ -189,6 +196,10 @@ class Trainer(Generic[Model, Batch]):
         if stop:
             raise KeyboardInterrupt
         return "done" if self.steps_done >= run.steps else "time"
+
+    def batches_of_step(self, metrics: Metrics) -> list[Batch]:
+        """The micro-batches of the next step on this rank."""
+        return [next(self.loader) for _ in range(self._accumulation)]
 
     def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         """Validation loss and what the hook adds. Empty without validation data and hook."""

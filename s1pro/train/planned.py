@@ -16,7 +16,7 @@ what an allocator loses; that is what the reserve of a cluster is for. Media are
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +42,7 @@ from s1pro.parallel.planner.request import Job, Layout
 from s1pro.parallel.planner.traffic import training_traffic
 from s1pro.parallel.planner.weights import shards
 from s1pro.parallel.regions import local_part
-from s1pro.train.losses import LanguageModelLoss, LossConfig, StepTotals
+from s1pro.train.losses import LanguageModelLoss, LossConfig, LossFunction, StepTotals
 from s1pro.train.optim import Optimizer, OptimizerConfig
 from s1pro.train.setup import to_bfloat16
 
@@ -98,8 +98,21 @@ class Verification:
         return self.parameters_agree and abs(self.peak_error) <= tolerance
 
 
-def verify(plan: Plan, depths: Sequence[int] = DEPTHS) -> Verification:
+LossOf = Callable[[Job], "tuple[LossFunction[Network, PackedBatch], Callable[[PackedBatch], PackedBatch]]"]
+"""The loss of a job, and what has to be added to a batch of tokens for it."""
+
+
+def language_model_loss(job: Job) -> tuple[LanguageModelLoss, Callable[[PackedBatch], PackedBatch]]:
+    """The loss of pre-training and fine-tuning."""
+    loss = LanguageModelLoss(LossConfig(balance=1e-3 if job.balance_loss else 0.0, chunk=job.loss_chunk))
+    return loss, lambda batch: batch
+
+
+def verify(plan: Plan, depths: Sequence[int] = DEPTHS, *, loss_of: LossOf = language_model_loss) -> Verification:
     """Measures a plan; see the module docstring.
+
+    Args:
+        loss_of: other stages bring their own (`rl.planned`).
 
     Raises:
         InputError: nothing is trained, the depths do not suffice, or this process is part of a real run already.
@@ -112,7 +125,7 @@ def verify(plan: Plan, depths: Sequence[int] = DEPTHS) -> Verification:
     if len(model.text.moe_layers) != model.text.num_hidden_layers:
         raise InputError("only models whose blocks are all alike can be extrapolated; this one has dense blocks")
     with _world(layout) as (ranks, parallel):
-        by_depth = {depth: _measure(_at_depth(model, depth), job, layout, ranks, parallel) for depth in depths}
+        by_depth = {depth: _measure(_at_depth(model, depth), job, layout, ranks, parallel, loss_of) for depth in depths}
     expected = shards(model, job, layout)
     whole = replace(job, tokens_per_step=layout.num_ranks * layout.tokens_per_batch)
     flows = training_traffic(model, whole, layout, plan.cluster)
@@ -151,7 +164,9 @@ def _world(layout: Layout) -> Iterator[tuple[Ranks, ParallelConfig]]:
         dist.destroy_process_group()
 
 
-def _measure(model: ModelConfig, job: Job, layout: Layout, ranks: Ranks, parallel: ParallelConfig) -> Measured:
+def _measure(
+    model: ModelConfig, job: Job, layout: Layout, ranks: Ranks, parallel: ParallelConfig, loss_of: LossOf
+) -> Measured:
     with torch.device("meta"):
         network = Network(model)
         if job.dtype == "bfloat16":
@@ -163,7 +178,7 @@ def _measure(model: ModelConfig, job: Job, layout: Layout, ranks: Ranks, paralle
         tracker.track_external(network)
         with tracker:
             optimizer = Optimizer(network, OptimizerConfig(kind=job.optimizer), ranks)
-            peaks = _step(network, optimizer, job, layout, tracker, collectives)
+            peaks = _step(network, optimizer, job, layout, tracker, collectives, loss_of)
         state = (tensor for tensors in optimizer.state_dict().values() for tensor in tensors.values())
         return Measured(
             parameters=sum(local_part(p).nbytes for p in network.parameters()),
@@ -180,8 +195,9 @@ def _step(
     layout: Layout,
     tracker: MemTracker,
     collectives: _Collectives,
+    loss_of: LossOf,
 ) -> dict[str, float]:
-    loss = LanguageModelLoss(LossConfig(balance=1e-3 if job.balance_loss else 0.0, chunk=job.loss_chunk))
+    loss, complete = loss_of(job)
     totals = StepTotals(weight=1.0, rows=layout.tokens_per_batch, sources={"text": 1.0})
     peaks: dict[str, float] = {}
     starts: list[float] = []
@@ -189,7 +205,7 @@ def _step(
         tracker.reset_mod_stats()  # the last micro-batch finds the gradients of the others, so its peaks count
         starts.append(_total(tracker, "current"))
         with collectives if number == 0 else nullcontext():
-            output = loss(network, _batch(job, layout), totals)
+            output = loss(network, complete(_batch(job, layout)), totals)
             peaks.setdefault("forward and loss", _total(tracker, "peak"))
             output.loss.backward()
         del output

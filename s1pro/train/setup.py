@@ -108,6 +108,10 @@ def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None)
             use_fp8_experts(network, scale_format=run.fp8.scale_format, keep_layers=run.fp8.keep_layers)
         except ValueError as error:
             raise InputError(f"fp8.keep_layers: {error}") from error
+        if run.fp8.gather == "fp8" and not ranks.is_distributed:
+            raise InputError(
+                "fp8.gather=fp8 has no effect in one process; start the run with torchrun, or leave it out"
+            )
     if run.exact:
         try:
             use_exact_operators(network)
@@ -125,6 +129,7 @@ def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None)
         run.parallel,
         activation_checkpointing=run.activation_checkpointing,
         compile_blocks=run.compile,
+        gather_fp8=run.fp8.gather == "fp8",
     )
     return network.train()
 

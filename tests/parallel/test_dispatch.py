@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from s1pro.base.errors import InputError
+from s1pro.kernels import collectives_async, experts_loop
 from s1pro.kernels.collectives import all_to_all, reduce_scatter
 from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.model.config import RouterConfig, TextConfig
@@ -62,7 +63,14 @@ def largest_difference(mine: dict[str, Tensor], expected: dict[str, Tensor]) -> 
 
 
 def compare(
-    rank: int, name: str, router: RouterConfig, dtype: torch.dtype, *, replay: bool = False, fp8: bool = False
+    rank: int,
+    name: str,
+    router: RouterConfig,
+    dtype: torch.dtype,
+    *,
+    replay: bool = False,
+    fp8: bool = False,
+    overlap: int = 1,
 ) -> dict[str, Any]:
     """Outputs and gradients of this rank's tokens and experts against one process with all tokens and experts."""
     ranks = dist.get_world_size()
@@ -78,7 +86,7 @@ def compare(
     mine = slice(rank * TOKENS, (rank + 1) * TOKENS)
     moe = moe_of(router, dtype)
     keep_local_experts(moe.experts, rank, ranks)
-    moe.dispatch = build_dispatch(name, router, dist.group.WORLD)  # type: ignore[arg-type]
+    moe.dispatch = build_dispatch(name, router, dist.group.WORLD, overlap)  # type: ignore[arg-type]
     moe.experts.fp8 = alone.experts.fp8
     part = run_moe(moe, x_RD[mine], upstream_RD[mine], None if ids_RK is None else ids_RK[mine])
     dist.all_reduce(part["gate.weight"])
@@ -133,6 +141,48 @@ def test_dispatches_equal_one_process(ranks: int) -> None:
         for name, error, same_bits in results:
             assert error < 1e-12, (name, error)
             assert same_bits or name == "all_gather", name
+
+
+def compare_overlapped(rank: int, overlap: int) -> list[tuple[str, float]]:
+    results = []
+    for name, router in itertools.product(STATIC, (GROUPED, EQUAL)):
+        double = compare(rank, name, replace(router, straight_through=True), torch.float64, overlap=overlap)
+        rounded = compare(rank, name, router, torch.bfloat16, overlap=overlap)
+        assert rounded["error"] < 0.02, (name, rounded)
+        results.append((name, double["error"]))
+    return results
+
+
+@pytest.mark.parametrize(("ranks", "overlap"), [(2, 2), (2, 5), (4, 3)])
+def test_a_pipeline_of_parts_changes_nothing(ranks: int, overlap: int) -> None:
+    """13 tokens in parts of unequal size."""
+    for results in run_ranks(compare_overlapped, ranks, overlap):
+        assert len(results) == 4
+        for name, error in results:
+            assert error < 1e-12, (name, error)
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_exchanges_are_under_way_while_experts_compute(name: str) -> None:
+    """The second part is sent before the first is computed, forward and backward."""
+
+    def events(rank: int) -> list[str]:
+        seen: list[str] = []
+        for what in ("_begin_gather", "_begin_reduce", "_begin_exchange"):
+            begin = getattr(collectives_async, what)
+            setattr(collectives_async, what, lambda *a, begin=begin: (seen.append("send"), begin(*a))[1])
+        wait = collectives_async.Pending.__call__
+        collectives_async.Pending.__call__ = lambda self: (seen.append("wait"), wait(self))[1]  # type: ignore[method-assign]
+        for what in ("forward", "backward"):
+            compute = getattr(experts_loop, what)
+            setattr(experts_loop, what, lambda *a, compute=compute, **o: (seen.append("compute"), compute(*a, **o))[1])
+        compare(rank, name, GROUPED, torch.float64, overlap=2)
+        first = seen.index("send")
+        return seen[first:]
+
+    forward = ["send", "send", "wait", "compute", "send", "wait", "compute", "send", "wait", "wait"]
+    for seen in run_ranks(events, 2):
+        assert seen == [*forward, *forward]
 
 
 def test_replayed_ids_in_any_order() -> None:
@@ -220,6 +270,8 @@ def test_choice_and_its_errors() -> None:
         built("auto", PLAIN, 3)
     with pytest.raises(InputError, match=r"1 groups cannot be divided among parallel\.ep=4"):
         built("all_to_all", PLAIN, 4)
+    with pytest.raises(InputError, match=r"parallel\.overlap=2 .*; use overlap=1"):
+        build_dispatch("auto", PLAIN, Group(2), overlap=2)  # type: ignore[arg-type]
 
 
 def test_moves_are_transposes_of_each_other() -> None:

@@ -23,11 +23,11 @@ from s1pro.parallel.apply import parallelize, release_gathered
 from s1pro.parallel.config import MeshSizes, ParallelConfig
 from s1pro.parallel.mesh import Ranks, build_ranks, join, leave
 from s1pro.parallel.regions import local_part, places
-from s1pro.train.config import TrainRun
+from s1pro.train.config import Fp8Config, TrainRun
 from s1pro.train.guards import GuardConfig
 from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
 from s1pro.train.optim import OptimizerConfig
-from s1pro.train.setup import local_accumulation
+from s1pro.train.setup import local_accumulation, prepare_network
 from tests.parallel.ranks import run_ranks
 from tests.parallel.runs import (
     MICRO_BATCHES,
@@ -51,6 +51,9 @@ def layouts(ranks: int) -> dict[str, ParallelConfig]:
         "copies": ParallelConfig(**apart),
         "copies of shards": ParallelConfig(dp_replicate=2),
         "experts by all-gather": ParallelConfig(**apart, ep=min(ranks, 4), dispatch="all_gather"),
+        "experts by all-gather, overlapped": ParallelConfig(
+            **apart, ep=min(ranks, 4), dispatch="all_gather", overlap=2
+        ),
         "experts by all-to-all": ParallelConfig(**apart, ep=min(ranks, 4), dispatch="all_to_all"),
         "experts by counts": ParallelConfig(**apart, ep=ranks, dispatch="counted"),
         "experts and shards": ParallelConfig(ep=2),
@@ -98,6 +101,55 @@ def check_layouts(run: TrainRun, ranks: int, names: list[str], steps: int = STEP
 )
 def test_four_ranks(tmp_path: Path, names: list[str], straight_through: bool) -> None:
     check_layouts(small_run(tmp_path, straight_through=straight_through), 4, names)
+
+
+@pytest.mark.parametrize(
+    "layout", [ParallelConfig(), ParallelConfig(ep=2, dispatch="all_to_all"), ParallelConfig(dp_replicate=2)]
+)
+def test_experts_gathered_in_fp8(tmp_path: Path, layout: ParallelConfig) -> None:
+    """The same numbers as with weights that are gathered first and quantised then, bit for bit."""
+    fp8 = Fp8Config(keep_layers=(0,))
+    run = replace(small_run(tmp_path, activation_checkpointing=True), expert_precision="fp8", fp8=fp8, parallel=layout)
+    runs = [run, replace(run, fp8=replace(fp8, gather="fp8"))]
+    for plain, gathered in run_ranks(run_on_this_rank, 4, runs, STEPS):
+        assert gathered.losses == plain.losses and gathered.norms == plain.norms
+        assert gathered.validation == plain.validation
+        assert gathered.reports[0].fp8.keys() == plain.reports[0].fp8.keys()
+        for name, weights in plain.weights.tensors.items():
+            assert torch.equal(gathered.weights.tensors[name], weights), name
+
+
+def test_what_is_gathered_in_fp8(tmp_path: Path) -> None:
+    """A quarter of the bytes of float32 are sent and held; what stands for the weights cannot be read."""
+
+    def gathered(rank: int) -> tuple[int, int]:
+        ranks = join(ParallelConfig(), "cpu")
+        run = replace(small_run(tmp_path), expert_precision="fp8", fp8=Fp8Config(gather="fp8"))
+        network = prepare_network(Network(small_model(), seed=3), run, ranks)
+        moe = network.model.language_model.layers[0].mlp
+        moe.unshard()
+        for parameter in moe.experts.parameters():
+            with pytest.raises(RuntimeError, match="gathered in FP8"):
+                parameter.detach().sum()
+        state = moe._get_fsdp_state()._fsdp_param_group
+        held = sum(t.nbytes for p in state.fsdp_params for t in p.all_gather_outputs)
+        return held, sum(p.numel() for p in moe.experts.parameters())
+
+    for held, numbers in run_ranks(gathered, 2):
+        assert numbers <= held < 1.1 * numbers
+
+
+def test_uneven_experts_are_not_gathered_in_fp8(tmp_path: Path) -> None:
+    run = replace(small_run(tmp_path), expert_precision="fp8", fp8=Fp8Config(gather="fp8"))
+
+    def refused(rank: int) -> str:
+        with pytest.raises(InputError) as error:
+            prepare_network(Network(small_model(), seed=3), run, join(ParallelConfig(), "cpu"))
+        return str(error.value)
+
+    assert "8 experts per expert-parallel rank cannot be divided among 3 shards" in run_ranks(refused, 3)[0]
+    with pytest.raises(InputError, match="no effect in one process"):
+        prepare_network(Network(small_model(), seed=3), run)
 
 
 @pytest.mark.slow
@@ -325,6 +377,10 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
             MeshSizes.of(config, ranks)
     with pytest.raises(InputError, match="accumulation=4 micro-batches per step cannot be divided among 3 ranks"):
         local_accumulation(small_run(tmp_path), Ranks(size=3))
-    for options, message in (({"ep": 0}, "ep must be at least 1"), ({"dispatch": "counted"}, "has no effect")):
+    for options, message in (
+        ({"ep": 0}, "ep must be at least 1"),
+        ({"overlap": 2}, "overlap=2 has no effect"),
+        ({"dispatch": "counted"}, "has no effect"),
+    ):
         with pytest.raises(ValueError, match=message):
             ParallelConfig(**options)  # type: ignore[arg-type]

@@ -16,7 +16,8 @@ from s1pro.parallel.planner.request import Job, Layout
 from s1pro.parallel.planner.timing import Efficiency
 from s1pro.recipes import RECIPES
 from s1pro.recipes.at_scale import plan_of
-from s1pro.train.planned import verify
+from s1pro.rl.planned import policy_loss
+from s1pro.train.planned import language_model_loss, verify
 
 
 def plan(model: ModelConfig, layout: Layout, **job: object) -> Plan:
@@ -65,12 +66,14 @@ def test_what_cannot_be_verified_is_an_error() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["30b-a3b-cpt", "30b-a3b-sft", "intern-s1-pro-cpt", "intern-s1-pro-sft"])
+@pytest.mark.parametrize(
+    "name", [f"{m}-{stage}" for m in ("30b-a3b", "intern-s1-pro") for stage in ("cpt", "sft", "rl")]
+)
 def test_recipes_are_what_they_plan_to_be(name: str) -> None:
     run = RECIPES[name]()
     planned = plan_of(run, name.rsplit("-", 1)[0])  # type: ignore[arg-type]
     assert planned.fits
-    found = verify(planned)
+    found = verify(planned, loss_of=policy_loss if name.endswith("rl") else language_model_loss)
     assert found.agrees(), f"{found.peak_error:+.2%}"
 
 

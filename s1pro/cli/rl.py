@@ -1,0 +1,127 @@
+"""`s1pro rl`: reinforcement learning on tasks whose answers can be checked.
+
+    s1pro rl --model runs/demo/model --tasks mass_from_smiles group_in_smiles --folder runs/rl
+
+starts at a model folder; `--recipe` takes a recipe or a config.json instead. `--set path=value` changes single settings
+(`--set rollout.group_size=16 --set objective.clip=ppo`). The same command given again goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import Commands, add_command, check_model_folder, positive, print_json
+
+if TYPE_CHECKING:
+    from s1pro.rl.config import RLRun
+    from s1pro.train.loop import TrainResult
+
+OBJECTIVES = ("intern-s1-pro", "grpo", "dr-grpo", "gspo", "cispo", "rloo")
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "rl",
+        run,
+        summary="reinforcement learning on checkable tasks",
+        description="Let a model answer, score its answers, and learn from the differences. Given again, it goes on. "
+        "Exit code 1: training or the agreement of engine and trainer failed a check.",
+    )
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="model folder to start from")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="what is learned (`s1pro eval --list-tasks`)")
+    parser.add_argument(
+        "--recipe", metavar="NAME|FILE", help="a recipe, or a config.json, instead of --model and --tasks"
+    )
+    parser.add_argument("--objective", choices=OBJECTIVES, help="a public method (default: the paper's)")
+    parser.add_argument("--steps", type=positive, metavar="N", help="optimizer steps")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run writes")
+    parser.add_argument("--validation", type=positive, default=100, metavar="N", help="held-out questions per task")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="PATH=VALUE", dest="changes", help="change a setting; repeatable"
+    )
+    parser.add_argument("--show", action="store_true", help="print the complete configuration as JSON and stop")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from s1pro.base.config import config_to_json, with_overrides
+
+    stage = with_overrides(_configuration(args), args.changes)
+    if args.show:
+        print_json(config_to_json(stage))
+        return 0
+    from s1pro.recipes.reinforcement import learn
+    from s1pro.rl.loop import ParityError
+    from s1pro.train.guards import TrainingStoppedError
+
+    if stage.init_from is not None:
+        check_model_folder(stage.init_from)
+    try:
+        result, before = learn(stage, validation_items=args.validation)
+    except (TrainingStoppedError, ParityError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _report(result, before, as_json=args.json)
+    return 0
+
+
+def _report(result: TrainResult[Any], before: dict[str, Any], *, as_json: bool) -> None:
+    after = dict(result.validation)
+    if as_json:
+        folders = {
+            "folder": str(result.folder),
+            "model": None if result.model_folder is None else str(result.model_folder),
+        }
+        print_json({**folders, "steps": result.steps, "reason": result.reason, "before": before, "after": after})
+        return
+    for name, now in after.get("tasks", {}).items():
+        print(f"{name:24} {before['tasks'][name]['value']:.3f} -> {now['value']:.3f}")
+    print(f"{result.steps} steps, {result.tokens:,} tokens, {result.seconds:.0f} s")
+    print(f"written to {result.folder}")
+
+
+def _configuration(args: argparse.Namespace) -> RLRun:
+    from s1pro.recipes.reinforcement import small_run
+    from s1pro.rl.objective import preset
+
+    if args.recipe is not None:
+        given = [f"--{name}" for name in ("model", "tasks") if getattr(args, name) is not None]
+        if given:
+            raise InputError(f"{' and '.join(given)} have no effect with --recipe; use --set")
+        stage = _from_recipe(args.recipe)
+    elif args.model is None or args.tasks is None:
+        raise InputError("give --model and --tasks, or --recipe")
+    else:
+        stage = small_run(args.model, args.tasks)
+    changes: dict[str, Any] = {"folder": args.folder, "steps": args.steps}
+    if args.objective is not None:
+        changes["objective"] = preset(args.objective, max_length=stage.rollout.max_new_tokens)
+    return dataclasses.replace(stage, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _from_recipe(recipe: str) -> RLRun:
+    from s1pro.base.config import config_from_json
+    from s1pro.recipes import RECIPES
+    from s1pro.rl.config import RLRun
+
+    path = Path(recipe)
+    if path.suffix != ".json":
+        known = {name: make for name, make in RECIPES.items() if name.endswith("-rl")}
+        if recipe not in known:
+            raise InputError(f"there is no recipe {recipe!r}; choose from {', '.join(known)}, or name a config.json")
+        made = known[recipe]()
+        assert isinstance(made, RLRun)
+        return made
+    try:
+        return config_from_json(RLRun, json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error

@@ -1,0 +1,79 @@
+"""Reinforcement learning from a model folder, with held-out questions before and after.
+
+`small_run` is what `s1pro rl --model … --tasks …` does: a few hundred short answers per step, the paper's objective,
+AdamW at a rate that a small model needs (1e-3; a large one wants 1e-6). Held-out questions are those of the
+test split; the questions that are learned from are of the training split, so no molecule is in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from s1pro.base.errors import InputError
+from s1pro.base.records import Sampling
+from s1pro.inputs.processor import Processor
+from s1pro.model.network import Network
+from s1pro.rl.config import RLRun, RolloutConfig, TaskConfig
+from s1pro.rl.loop import RLTrainer, train_rl
+from s1pro.rl.validation import accuracy
+from s1pro.tasks import registry
+from s1pro.tasks.task import Task
+from s1pro.train.config import DataConfig
+from s1pro.train.guards import GuardConfig
+from s1pro.train.loop import TrainResult
+from s1pro.train.metrics import read_metrics
+from s1pro.train.optim import OptimizerConfig
+from s1pro.train.schedules import ScheduleConfig
+
+
+def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl")) -> RLRun:
+    """For models that answer on a laptop.
+
+    Raises:
+        InputError: a task that there is not, or one with media.
+    """
+    known = registry.names("text")
+    unknown = [name for name in tasks if name not in known]
+    if unknown:
+        raise InputError(f"--tasks: {', '.join(unknown)} cannot be learned; choose from {', '.join(known)}")
+    return RLRun(
+        folder=folder,
+        init_from=model,
+        tasks=tuple(TaskConfig(name=name) for name in dict.fromkeys(tasks)),
+        rollout=RolloutConfig(prompts=32, group_size=8, max_new_tokens=32, concurrency=128),
+        data=DataConfig(tokens_per_batch=2048, max_length=2048),
+        optimizer=OptimizerConfig(lr=1e-3),
+        schedule=ScheduleConfig(kind="constant", warmup=0.05),
+        guards=GuardConfig(max_grad_norm=1.0),
+        steps=60,
+        eval_every=20,
+        checkpoint_every=10,
+        tensorboard=False,
+    )
+
+
+def learn(
+    run: RLRun, *, validation_items: int, network: Network | None = None
+) -> tuple[TrainResult[Any], dict[str, Any]]:
+    """Runs it; the second value is the accuracy before.
+
+    Raises:
+        InputError: as `rl.loop.train_rl`.
+    """
+    tasks: dict[str, Task] = {
+        config.name: registry.get(config.name, split="test", num_items=validation_items) for config in run.tasks
+    }
+    folder = run.tokenizer or run.init_from
+    if folder is None:
+        raise InputError("init_from is missing: name the model folder that learning starts from")
+    processor = Processor.from_pretrained(folder)
+    greedy = Sampling(max_new_tokens=run.rollout.max_new_tokens)
+
+    def evaluate(trainer: Any) -> dict[str, Any]:
+        assert isinstance(trainer, RLTrainer)
+        return accuracy(tasks, trainer.rollouts.client, limit=validation_items, sampling=greedy)
+
+    result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate)
+    return result, read_metrics(run.folder, "validation")[0]

@@ -1,0 +1,104 @@
+"""The complete description of a run of reinforcement learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from s1pro.base.records import Sampling
+from s1pro.rl.objective import ObjectiveConfig
+from s1pro.train.config import Stage, TrainRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """One task that is learned: its name in `tasks.registry`, and how often it is asked, relative to the others.
+
+    Attributes:
+        num_items: questions that there are.
+    """
+
+    name: str
+    weight: float = 1.0
+    num_items: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0 or self.num_items < 1:
+            raise ValueError(f"task {self.name!r}: weight and num_items must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutConfig:
+    """How the policy answers.
+
+    Attributes:
+        prompts: questions per step, over all tasks.
+        group_size: answers to each.
+        temperature, top_p, max_new_tokens: of the sampler. Log-probabilities are those of the raw distribution, as the
+            trainer computes them; so temperature 1 and top_p 1 sample what is learned.
+        enable_thinking: the chat template asks for reasoning first.
+        replay: the trainer uses the experts that the rollout used (rollout router replay).
+        drop_uniform: groups whose answers are all worth the same are not trained on; they count in the metrics.
+        concurrency: answers that are under way at once.
+    """
+
+    prompts: int = 32
+    group_size: int = 8
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    enable_thinking: bool = False
+    replay: bool = True
+    drop_uniform: bool = True
+    concurrency: int = 64
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "group_size", "max_new_tokens", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"rollout.{name} must be at least 1, got {getattr(self, name)}")
+        if self.temperature <= 0:
+            raise ValueError(
+                f"rollout.temperature must be positive, got {self.temperature}: greedy answers are all alike"
+            )
+
+    def sampling(self, seed: int) -> Sampling:
+        return Sampling(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLRun(TrainRun):
+    """A `TrainRun` whose data are its own answers. `data.tokens_per_batch` is the size of a micro-batch; how many there
+    are follows from the answers, so `accumulation` stays 1, and `loss` is not read.
+
+    Attributes:
+        updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
+        old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
+            engine is measured on the way; "rollout": those of the engine are taken.
+        parity_limit: largest k3 estimate of KL(engine || trainer) of a step; above it the run stops. None only reports.
+    """
+
+    stage: Stage = "rl"
+    freeze_router: bool = True
+    tasks: tuple[TaskConfig, ...] = ()
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    updates: int = 1
+    old_logprobs: Literal["recompute", "rollout"] = "recompute"
+    parity_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stage != "rl":
+            raise ValueError(f"stage of a run of reinforcement learning is rl, got {self.stage!r}")
+        if self.accumulation != 1:
+            raise ValueError("accumulation has no effect: micro-batches follow from the answers; set rollout.prompts")
+        if self.data.sources or self.data.validation:
+            raise ValueError("data.sources and data.validation have no effect: the data are the answers to `tasks`")
+        if self.updates < 1 or self.updates > self.rollout.prompts:
+            raise ValueError(
+                f"updates must lie between 1 and rollout.prompts={self.rollout.prompts}, got {self.updates}"
+            )
+        if self.objective.baseline == "leave_one_out" and self.rollout.group_size < 2:
+            raise ValueError("objective.baseline=leave_one_out needs rollout.group_size of at least 2")
+        if self.parity_limit is not None and self.old_logprobs != "recompute":
+            raise ValueError("parity_limit has no effect with old_logprobs=rollout: nothing is compared then")

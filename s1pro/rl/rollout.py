@@ -1,0 +1,145 @@
+"""Answers to learn from: what was asked, what the engine said, what it is worth.
+
+A rollout keeps the tokens as they were sampled, never its text re-tokenised; the log-probability that each of them had;
+and which experts every fed token used. `check_record` refuses records that do not fit together: replay of a record that
+is one token short would train on another network than the one that answered, and nothing would crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from s1pro.base.client import ModelClient
+from s1pro.base.records import Completion, Message, PromptGroup
+from s1pro.rl.config import RolloutConfig
+from s1pro.tasks.task import Item, Score, Task
+
+LOGPROB_SLACK = 1e-4
+"""How far above 0 a log-probability may round."""
+
+
+class RecordError(ValueError):
+    """A rollout whose parts do not belong together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One prompt, as ids: what all answers of a group begin with."""
+
+    task: str
+    item: Item
+    token_ids: tuple[int, ...]
+    prompt_group: PromptGroup = "science"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One answer to one question.
+
+    Attributes:
+        score: of the task; its `value` is the reward.
+        group: number of the question in the step, member: number of the answer in its group.
+    """
+
+    question: Question
+    completion: Completion
+    score: Score
+    group: int
+    member: int
+
+    @property
+    def reward(self) -> float:
+        return self.score.value
+
+    @property
+    def num_tokens(self) -> int:
+        """Of the answer."""
+        return len(self.completion.token_ids)
+
+
+async def answer(
+    questions: Sequence[Question],
+    tasks: dict[str, Task],
+    client: ModelClient,
+    config: RolloutConfig,
+    *,
+    seed: int,
+    routing_shape: tuple[int, int] | None,
+) -> list[list[Rollout]]:
+    """Every question answered `group_size` times and scored; groups in the order of the questions.
+
+    Args:
+        seed: of the step; every answer draws from a stream of its own, whatever else is in the batch.
+        routing_shape: layers with experts and experts per token, where replay needs the record; else None.
+
+    Raises:
+        RecordError: an answer whose record does not fit.
+    """
+    gate = asyncio.Semaphore(config.concurrency)
+
+    async def one(group: int, member: int) -> Rollout:
+        question = questions[group]
+        async with gate:
+            sampling = config.sampling(stream_seed(seed, question, group, member))
+            completion = await client.generate(question.token_ids, sampling)
+        check_record(question, completion, routing_shape)
+        score = await tasks[question.task].score(question.item, completion.text)
+        return Rollout(question=question, completion=completion, score=score, group=group, member=member)
+
+    members = range(config.group_size)
+    found = await asyncio.gather(*(one(group, member) for group in range(len(questions)) for member in members))
+    return [found[i : i + len(members)] for i in range(0, len(found), len(members))]
+
+
+def stream_seed(seed: int, question: Question, group: int, member: int) -> int:
+    """A seed for one answer: the same in every run, different for every other answer."""
+    text = f"{seed}|{question.task}|{question.item.id}|{group}|{member}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def check_record(question: Question, completion: Completion, routing_shape: tuple[int, int] | None) -> None:
+    """Whether tokens, log-probabilities and routing of an answer are of one piece.
+
+    Raises:
+        RecordError: what does not fit.
+    """
+    where = f"task {question.task!r}, item {question.item.id!r}"
+    sampled, logprobs = completion.token_ids, completion.logprobs
+    if completion.prompt_token_ids and completion.prompt_token_ids != question.token_ids:
+        raise RecordError(f"{where}: the engine answered another prompt than it was asked")
+    if not sampled or logprobs is None or len(logprobs) != len(sampled):
+        got = "no" if logprobs is None else str(len(logprobs))
+        raise RecordError(f"{where}: {len(sampled)} tokens with {got} log-probabilities")
+    if not all(math.isfinite(value) and value <= LOGPROB_SLACK for value in logprobs):
+        raise RecordError(f"{where}: a log-probability is not a finite number below 0")
+    if routing_shape is None:
+        return
+    trace = completion.routing
+    fed = (*question.token_ids, *sampled[:-1])
+    if trace is None:
+        raise RecordError(f"{where}: replay needs the experts of every token, and the engine returned none")
+    if trace.experts_TLK.shape != (len(fed), *routing_shape):
+        raise RecordError(
+            f"{where}: routing of shape {trace.experts_TLK.shape} for {len(fed)} fed tokens, {routing_shape[0]} layers "
+            f"and {routing_shape[1]} experts per token"
+        )
+    if trace.policy_version != completion.policy_version:
+        raise RecordError(
+            f"{where}: routing of weights {trace.policy_version}, tokens of weights {completion.policy_version}"
+        )
+
+
+def science_or_general(messages: Sequence[Message], science_prompt: str) -> PromptGroup:
+    """The prompt group of a conversation, by its system prompt."""
+    system = next((message.text for message in messages if message.role == "system"), None)
+    return "general" if system is not None and system != science_prompt else "science"
+
+
+def mean_length(rollouts: Sequence[Rollout]) -> float:
+    return float(np.mean([rollout.num_tokens for rollout in rollouts]))
