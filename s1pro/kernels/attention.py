@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from s1pro.kernels.attention_exact import attend, attend_step
+from s1pro.kernels.attention_exact import KEY_BLOCK, attend, attend_step, hidden_keys
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -129,6 +129,18 @@ class PagedContext:
             mask = torch.ones(stop - start, length, dtype=torch.bool, device=self.slot_mapping_T.device)
             masks.append(mask.tril(length - (stop - start)))
         return tuple(masks)
+
+    @cached_property
+    def rows_of_blocks(self) -> Tensor:
+        """Rows of a layer's keys `[slots * J, C]` in the order `[blocks, B, J, KEY_BLOCK]`, for exact mode."""
+        kv_heads = self.cache.key_slots[0].shape[1]
+        slots_BS = pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
+        slots_bB1N = slots_BS.unflatten(1, (-1, KEY_BLOCK)).transpose(0, 1)[:, :, None]
+        return (slots_bB1N * kv_heads + torch.arange(kv_heads, device=slots_BS.device)[:, None]).flatten()
+
+    @cached_property
+    def hidden_bB1N(self) -> Tensor:
+        return hidden_keys(self.context_lens, self.block_table_BM.device)
 
 
 @dataclass(frozen=True)
@@ -249,7 +261,9 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     if context.is_decoding:
-        return attend_step(q_THC, key[context.slots_BS], value[context.slots_BS], context.context_lens, scale)
+        rows, channels = context.rows_of_blocks, key.shape[-1]
+        keys, values = (slots.view(-1, channels).index_select(0, rows) for slots in (key, value))
+        return attend_step(q_THC, keys, values, context.hidden_bB1N, scale)
     outs = []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))

@@ -13,6 +13,8 @@ its sequence is going to be. All in float32 at least. Memory is bounded by takin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -30,7 +32,8 @@ def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
     if new == 0:
         return q_SHC
     length, kv_heads = k_NJC.shape[:2]
-    keys, values = (_blocks(x_NJC[None])[:, 0] for x_NJC in (k_NJC, v_NJC))
+    filled = (pad(x_NJC, (0, 0, 0, 0, 0, -length % KEY_BLOCK)) for x_NJC in (k_NJC, v_NJC))
+    keys, values = (in_blocks(x_NJC[None])[:, 0] for x_NJC in filled)
     q_JRC = (_wide(q_SHC) * scale).view(new, kv_heads, -1, channels).transpose(0, 1).reshape(kv_heads, -1, channels)
     group = heads // kv_heads
     position_R = torch.arange(length - new, length, device=q_SHC.device).repeat_interleave(group)
@@ -40,74 +43,85 @@ def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
     return o_JRC.view(kv_heads, new, group, channels).transpose(0, 1).reshape(q_SHC.shape).to(q_SHC.dtype)
 
 
-def attend_step(q_BHC: Tensor, k_BNJC: Tensor, v_BNJC: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
-    """One new token of each of B sequences, `[B, H, C]`; sequence b has `lengths[b]` of the N keys, the rest is filled
-    with any finite numbers."""
-    batch, heads, channels = q_BHC.shape
-    kv_heads = k_BNJC.shape[2]
-    keys, values = (_blocks(x_BNJC).flatten(1, 2) for x_BNJC in (k_BNJC, v_BNJC))
-    tiles = _tiles((_wide(q_BHC) * scale).view(batch * kv_heads, -1, channels))
-    position_X = torch.tensor(lengths, device=q_BHC.device).repeat_interleave(kv_heads) - 1
-    outs = []
-    for x in range(tiles.shape[1]):  # one unless more than QUERY_ROWS heads share their keys
-        position_XM = position_X[:, None].expand(-1, QUERY_ROWS)
-        outs.append(_rows(tiles[:, x], position_XM, keys[:, :, None], values[:, :, None], each=True))
-    o_YRC = torch.cat(outs, dim=1)[:, : heads // kv_heads]
-    return o_YRC.reshape(q_BHC.shape).to(q_BHC.dtype)
-
-
-def _rows(q_XMC: Tensor, position_XM: Tensor, keys: Tensor, values: Tensor, *, each: bool = False) -> Tensor:
-    """The tiles against their blocks, some tiles at a time: `[X, M, C]`.
+def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, hidden_bB1N: Tensor, scale: float) -> Tensor:
+    """One new token of each of B sequences, `[B, H, C]`.
 
     Args:
-        position_XM: ascending, unless `each`.
-        keys, values: `[blocks, KEY_BLOCK, C]`, or `[blocks, X, 1, KEY_BLOCK, C]` if `each` tile has its own.
+        keys, values: rows of C numbers in the order `[blocks, B, J, KEY_BLOCK]`; behind the end of a sequence there may
+            be any finite numbers.
+        hidden_bB1N: from `hidden_keys`, made once for all layers.
     """
-    count = max(1, SCORES // (keys.shape[0] * QUERY_ROWS * KEY_BLOCK))
+    batch, heads, channels = q_BHC.shape
+    blocks = hidden_bB1N.shape[0]
+    kv_heads = keys.shape[0] // hidden_bB1N.numel()
+    keys, values = (_wide(rows).view(-1, KEY_BLOCK, channels) for rows in (keys, values))
+    tiles_BJxMC = _tiles((_wide(q_BHC) * scale).view(batch * kv_heads, -1, channels)).unflatten(0, (batch, kv_heads))
+    hidden = hidden_bB1N[:, :, None]
     outs = []
-    for start in range(0, q_XMC.shape[0], count):
-        part = slice(start, start + count)
-        position = position_XM[part]
-        blocks = int(position.max()) // KEY_BLOCK + 1
-        if each:
-            k, v = keys[:blocks, part, 0], values[:blocks, part, 0]
-        else:
-            k, v = (x[:blocks, None].expand(-1, len(position), -1, -1) for x in (keys, values))
-        firsts = [0] * blocks if each else _first_tiles(position, blocks)
-        outs.append(_some_rows(q_XMC[part], position, k, v, firsts))
+    for q_BJMC in tiles_BJxMC.unbind(2):  # one unless more than QUERY_ROWS heads share their keys
+        q_YMC = q_BJMC.expand(blocks, -1, -1, -1, -1).reshape(-1, QUERY_ROWS, channels)
+        scores = torch.bmm(q_YMC, keys.transpose(1, 2)).view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)
+        scores.masked_fill_(hidden, -torch.inf)
+        total_BJM = _exponentials(scores)
+        parts = torch.bmm(scores.view(-1, QUERY_ROWS, KEY_BLOCK), values).view(blocks, *q_BJMC.shape)
+        first, *others = parts.unbind()
+        for part in others:
+            first += part
+        outs.append(first.div_(total_BJM[..., None]))
+    o_BJRC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
+    return o_BJRC[:, :, : heads // kv_heads].reshape(q_BHC.shape).to(q_BHC.dtype)
+
+
+def in_blocks(x_BNJC: Tensor) -> Tensor:
+    """`[blocks, B, J, KEY_BLOCK, C]`, in one piece; N is a multiple of `KEY_BLOCK`."""
+    return _wide(x_BNJC).unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
+
+
+def hidden_keys(lengths: Sequence[int], device: torch.device) -> Tensor:
+    """`[blocks, B, 1, KEY_BLOCK]`, which keys lie behind the end of each sequence."""
+    blocks = -(-max(lengths) // KEY_BLOCK)
+    key_b11N = torch.arange(blocks * KEY_BLOCK, device=device).view(blocks, 1, 1, KEY_BLOCK)
+    return key_b11N >= torch.tensor(lengths, device=device)[:, None, None]
+
+
+def _exponentials(scores: Tensor) -> Tensor:
+    """Turns scores `[blocks, …, KEY_BLOCK]` into exponentials, in place; their sums, block by block."""
+    scores.sub_(scores.amax(dim=(0, -1), keepdim=True)).exp_()
+    return scores.sum(dim=-1).cumsum(dim=0)[-1]
+
+
+def _rows(q_XMC: Tensor, position_XM: Tensor, keys_bNC: Tensor, values_bNC: Tensor) -> Tensor:
+    """The tiles of one head of one sequence against its blocks, some tiles at a time: `[X, M, C]`."""
+    count = max(1, SCORES // (len(keys_bNC) * QUERY_ROWS * KEY_BLOCK))
+    outs = []
+    for q, position in zip(q_XMC.split(count), position_XM.split(count), strict=True):
+        firsts = _first_tiles(position)
+        scores = q.new_full((len(firsts), *q.shape[:2], KEY_BLOCK), -torch.inf)
+        for b, first in enumerate(firsts):
+            keys = keys_bNC[b].t().expand(len(q) - first, -1, -1)
+            torch.bmm(q[first:], keys, out=scores[b, first:])
+        key_b11N = torch.arange(len(firsts) * KEY_BLOCK, device=q.device).view(-1, 1, 1, KEY_BLOCK)
+        scores.masked_fill_(key_b11N > position[:, :, None], -torch.inf)
+        total_XM = _exponentials(scores)
+        out = torch.zeros_like(q)
+        for b, first in enumerate(firsts):
+            out[first:] += torch.bmm(scores[b, first:], values_bNC[b].expand(len(q) - first, -1, -1))
+        outs.append(out.div_(total_XM[:, :, None]))
     return torch.cat(outs)
 
 
-def _some_rows(q_XMC: Tensor, position_XM: Tensor, k_bXNC: Tensor, v_bXNC: Tensor, firsts: list[int]) -> Tensor:
-    tiles, rows, _ = q_XMC.shape
-    scores = q_XMC.new_full((len(firsts), tiles, rows, KEY_BLOCK), -torch.inf)
-    for b, first in enumerate(firsts):
-        torch.bmm(q_XMC[first:], k_bXNC[b, first:].transpose(1, 2), out=scores[b, first:])
-    key_b11N = torch.arange(len(firsts) * KEY_BLOCK, device=q_XMC.device).view(-1, 1, 1, KEY_BLOCK)
-    scores.masked_fill_(key_b11N > position_XM[:, :, None], -torch.inf)
-    scores.sub_(scores.amax(dim=(0, 3), keepdim=True)).exp_()
-    total_XM = scores.sum(dim=3).cumsum(dim=0)[-1]
-    out = torch.zeros_like(q_XMC)
-    for b, first in enumerate(firsts):
-        out[first:] += torch.bmm(scores[b, first:], v_bXNC[b, first:])
-    return out / total_XM[:, :, None]
-
-
-def _first_tiles(position_XM: Tensor, blocks: int) -> list[int]:
-    """For every block the first tile with a row that sees it."""
+def _first_tiles(position_XM: Tensor) -> list[int]:
+    """For every block that any row sees, the first tile with such a row."""
     last = position_XM.amax(dim=1).tolist()
-    return [next(x for x, position in enumerate(last) if position >= b * KEY_BLOCK) for b in range(blocks)]
+    firsts: list[int] = []
+    for x, position in enumerate(last):
+        firsts.extend([x] * (position // KEY_BLOCK + 1 - len(firsts)))
+    return firsts
 
 
 def _tiles(x_YRC: Tensor) -> Tensor:
     """`[Y, X, QUERY_ROWS, C]`, filled with zeros."""
     return pad(x_YRC, (0, 0, 0, -x_YRC.shape[1] % QUERY_ROWS)).unflatten(1, (-1, QUERY_ROWS))
-
-
-def _blocks(x_BNJC: Tensor) -> Tensor:
-    """`[blocks, B, J, KEY_BLOCK, C]`, in one piece, filled with zeros."""
-    filled = pad(_wide(x_BNJC), (0, 0, 0, 0, 0, -x_BNJC.shape[1] % KEY_BLOCK))
-    return filled.unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ its last bits on the batch that it was in, on how its prompt was cut, and on whe
 Exact mode takes the choice away from the library: it is only ever asked for products of one shape.
 
 * **Rows in tiles of eight** (`tiled_product`, `exact_linear`): each tile is a call of its own, the last one is filled
-  with zeros. Inside a call of fixed shape a row does not depend on its neighbours or its place (measured, and tested
+  up. Inside a call of fixed shape a row does not depend on its neighbours or its place (measured, and tested
   for every machine by `tests/kernels/test_exact.py`).
 * **Attention in blocks** (`kernels.attention_exact`): 16 query rows against 64 keys, blocks at absolute positions,
   added in their order. A block that a row does not see adds exact zeros.
@@ -29,6 +29,7 @@ chunking, block table, order of slots and mixture of prompts and decoding sequen
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -41,25 +42,44 @@ TILE_ROWS = 8
 
 def tiled_product(x_TD: Tensor, weight_ND: Tensor, out_TN: Tensor | None = None) -> Tensor:
     """`x @ weight^T`, `[T, N]`, in tiles; no gradient."""
-    x_TD = x_TD.contiguous()
     tokens, transposed = x_TD.shape[0], weight_ND.t()
+    if tokens <= TILE_ROWS:
+        y_TN = torch.mm(_filled(x_TD), transposed)[:tokens]
+        return y_TN if out_TN is None else out_TN.copy_(y_TN)
+    x_TD = x_TD.contiguous()
     if out_TN is None:
         out_TN = x_TD.new_empty(tokens, weight_ND.shape[0])
     whole = tokens - tokens % TILE_ROWS
     for tile, out in zip(x_TD[:whole].split(TILE_ROWS), out_TN[:whole].split(TILE_ROWS), strict=True):
-        if whole:  # splitting nothing gives one empty part
-            torch.mm(tile, transposed, out=out)
+        torch.mm(tile, transposed, out=out)
     if whole < tokens:
-        filled = x_TD.new_zeros(TILE_ROWS, x_TD.shape[1])
-        filled[: tokens - whole] = x_TD[whole:]
-        out_TN[whole:] = torch.mm(filled, transposed)[: tokens - whole]
+        out_TN[whole:] = torch.mm(_filled(x_TD[whole:]), transposed)[: tokens - whole]
     return out_TN
+
+
+def _filled(x_TD: Tensor) -> Tensor:
+    """A whole tile: rows that nobody reads repeat the first one."""
+    tokens = x_TD.shape[0]
+    if tokens == TILE_ROWS:
+        return x_TD.contiguous()
+    return x_TD.index_select(0, _tile_index(tokens, x_TD.device)) if tokens else x_TD.new_zeros(TILE_ROWS, x_TD.shape[1])
+
+
+@cache
+def _tile_index(tokens: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(mode=False):
+        return torch.tensor([*range(tokens), *[0] * (TILE_ROWS - tokens)], device=device)
 
 
 def exact_linear(x: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`: `[..., D]` to `[..., N]`, with gradients."""
-    y: Tensor = _ExactProduct.apply(x.reshape(-1, x.shape[-1]), weight_ND)
-    y = y.view(*x.shape[:-1], weight_ND.shape[0])
+    x_TD = x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
+    if torch.is_grad_enabled() and (x.requires_grad or weight_ND.requires_grad):
+        y: Tensor = _ExactProduct.apply(x_TD, weight_ND)
+    else:
+        y = tiled_product(x_TD, weight_ND)
+    if x.dim() != 2:
+        y = y.view(*x.shape[:-1], weight_ND.shape[0])
     return y if bias_N is None else y + bias_N
 
 

@@ -72,9 +72,10 @@ def experts_forward(
     if _shape_only(x_TD, down_EDF):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
     tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
-    few = fp8 is None and not exact and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
+    few = fp8 is None and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
     if few and not _needs_grad(tensors):
-        return experts_few.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
+        forward = experts_exact.forward_few if exact else experts_few.forward
+        return forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
     return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, experts_exact if exact else fp8)

@@ -7,12 +7,15 @@ pass is that of the loop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import torch
 from torch import Tensor
 
 from s1pro.kernels import experts_loop
 from s1pro.kernels.exact import TILE_ROWS, exact_silu
-from s1pro.kernels.expert_rows import ExpertRows
+from s1pro.kernels.expert_rows import ExpertRows, Run
 
 backward = experts_loop.backward
 
@@ -21,48 +24,79 @@ def forward(
     x: Tensor, weights_R: Tensor | None, gate_up_EFD: Tensor, down_EDF: Tensor, rows: ExpertRows, *, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
     """As `experts_loop.forward`."""
-    experts, places = _tiles(rows)
+    experts, places = _tiles(rows.runs)
     place_R = torch.tensor(places, dtype=torch.int64, device=x.device)
-    x_PD = x.new_zeros(len(experts) * TILE_ROWS, x.shape[1])
-    x_PD[place_R] = x if rows.tokens_R is None else x.index_select(0, rows.tokens_R)
+    row_P = torch.zeros(len(experts) * TILE_ROWS, dtype=torch.int64, device=x.device)  # places beyond repeat a row
+    row_P.index_copy_(0, place_R, torch.arange(rows.num_rows, device=x.device))
+    x_PD = x.index_select(0, row_P if rows.tokens_R is None else rows.tokens_R.index_select(0, row_P))
     act_PG = _products(x_PD, gate_up_EFD, experts)
-    gate_PF, up_PF = act_PG.chunk(2, dim=1)
-    h_PF = exact_silu(gate_PF) * up_PF
-    if weights_R is not None:
-        weights_P = weights_R.new_zeros(h_PF.shape[0])
-        weights_P[place_R] = weights_R
-        h_PF.mul_(weights_P[:, None])
-    y_PD = _products(h_PF, down_EDF, experts)
-    return _combine(y_PD, place_R, rows, x.dtype), act_PG.index_select(0, place_R) if keep else None
+    y_PD = _down(act_PG, None if weights_R is None else weights_R.index_select(0, row_P), down_EDF, experts)
+    if rows.order_R is None:
+        y = y_PD.index_select(0, place_R)
+    else:
+        y = _sum(y_PD, torch.empty_like(place_R).index_copy_(0, rows.order_R, place_R), rows.top_k, x.dtype)
+    return y, act_PG.index_select(0, place_R) if keep else None
 
 
-def _tiles(rows: ExpertRows) -> tuple[list[int], list[int]]:
+def forward_few(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
+    """The same numbers for a decoding step: rows are sorted in Python, with a third of the calls."""
+    top_k, ids = ids_TK.shape[1], ids_TK.reshape(-1).tolist()
+    if min(ids) < 0 or max(ids) >= gate_up_EFD.shape[0]:
+        raise ValueError(f"expert ids must lie in [0, {gate_up_EFD.shape[0]}), got {min(ids)} to {max(ids)}")
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    runs, start = [], 0
+    for expert, members in groupby(order, key=ids.__getitem__):
+        stop = start + len(list(members))
+        runs.append((expert, start, stop))
+        start = stop
+    experts, places = _tiles(runs)
+    flat_of_place, place_of_flat = [0] * (len(experts) * TILE_ROWS), [0] * len(ids)
+    for flat, place in zip(order, places, strict=True):
+        flat_of_place[place], place_of_flat[flat] = flat, place
+    flat_P = torch.tensor(flat_of_place, device=x_TD.device)
+    x_PD = x_TD.index_select(0, flat_P // top_k)
+    act_PG = _products(x_PD, gate_up_EFD, experts)
+    y_PD = _down(act_PG, weights_TK.reshape(-1).index_select(0, flat_P), down_EDF, experts)
+    return _sum(y_PD, torch.tensor(place_of_flat, device=x_TD.device), top_k, x_TD.dtype)
+
+
+def _tiles(runs: Sequence[Run]) -> tuple[list[int], list[int]]:
     """Expert of every tile, and place of every row among the tiles."""
     experts: list[int] = []
     places: list[int] = []
-    for expert, start, stop in rows.runs:
+    for expert, start, stop in runs:
         first = len(experts) * TILE_ROWS
         places.extend(range(first, first + stop - start))
         experts.extend([expert] * -(-(stop - start) // TILE_ROWS))
     return experts, places
 
 
+def _down(act_PG: Tensor, weights_P: Tensor | None, down_EDF: Tensor, experts: list[int]) -> Tensor:
+    gate_PF, up_PF = act_PG.chunk(2, dim=1)
+    h_PF = exact_silu(gate_PF).mul_(up_PF)
+    if weights_P is not None:
+        h_PF.mul_(weights_P[:, None])
+    return _products(h_PF, down_EDF, experts)
+
+
 def _products(x_PD: Tensor, weight_END: Tensor, experts: list[int]) -> Tensor:
     y_PN = x_PD.new_empty(x_PD.shape[0], weight_END.shape[1])
-    if experts:
-        weights = weight_END.transpose(1, 2).unbind()
-        for tile, expert, out in zip(x_PD.split(TILE_ROWS), experts, y_PN.split(TILE_ROWS), strict=True):
-            torch.mm(tile, weights[expert], out=out)
+    if not experts:
+        return y_PN
+    weight_EDN = weight_END.transpose(1, 2)
+    if len(experts) < weight_EDN.shape[0]:
+        weights = [weight_EDN[expert] for expert in experts]
+    else:
+        every = weight_EDN.unbind()
+        weights = [every[expert] for expert in experts]
+    for tile, weight_DN, out in zip(x_PD.split(TILE_ROWS), weights, y_PN.split(TILE_ROWS), strict=True):
+        torch.mm(tile, weight_DN, out=out)
     return y_PN
 
 
-def _combine(y_PD: Tensor, place_R: Tensor, rows: ExpertRows, dtype: torch.dtype) -> Tensor:
-    if rows.tokens_R is None:
-        return y_PD.index_select(0, place_R)
-    assert rows.order_R is not None
-    place_of_flat_R = torch.empty_like(place_R)
-    place_of_flat_R[rows.order_R] = place_R
-    y_TKD = y_PD.index_select(0, place_of_flat_R).view(-1, rows.top_k, y_PD.shape[1])
+def _sum(y_PD: Tensor, place_of_flat_R: Tensor, top_k: int, dtype: torch.dtype) -> Tensor:
+    """Adds to every token its experts, in the order of the router."""
+    y_TKD = y_PD.index_select(0, place_of_flat_R).view(-1, top_k, y_PD.shape[1])
     first, *others = y_TKD.unbind(1)
     total_TD = first.to(torch.promote_types(dtype, torch.float32), copy=True)
     for y_TD in others:

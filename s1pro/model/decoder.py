@@ -47,7 +47,7 @@ class Attention(nn.Module):
 
     def forward(self, x_TD: Tensor, table: RopeTable, context: AttentionContext) -> Tensor:
         tokens = x_TD.shape[0]
-        together = None if self.exact or torch.is_grad_enabled() else self.adjacent.product(x_TD)
+        together = None if torch.is_grad_enabled() else self._together(x_TD)
         if together is None:
             q_THC = self.q_norm(self.q_proj(x_TD).view(tokens, -1, self.head_dim))
             k_TJC = self.k_norm(self.k_proj(x_TD).view(tokens, -1, self.head_dim))
@@ -57,6 +57,13 @@ class Attention(nn.Module):
             q_THC, k_TJC, v_TJC = self._normalised_and_turned(together.view(tokens, -1, self.head_dim), table)
         o_THC = attention(q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5, exact=self.exact)
         return self.o_proj(o_THC.reshape(tokens, -1))
+
+    def _together(self, x_TD: Tensor) -> Tensor | None:
+        if not self.exact:
+            return self.adjacent.product(x_TD)
+        if x_TD.dtype is not torch.float32:
+            return None
+        return torch.cat((self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)), dim=1)
 
     def _normalised_and_turned(self, qkv_TNC: Tensor, table: RopeTable) -> tuple[Tensor, Tensor, Tensor]:
         heads, kv_heads = self.heads

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.base.records import StructuredOutput
+from s1pro.serve.structure_limits import check_structure
 
 if TYPE_CHECKING:
     from s1pro.inputs.tokenizer import Tokenizer
@@ -71,6 +72,7 @@ class Grammars:
 
     def structure(self, wanted: StructuredOutput) -> Structure:
         """Raises `InputError` if the schema, expression or grammar is none, or uses what is not supported."""
+        check_structure(wanted)
         matcher_class = _llguidance().LLMatcher
         grammar = _grammar(wanted)
         matcher = matcher_class(self._vocabulary, grammar)

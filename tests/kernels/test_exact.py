@@ -121,13 +121,15 @@ def test_attention_of_parts_and_steps(dtype: torch.dtype, threads: int, monkeypa
         assert torch.equal(attention_exact.attend(q[start:stop], k[:stop], v[:stop], SCALE), whole[start:stop])
     lengths = (1, 64, 65, 130, 200)
     last = [length - 1 for length in lengths]
-    k_BNJC, v_BNJC = (x.expand(5, *x.shape).clone() for x in (k, v))
+    k_BNJC, v_BNJC = (torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 56)).expand(5, -1, -1, -1).clone() for x in (k, v))
+    hidden = attention_exact.hidden_keys(lengths, k.device)
     for b, length in enumerate(lengths):
         k_BNJC[b, length:], v_BNJC[b, length:] = 100.0, -100.0
-    assert torch.equal(attention_exact.attend_step(q[last], k_BNJC, v_BNJC, lengths, SCALE), whole[last])
+    keys, values = (attention_exact.in_blocks(x).flatten(0, 3) for x in (k_BNJC, v_BNJC))
+    assert torch.equal(attention_exact.attend_step(q[last], keys, values, hidden, SCALE), whole[last])
     monkeypatch.setattr(attention_exact, "SCORES", 1)
     assert torch.equal(attention_exact.attend(q, k, v, SCALE), whole)
-    assert torch.equal(attention_exact.attend_step(q[last], k_BNJC, v_BNJC, lengths, SCALE), whole[last])
+    assert torch.equal(attention_exact.attend_step(q[last], keys, values, hidden, SCALE), whole[last])
 
 
 @pytest.mark.parametrize("heads", [2, 16, 34, 40])
@@ -136,7 +138,9 @@ def test_any_number_of_heads_shares_keys(heads: int) -> None:
     q, k, v = (torch.randn(70, h, 8, generator=g, dtype=torch.float64) for h in (heads, 2, 2))
     expected = attention_reference(q, k, v, PackedContext.from_lengths((70,)), scale=SCALE)
     torch.testing.assert_close(attention_exact.attend(q, k, v, SCALE), expected, atol=1e-12, rtol=1e-10)
-    step = attention_exact.attend_step(q[-1:], k[None], v[None], (70,), SCALE)
+    k, v = (attention_exact.in_blocks(torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 58))[None]) for x in (k, v))
+    k, v = k.flatten(0, 3), v.flatten(0, 3)
+    step = attention_exact.attend_step(q[-1:], k, v, attention_exact.hidden_keys((70,), k.device), SCALE)
     torch.testing.assert_close(step, expected[-1:], atol=1e-12, rtol=1e-10)
 
 
