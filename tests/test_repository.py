@@ -23,6 +23,7 @@ TEXT_ENDINGS = {".py", ".md", ".toml", ".txt", ".json", ".html", ".css", ".yaml"
 DISTRIBUTION = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "faiss": "faiss-cpu",
     "prometheus_client": "prometheus-client",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
