@@ -66,14 +66,16 @@ class CaptionFound:
 def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
     """All captions of a view from top to bottom; their lines get the role `CAPTION`."""
     starts: list[tuple[int, re.Match[str], float]] = []
-    for i, text in enumerate(view.texts):
+    labelled = [i for i, text in enumerate(view.texts) if LABEL.match(text)]
+    for i in labelled:
+        text = view.texts[i]
         match = LABEL.match(text) if layout.roles[i] != FURNITURE else None
         if match is None or not _plausible(match) or _LEADERS.search(text):
             continue
         score = _score(view, layout, i, match)
         if score >= THRESHOLD:
             starts.append((i, match, score))
-    starts = [start for start in starts if not _listed(view, start[0], [other[0] for other in starts])]
+    starts = [start for start in starts if not _listed(view, start[0], labelled)]
     heads = {i for i, _, _ in starts}
     found = []
     for i, match, score in starts:
@@ -83,10 +85,10 @@ def find_captions(view: View, layout: Layout) -> list[CaptionFound]:
     return found
 
 
-def _listed(view: View, i: int, starts: list[int]) -> bool:
+def _listed(view: View, i: int, labelled: list[int]) -> bool:
     """An entry in a list of figures: labels with one left edge right above and below each other, three or more."""
     box, size = view.boxes[i], float(view.sizes[i])
-    column = [j for j in starts if abs(view.boxes[j, 0] - box[0]) < 2 and abs(view.boxes[j, 1] - box[1]) < 6 * size]
+    column = [j for j in labelled if abs(view.boxes[j, 0] - box[0]) < 2 and abs(view.boxes[j, 1] - box[1]) < 6 * size]
     near = sorted(float(view.boxes[j, 1]) for j in column)
     return len(near) >= 3 and max(b - a for a, b in pairwise(near)) < 2.6 * size
 

@@ -38,7 +38,6 @@ class View:
         other: (K, 4), boxes of text in other directions; `other_lines` are these lines.
         art, kind: (M, 4) boxes of visible graphics; `PATH`, `IMAGE`, or a rule `HORIZONTAL` or `VERTICAL`.
         source: for each item the index of its path in the page, -1 for images.
-        page_images: share of the page under raster images that cover nearly all of it.
     """
 
     turn: int
@@ -51,7 +50,6 @@ class View:
     art: Array
     kind: NDArray[np.int8]
     source: Index
-    page_images: float
     frames: Array = field(default_factory=lambda: np.zeros((0, 4)))
 
     @cached_property
@@ -88,16 +86,14 @@ def view_of(content: PageContent, turn: int = 0) -> View:
     boxes = _turned(np.array([line.box for line in upright]).reshape(-1, 4), turn, content)
     order = np.lexsort((boxes[:, 0], boxes[:, 1]))
     other = _turned(np.array([line.box for line in others]).reshape(-1, 4), turn, content)
-    art, kind, source, page_images = _art(content)
+    art, kind, source = _art(content)
     strip = _strips(art, kind, content)
     art, kind, source = _turned(art[~strip], turn, content), kind[~strip], source[~strip]
     if turn in (90, 270):
         swap = {HORIZONTAL: VERTICAL, VERTICAL: HORIZONTAL}
         kind = np.array([swap.get(k, k) for k in kind.tolist()], dtype=np.int8)
     width, height = (content.width, content.height) if turn in (0, 180) else (content.height, content.width)
-    return View(
-        turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source, page_images
-    )
+    return View(turn, width, height, [upright[i] for i in order], boxes[order], others, other, art, kind, source)
 
 
 def _strips(art: Array, kind: NDArray[np.int8], content: PageContent) -> NDArray[np.bool_]:
@@ -142,7 +138,7 @@ def _inked(colour: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (colour[:, 3] > 12) & (colour[:, :3].min(axis=1) < WHITE)
 
 
-def _art(content: PageContent) -> tuple[Array, NDArray[np.int8], Index, float]:
+def _art(content: PageContent) -> tuple[Array, NDArray[np.int8], Index]:
     """Visible graphics, cut to the page."""
     paths, images = content.paths, content.images
     boxes = np.concatenate([paths.boxes, images.boxes])
@@ -154,14 +150,13 @@ def _art(content: PageContent) -> tuple[Array, NDArray[np.int8], Index, float]:
         size = high - low
         whole = size.prod(axis=1) >= WHOLE_PAGE * content.width * content.height
         keep = seen & (size >= 0).all(axis=1) & ~np.isnan(boxes).any(axis=1) & (size.max(axis=1) > 0.5)
-    covered = whole & keep & (source < 0)
     keep &= ~whole
     size, source = size[keep], source[keep]
     kind = np.select(
         [source < 0, (size[:, 1] <= THIN) & (size[:, 0] >= LONG), (size[:, 0] <= THIN) & (size[:, 1] >= LONG)],
         [IMAGE, HORIZONTAL, VERTICAL], PATH,
     ).astype(np.int8)  # fmt: skip
-    return np.concatenate([low, high], axis=1)[keep], kind, source, float(covered.any())
+    return np.concatenate([low, high], axis=1)[keep], kind, source
 
 
 def clusters(boxes: Array, gap: float, limit: int = 4000) -> list[Index]:
