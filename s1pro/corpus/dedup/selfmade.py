@@ -131,7 +131,7 @@ def photo(seed: int, changed: bool = False) -> Picture:
         draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(v) for v in rng.integers(0, 255, 3)))
     if changed:
         x, y, r = (int(rng.integers(size[i] // 4, 3 * size[i] // 4)) for i in (0, 1, 1))
-        bright = image.convert("L").getpixel((x, y))
+        bright = int(np.asarray(image.convert("L"))[y, x])
         r = 12 + r % 30
         draw.ellipse((x - r, y - r, x + r, y + r), fill="black" if bright > 127 else "white")
     return Picture(image=image, type="figure")
