@@ -3,7 +3,7 @@
 Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
 rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`.
 
-Left out: media, whose towers compute as they always do (their numbers depend on what is batched with them), so a network
+Left out: media, whose towers compute as they always do (numbers that depend on what is batched), so that a network
 in exact mode takes none; and experts in FP8 or spread over ranks.
 """
 
