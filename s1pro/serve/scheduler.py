@@ -146,7 +146,7 @@ class Scheduler:
         if before // self.block_size != request.num_computed // self.block_size:
             self._name_blocks(request)
         if share.draft:
-            self._trim(request)
+            self._trim(request, request.num_computed)
 
     def _decoding(self, shares: list[Share], budget: int, drafter: Drafter | None) -> int:
         for request in list(self.running):
@@ -270,6 +270,7 @@ class Scheduler:
     def _grow_for_draft(self, request: Request, tokens: int) -> bool:
         while len(request.blocks) * self.block_size < tokens:
             if not self._take_next(request):
+                self._trim(request, len(request.ids))
                 return False
         return True
 
@@ -283,9 +284,9 @@ class Scheduler:
         self.grown.append(request)
         return True
 
-    def _trim(self, request: Request) -> None:
+    def _trim(self, request: Request, tokens: int) -> None:
         """Gives back blocks that were taken for guesses: a block comes with the token that needs it."""
-        held = -(-request.num_computed // self.block_size)
+        held = -(-tokens // self.block_size)
         if len(request.blocks) > held:
             self.pool.drop(request.blocks[held:])
             del request.blocks[held:]

@@ -91,6 +91,16 @@ def test_blocks_for_guesses_are_given_back_with_them() -> None:
     assert plan.grown == [two] and [s.start for s in shares] == [9, 8]
 
 
+def test_no_guess_without_room_for_all_of_it() -> None:
+    plan = scheduler(num_blocks=4, step_tokens=32)
+    asked = request([1] * 7, 20)
+    plan.inbox.append(asked)
+    run_step(plan, plan.schedule())
+    shares = plan.schedule(lambda asked, room: [5] * 12)
+    assert [(s.start, s.count, s.draft) for s in shares] == [(7, 1, ())]
+    assert len(asked.blocks) == 2 and plan.pool.num_free == 2
+
+
 ARRIVALS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 22), st.integers(0, 16), st.integers(0, 25), st.integers(0, 60)),
     max_size=14,
