@@ -37,6 +37,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from s1pro.base.errors import InputError
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
@@ -221,6 +222,8 @@ class Engine:
         Raises:
             ValueError: as `generate`; also media or a structure that cannot be used (`InputError`).
         """
+        if media is not None and self.network.exact:
+            raise InputError("an engine in exact mode takes text only: the towers for media are not exact")
         return self._preparation.request(prompt, sampling, media=media, streamed=streamed, on_text=on_text)
 
     def submit(self, request: Request) -> None:
