@@ -190,9 +190,11 @@ def assign_role(view: View, layout: Layout, lines: list[int]) -> None:
 
 
 def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
-    """Whether another piece of text stands beside a line at the same height, not farther than a wide table has it."""
+    """Whether another piece of text stands beside a line at the same height, not farther than a wide table has it, or two
+    pieces at any distance."""
     count = len(view.lines)
     mates = np.zeros(count, dtype=bool)
+    beside = np.zeros(count, dtype=int)
     boxes, sizes = view.boxes.tolist(), view.sizes.tolist()
     for i in range(count):
         x0, y0, x1, y1 = boxes[i]
@@ -203,9 +205,13 @@ def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
                 break
             left, right = min(x1, u1), max(x0, u0)
             level = abs(middle - (v0 + v1) / 2) < 0.45 * sizes[i]
-            if level and right - left < 60 and not layout.gutter_between(left, right):
+            if not level or layout.gutter_between(left, right):
+                continue
+            beside[i] += 1
+            beside[j] += 1
+            if right - left < 60:
                 mates[i] = mates[j] = True
-    return mates
+    return mates | (beside > 1)
 
 
 @dataclass(frozen=True)
