@@ -190,8 +190,8 @@ def assign_role(view: View, layout: Layout, lines: list[int]) -> None:
 
 
 def _row_mates(view: View, layout: Layout) -> NDArray[np.bool_]:
-    """Whether another piece of text stands beside a line at the same height, not farther than a wide table has it, or two
-    pieces at any distance."""
+    """Whether another piece of text stands beside a line at the same height, not farther than a wide table has it; or
+    two pieces at any distance."""
     count = len(view.lines)
     mates = np.zeros(count, dtype=bool)
     beside = np.zeros(count, dtype=int)
