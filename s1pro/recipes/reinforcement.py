@@ -1,7 +1,7 @@
 """Reinforcement learning from a model folder, with held-out questions before and after.
 
 `small_run` is what `s1pro rl --model … --tasks …` does: a few hundred short answers per step, the paper's objective,
-AdamW at a rate that a small model needs (1e-4 and above; a large one wants 1e-6). Held-out questions are those of the
+AdamW at a rate that a small model needs (1e-3; a large one wants 1e-6). Held-out questions are those of the
 test split; the questions that are learned from are of the training split, so no molecule is in both.
 """
 
@@ -44,7 +44,7 @@ def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl
         tasks=tuple(TaskConfig(name=name) for name in dict.fromkeys(tasks)),
         rollout=RolloutConfig(prompts=32, group_size=8, max_new_tokens=32, concurrency=128),
         data=DataConfig(tokens_per_batch=2048, max_length=2048),
-        optimizer=OptimizerConfig(lr=3e-4),
+        optimizer=OptimizerConfig(lr=1e-3),
         schedule=ScheduleConfig(kind="constant", warmup=0.05),
         guards=GuardConfig(max_grad_norm=1.0),
         steps=60,
