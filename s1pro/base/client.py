@@ -6,7 +6,7 @@ Three calls, asynchronous, each for one prompt (concurrency belongs to the calle
 * `complete`  raw text in, text out
 * `generate`  token ids in, token ids out, with log-probs, routing and policy version (for RL and parity)
 
-`serve.client.LocalClient` implements it in process. An HTTP client for servers comes with the server.
+`serve.client.LocalClient` implements it in process. `base.http_client.HttpClient` asks any OpenAI-compatible server.
 """
 
 from __future__ import annotations

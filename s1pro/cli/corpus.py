@@ -1,4 +1,4 @@
-"""`s1pro corpus build` and `s1pro corpus media`: training data.
+"""`s1pro corpus`: training data. This module holds `build` and `media`; the commands for papers are in `corpus_papers`.
 
 `build` makes text from the compounds that are installed with the package `chemicals`: narratives, and questions with
 answers; general English for the other system prompt comes from the documentation of installed packages. `media` makes
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1pro.cli import corpus_captions, corpus_papers, corpus_view
 from s1pro.cli.arguments import Commands, add_command, print_json
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def add(commands: Commands) -> None:
     )
     for parser in (build, media):
         _add_options(parser)
+    corpus_papers.add(kinds)
+    corpus_captions.add(kinds)
+    corpus_view.add(kinds)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -103,10 +103,12 @@ class ElementRow:
         caption: the authors' caption without the label; `caption_page` may differ from `page`.
         link_confidence: how sure the bond of element and caption is, 0 to 1.
         confidence: how sure the box is, 0 to 1.
+        alt_text: what the file itself says for those who cannot see it (tagged PDFs).
         text_layer: the characters inside the box in reading order; captions are checked against it.
         image, mime: the encoded crop; empty for rows that are read without pictures.
         phash, dhash: 256-bit perceptual hashes, 64 hexadecimal digits; of the crop with its plain margins cut off.
         ink_ratio, entropy: share of pixels that are not background; bits of the grey histogram.
+        description: what the page proves to be visible, in sentences; `facts` the same as JSON (`corpus.describe`).
     """
 
     element_id: str
@@ -139,6 +141,8 @@ class ElementRow:
     ink_ratio: float = 0.0
     entropy: float = 0.0
     description: str = ""
+    alt_text: str = ""
+    facts: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

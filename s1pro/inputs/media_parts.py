@@ -13,6 +13,9 @@ guess.
 
 A SOURCE is a path, a `data:` URL, bytes, an array, a picture of Pillow, or, for videos, a list of frames. The order of
 the parts is the order of the placeholders, because the template writes them in that order.
+
+`MediaLimits` says how much is taken and from where. A server passes limits without paths: what its clients name must
+not be read from its disk.
 """
 
 from __future__ import annotations
@@ -29,8 +32,10 @@ import numpy.typing as npt
 from s1pro.base.config import config_from_json, config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.media import Media, Patches, Signals, join_media
+from s1pro.inputs.image_files import MAX_IMAGE_PIXELS
 from s1pro.inputs.images import ImageSettings, image_patches, load_image, num_image_tokens
-from s1pro.inputs.media_source import check_file, locate_media, media_name
+from s1pro.inputs.media_source import MAX_MEDIA_BYTES, check_file, locate_media, media_name
+from s1pro.inputs.open_video import VideoLimits
 from s1pro.inputs.signal_files import MAX_FILE_BYTES, load_signal
 from s1pro.inputs.signals import SignalSettings, prepare_signal, signal_text
 from s1pro.inputs.special_tokens import IMAGE_PAD, SIGNAL_MARK, VIDEO_MARK
@@ -61,6 +66,24 @@ class Preparation:
     images: ImageSettings = field(default_factory=ImageSettings)
     videos: VideoSettings = field(default_factory=VideoSettings)
     signals: SignalSettings = field(default_factory=SignalSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaLimits:
+    """How much of foreign media is taken, and from where.
+
+    Attributes:
+        allow_paths: whether a source may name a file of this machine.
+        max_image_bytes, max_image_pixels: of one picture.
+        max_signal_bytes: of one recording.
+        videos: of one video.
+    """
+
+    allow_paths: bool = True
+    max_image_bytes: int = MAX_MEDIA_BYTES
+    max_image_pixels: int = MAX_IMAGE_PIXELS
+    max_signal_bytes: int = MAX_FILE_BYTES
+    videos: VideoLimits = field(default_factory=VideoLimits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,17 +134,20 @@ def without_sources(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "content": [part if kind is None else {"type": kind} for kind, part in kinds]}
 
 
-def prepare_part(part: Mapping[str, Any], settings: Preparation, *, base: Path | None = None) -> MediaItem:
+def prepare_part(
+    part: Mapping[str, Any], settings: Preparation, *, base: Path | None = None, limits: MediaLimits | None = None
+) -> MediaItem:
     """Reads and prepares what one part of `media_parts` holds.
 
     Args:
         base: where relative paths begin; default the working folder.
+        limits: of sources; default those of `MediaLimits`.
 
     Raises:
         InputError: the medium cannot be read or has impossible values; the message names the part.
     """
     try:
-        return _PREPARE[part["type"]](part, settings, base)
+        return _PREPARE[part["type"]](part, settings, base, limits or MediaLimits())
     except InputError as error:
         where = part.get("where")
         if where is None:
@@ -152,34 +178,47 @@ def _normal_form(part: Mapping[str, Any], kind: Kind, where: str) -> dict[str, A
     return {"type": kind, kind: source, **options, "where": where}
 
 
-def _image(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
-    pixels, grid = image_patches(load_image(part["image"], base=base), settings.images)
+def _image(part: Mapping[str, Any], settings: Preparation, base: Path | None, limits: MediaLimits) -> MediaItem:
+    picture = load_image(
+        part["image"],
+        base=base,
+        max_bytes=limits.max_image_bytes,
+        max_pixels=limits.max_image_pixels,
+        allow_paths=limits.allow_paths,
+    )
+    pixels, grid = image_patches(picture, settings.images)
     patches = Patches(pixel_values_PX=pixels, grids=(grid,))
     tokens = num_image_tokens(grid, settings.images)
     return MediaItem(kind="image", media=Media(images=patches), text=IMAGE_PAD, runs=(tokens,))
 
 
-def _video(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
-    pixels, grid, seconds = prepare_video(part["video"], settings.videos, fps=part.get("fps"), base=base)
+def _video(part: Mapping[str, Any], settings: Preparation, base: Path | None, limits: MediaLimits) -> MediaItem:
+    pixels, grid, seconds = prepare_video(
+        part["video"],
+        settings.videos,
+        fps=part.get("fps"),
+        base=base,
+        limits=limits.videos,
+        allow_paths=limits.allow_paths,
+    )
     patches = Patches(pixel_values_PX=pixels, grids=(grid,))
     tokens = num_image_tokens(grid, settings.videos) // len(seconds)
     text = "".join(f"<{second:.1f} seconds>{VIDEO_MARK}" for second in seconds)
     return MediaItem(kind="video", media=Media(videos=patches), text=text, runs=(tokens,) * len(seconds))
 
 
-def _time_series(part: Mapping[str, Any], settings: Preparation, base: Path | None) -> MediaItem:
+def _time_series(part: Mapping[str, Any], settings: Preparation, base: Path | None, limits: MediaLimits) -> MediaItem:
     source = part["time_series"]
     if isinstance(source, str | os.PathLike):
-        found = locate_media(source, base=base)
-        if isinstance(found, Path):
-            check_file(found, media_name(source), MAX_FILE_BYTES)
-        source = found
+        source = locate_media(source, base=base, max_bytes=limits.max_signal_bytes, allow_paths=limits.allow_paths)
+        if isinstance(source, Path):
+            check_file(source, media_name(part["time_series"]), limits.max_signal_bytes)
     if not isinstance(part.get("unit", ""), str):
         raise InputError(f"unit must be text, got {part['unit']!r:.60}")
     reading = {name: part[name] for name in _READING if name in part}
     treating = {name: part[name] for name in _TREATING if name in part}
     chosen = config_from_json(SignalSettings, {**config_to_json(settings.signals), **treating}, path="signal")
-    signal = load_signal(source, **reading)
+    signal = load_signal(source, allow_files=limits.allow_paths, **reading)
     prepared = prepare_signal(signal, chosen)
     length, channels = prepared.values_SA.shape
     signals = Signals(

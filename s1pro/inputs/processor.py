@@ -40,6 +40,7 @@ from s1pro.inputs.files import parse_text, read_file, write_files
 from s1pro.inputs.media_files import MEDIA_FILES, media_files, read_preparation
 from s1pro.inputs.media_parts import (
     MediaItem,
+    MediaLimits,
     Preparation,
     Values,
     join_items,
@@ -146,6 +147,7 @@ class Processor:
         enable_thinking: bool | None = None,
         allow_control_tokens: bool = True,
         base: Path | None = None,
+        limits: MediaLimits | None = None,
     ) -> Encoded:
         """Ids and media of a conversation.
 
@@ -154,11 +156,12 @@ class Processor:
             allow_control_tokens: True is the behaviour of the release, in which a `<|im_end|>` in a message ends the
                 turn. Servers pass False: only the template writes control tokens.
             base: where relative paths of media begin.
+            limits: of the sources of media. Servers pass some with `allow_paths=False`.
 
         Raises:
             InputError: a malformed message, or a medium that cannot be read; named by its position.
         """
-        plain, parts, items = self._read(messages, base)
+        plain, parts, items = self._read(messages, base, limits)
         rendered = self.template.render(
             plain,
             tools=tools,
@@ -311,12 +314,12 @@ class Processor:
         return encoded
 
     def _read(
-        self, messages: Messages, base: Path | None
+        self, messages: Messages, base: Path | None, limits: MediaLimits | None = None
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], ...], list[MediaItem]]:
         """Messages for the template, media parts, and what they hold."""
         plain = checked_messages(messages)
         parts = media_parts(plain)
-        items = [prepare_part(part, self.preparation, base=base) for part in parts]
+        items = [prepare_part(part, self.preparation, base=base, limits=limits) for part in parts]
         return [without_sources(message) for message in plain], parts, items
 
     def _encoded(self, rendered: Rendered, items: Sequence[MediaItem], parts: tuple[dict[str, Any], ...]) -> Encoded:

@@ -3,7 +3,7 @@
 * `PackedContext`: sequences lie one after another in `[T, H, C]`; a token sees its own sequence up to itself
   (training).
 * `PagedContext`: new tokens are written to a `PagedKVCache` and see all cached tokens of their sequence up to
-  themselves (generation, from the first prompt to single steps).
+  themselves (generation, from the first prompt to single steps); `MixedContext` joins several of them in one pass.
 
 H query heads share J key/value heads, H / J each. Keys and values are read where they are: sequences of equal length
 are one batched call; in a decoding step the queries of one key/value head are treated as H / J rows of one sequence
@@ -19,11 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from s1pro.kernels.attention_exact import attend, attend_step
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -118,22 +121,60 @@ class PagedContext:
         offsets = torch.arange(size, device=blocks_BM.device)
         return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
 
+    @cached_property
+    def visible(self) -> tuple[Tensor, ...]:
+        """Which cached tokens each new token of a sequence sees, bool `[new, length]` per sequence."""
+        masks = []
+        for (start, stop), length in zip(pairwise(self.cu_seqlens_q), self.context_lens, strict=True):
+            mask = torch.ones(stop - start, length, dtype=torch.bool, device=self.slot_mapping_T.device)
+            masks.append(mask.tril(length - (stop - start)))
+        return tuple(masks)
 
-AttentionContext = PackedContext | PagedContext
+
+@dataclass(frozen=True)
+class MixedContext:
+    """Several paged contexts over one cache, whose rows lie one after another: each is computed in its own way.
+
+    A step of an engine that decodes some sequences while it reads the prompts of others.
+    """
+
+    parts: tuple[PagedContext, ...]
+
+    @cached_property
+    def num_rows(self) -> tuple[int, ...]:
+        return tuple(part.cu_seqlens_q[-1] for part in self.parts)
+
+
+AttentionContext = PackedContext | PagedContext | MixedContext
 
 
 def attention(
-    q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: AttentionContext, *, layer: int, scale: float
+    q_THC: Tensor,
+    k_TJC: Tensor,
+    v_TJC: Tensor,
+    context: AttentionContext,
+    *,
+    layer: int,
+    scale: float,
+    exact: bool = False,
 ) -> Tensor:
     """`softmax(scale q k^T) v` for every new token, `[T, H, C]`.
 
     Args:
         layer: index of the layer in the cache.
         scale: usually `C ** -0.5`.
+        exact: the same bits whatever else is in the context (`kernels.exact`).
     """
     if isinstance(context, PackedContext):
+        if exact:
+            return _ExactPacked.apply(q_THC, k_TJC, v_TJC, context, scale)
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
+    if isinstance(context, MixedContext):
+        rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
+        return torch.cat([attention(q, k, v, part, layer=layer, scale=scale, exact=exact) for q, k, v, part in rows])
     context.cache.write(layer, k_TJC, v_TJC, context.slot_mapping_T)
+    if exact:
+        return _exact_paged(q_THC, context, layer, scale)
     if context.fresh is not None:
         return _packed(q_THC, k_TJC, v_TJC, context.fresh, scale)
     if context.is_decoding:
@@ -187,11 +228,9 @@ def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> T
     """Several new tokens after older ones, sequence by sequence."""
     cache, outs = context.cache, []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
-        length, new = context.context_lens[b], stop - start
         k, v = (_of_sequence(slots[layer], context, b) for slots in (cache.key_slots, cache.value_slots))
-        visible = torch.ones(new, length, dtype=torch.bool, device=q_THC.device).tril(length - new)
         q = q_THC[start:stop].transpose(0, 1)[None]
-        out = scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=scale, enable_gqa=True)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=True)
         outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
 
@@ -205,3 +244,33 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
     blocks = context.block_table_BM[b, : -(-length // size)]
     cached = slots_NJC.unflatten(0, (-1, size))[blocks].flatten(0, 1)[:length]
     return cached.transpose(0, 1)[None]
+
+
+def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
+    key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
+    if context.is_decoding:
+        return attend_step(q_THC, key[context.slots_BS], value[context.slots_BS], context.context_lens, scale)
+    outs = []
+    for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
+        k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))
+        outs.append(attend(q_THC[start:stop], k, v, scale))
+    return torch.cat(outs)
+
+
+class _ExactPacked(torch.autograd.Function):
+    """Exact forwards; the gradient is that of the usual way, which is computed again for it."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, context: PackedContext, scale: float) -> Tensor:
+        ctx.save_for_backward(q, k, v)
+        ctx.context, ctx.scale = context, scale
+        pieces = zip(*(x.split(context.lengths) for x in (q, k, v)), strict=True)
+        return torch.cat([attend(q_SHC, k_SJC, v_SJC, scale) for q_SHC, k_SJC, v_SJC in pieces])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.enable_grad():
+            q, k, v = (x.detach().requires_grad_() for x in ctx.saved_tensors)
+            out = _packed(q, k, v, ctx.context, ctx.scale)
+        return *torch.autograd.grad(out, (q, k, v), grad), None, None

@@ -25,12 +25,20 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
+from s1pro.kernels.exact import tiled_product
+
 IGNORE_INDEX = -100
 """Target of rows that have no next token."""
 
 
 def linear_cross_entropy(
-    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, loss_weights_T: Tensor, *, chunk: int = 1024
+    hidden_TD: Tensor,
+    weight_VD: Tensor,
+    targets_T: Tensor,
+    loss_weights_T: Tensor,
+    *,
+    chunk: int = 1024,
+    exact: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Sum over tokens of `-loss_weight * logprob(target)`, a float32 scalar, and the log-probs.
 
@@ -40,6 +48,7 @@ def linear_cross_entropy(
         targets_T: int64 ids; rows with `IGNORE_INDEX` cost nothing.
         loss_weights_T: constants; no gradient flows into them.
         chunk: rows per slice; memory is about `2 * chunk * V` floats.
+        exact: the same bits for a row whatever the others are (`kernels.exact`).
 
     Returns:
         The loss, and detached log-probs `[T]`, 0 where ignored.
@@ -51,13 +60,15 @@ def linear_cross_entropy(
     if loss_weights_T.shape != targets_T.shape:
         raise ValueError(f"loss weights {tuple(loss_weights_T.shape)} do not fit targets {tuple(targets_T.shape)}")
     keep = torch.is_grad_enabled() and (hidden_TD.requires_grad or weight_VD.requires_grad)
-    return _LinearCrossEntropy.apply(hidden_TD, weight_VD, targets_T, loss_weights_T, chunk, keep)
+    return _LinearCrossEntropy.apply(hidden_TD, weight_VD, targets_T, loss_weights_T, chunk, keep, exact)
 
 
-def token_logprobs(hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, *, chunk: int = 1024) -> Tensor:
+def token_logprobs(
+    hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, *, chunk: int = 1024, exact: bool = False
+) -> Tensor:
     """Log-probs `[T]` of the targets in float32, with gradient; 0 where the target is `IGNORE_INDEX`."""
     _check(hidden_TD, weight_VD, targets_T, chunk)
-    return _TokenLogprobs.apply(hidden_TD, weight_VD, targets_T, chunk)
+    return _TokenLogprobs.apply(hidden_TD, weight_VD, targets_T, chunk, exact)
 
 
 def linear_cross_entropy_reference(
@@ -85,7 +96,10 @@ def _check(hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int) 
 class _Slices:
     """Rows with a target, cut into slices, with buffers that every slice uses again."""
 
-    def __init__(self, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int) -> None:
+    def __init__(
+        self, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int, exact: bool = False
+    ) -> None:
+        self.exact = exact
         self.dtype = torch.promote_types(hidden_TD.dtype, torch.float32)
         self.hidden_TD, self.targets_T = hidden_TD, targets_T
         self.weight_VD = weight_VD.to(self.dtype)
@@ -108,7 +122,10 @@ class _Slices:
         hidden, targets = self.hidden_TD[rows].to(self.dtype), self.targets_T[rows]
         counts = targets != IGNORE_INDEX
         n = hidden.shape[0]
-        logits = torch.mm(hidden, self.weight_VD.t(), out=self._logits[:n])
+        if self.exact:
+            logits = tiled_product(hidden, self.weight_VD, self._logits[:n])
+        else:
+            logits = torch.mm(hidden, self.weight_VD.t(), out=self._logits[:n])
         logprobs = torch.log_softmax(logits, dim=-1, out=self._logprobs[:n])
         return hidden, logprobs, targets.where(counts, 0)[:, None], counts
 
@@ -141,8 +158,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         loss_weights_T: Tensor,
         chunk: int,
         keep: bool,
+        exact: bool,
     ) -> tuple[Tensor, Tensor]:
-        slices = _Slices(hidden_TD, weight_VD, targets_T, chunk)
+        slices = _Slices(hidden_TD, weight_VD, targets_T, chunk, exact)
         wanted = (keep and ctx.needs_input_grad[0], keep and ctx.needs_input_grad[1])
         grads = _gradients(slices, wanted)
         logprobs_T = torch.zeros(targets_T.shape, dtype=slices.dtype, device=hidden_TD.device)
@@ -159,36 +177,36 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden, grad_weight = ctx.saved_tensors
         if grad_hidden is not None:
             grad_hidden = (grad_hidden.to(grad.dtype) * grad).to(grad_hidden.dtype)  # a bfloat16 factor is 0.4 % off
         if grad_weight is not None:
             grad_weight = (grad_weight * grad).to(ctx.weight_dtype)
-        return grad_hidden, grad_weight, None, None, None, None
+        return grad_hidden, grad_weight, None, None, None, None, None
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int) -> Tensor:
-        slices = _Slices(hidden_TD, weight_VD, targets_T, chunk)
+    def forward(ctx: Any, hidden_TD: Tensor, weight_VD: Tensor, targets_T: Tensor, chunk: int, exact: bool) -> Tensor:
+        slices = _Slices(hidden_TD, weight_VD, targets_T, chunk, exact)
         logprobs_T = torch.zeros(targets_T.shape, dtype=slices.dtype, device=hidden_TD.device)
         for rows in slices:
             _, logprobs, targets, counts = slices.logprobs(rows)
             logprobs_T[rows] = logprobs.gather(1, targets)[:, 0].where(counts, 0.0)
         ctx.save_for_backward(hidden_TD, weight_VD, targets_T)
-        ctx.chunk = chunk
+        ctx.chunk, ctx.exact = chunk, exact
         return logprobs_T
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad_T: Tensor) -> tuple[Tensor | None, ...]:
         hidden_TD, weight_VD, targets_T = ctx.saved_tensors
-        slices = _Slices(hidden_TD, weight_VD, targets_T, ctx.chunk)
+        slices = _Slices(hidden_TD, weight_VD, targets_T, ctx.chunk, ctx.exact)
         grads = _gradients(slices, (ctx.needs_input_grad[0], ctx.needs_input_grad[1]))
         for rows in slices:
             hidden, logprobs, targets, counts = slices.logprobs(rows)
             scale = -grad_T[rows].where(counts, 0.0)
             slices.add_gradient(rows, hidden, logprobs, targets, scale, grads)
         grad_hidden, grad_weight = grads
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight_VD.dtype), None, None
+        return grad_hidden, None if grad_weight is None else grad_weight.to(weight_VD.dtype), None, None, None

@@ -17,7 +17,8 @@ the cache: no `[R, D]` tensor exists, and every product writes into memory that 
 CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped products with offsets that stay on the
 device, and no wait for it. Fake tensors take the way of a GPU where they can, so that its memory can be planned;
 otherwise, and on the meta device, only shapes are computed. With `fp8` a fourth one
-takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`).
+takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`), and with `exact` a fifth one,
+whose rows do not depend on each other to the last bit (`kernels.experts_exact`).
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
 """
@@ -33,7 +34,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-from s1pro.kernels import experts_few, experts_grouped, experts_loop
+from s1pro.kernels import experts_exact, experts_few, experts_grouped, experts_loop
 from s1pro.kernels.expert_rows import ExpertRows
 from s1pro.kernels.experts_fp8 import Fp8Experts
 
@@ -46,6 +47,7 @@ def experts_forward(
     down_EDF: Tensor,
     *,
     fp8: Fp8Experts | None = None,
+    exact: bool = False,
 ) -> Tensor:
     """Combined output of the chosen experts, `[T, D]` in the dtype of x.
 
@@ -55,6 +57,7 @@ def experts_forward(
         gate_up_EFD: `[E, 2F, D]`, gate rows above up rows.
         down_EDF: `[E, D, F]`.
         fp8: computes the products in FP8.
+        exact: the same bits for a token whatever the other tokens are; not together with `fp8`.
 
     Raises:
         ValueError: shapes or dtypes that do not fit together.
@@ -69,12 +72,12 @@ def experts_forward(
     if _shape_only(x_TD, down_EDF):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
     tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
-    few = fp8 is None and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
+    few = fp8 is None and not exact and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
     if few and not _needs_grad(tensors):
         return experts_few.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
-    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, fp8)
+    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, experts_exact if exact else fp8)
 
 
 def grouped_mlp(
@@ -131,10 +134,10 @@ def _run(
     gate_up_EFD: Tensor,
     down_EDF: Tensor,
     rows: ExpertRows,
-    fp8: Fp8Experts | None,
+    chosen: Any,
 ) -> Tensor:
     inputs = (x, weights_R, gate_up_EFD, down_EDF)
-    engine = _engine(x, down_EDF) if fp8 is None or isinstance(x, FakeTensor) else fp8
+    engine = _engine(x, down_EDF) if chosen is None or isinstance(x, FakeTensor) else chosen
     if _needs_grad(inputs):
         return _Experts.apply(*inputs, rows, engine)
     return engine.forward(*inputs, rows, keep=False)[0]

@@ -1,8 +1,8 @@
-"""`x @ weight^T + bias`, with a way of its own for a single row on a CPU.
+"""`x @ weight^T + bias`, with a way of its own for a single row on an AMD processor (see `kernels.processor`).
 
-At batch 1 a decoding step is bound by reading weights once, and a matrix-vector product of the BLAS reads them badly:
-one core, few loads in flight. Cutting the rows of the weight into a small batch of products, one per thread and at
-least two, takes another path through the same library. Weights out of the cache, float32, two AMD Genoa cores:
+At batch 1 a decoding step is bound by reading weights once, and there a matrix-vector product of the BLAS reads them
+badly: one core, few loads in flight. Cutting the rows of the weight into a small batch of products, one per thread and
+at least two, takes another path through the same library. Weights out of the cache, float32, two AMD Genoa cores:
 
 | rows x columns | matrix-vector | batch of two |
 |---|---|---|
@@ -19,13 +19,15 @@ from math import gcd
 import torch
 from torch import Tensor
 
+from s1pro.kernels.processor import prefers_weight_first
+
 SMALLEST = 128 * 256
 """Weights with fewer numbers are faster the ordinary way."""
 
 
 def linear(x: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """As `torch.nn.functional.linear`: `[..., D]` to `[..., N]`."""
-    if x.shape[0] == 1 and x.dim() == 2 and _is_supported(x, weight_ND):
+    if x.shape[0] == 1 and x.dim() == 2 and prefers_weight_first() and _is_supported(x, weight_ND):
         return row_times_weight(x, weight_ND, bias_N)
     return torch.nn.functional.linear(x, weight_ND, bias_N)
 

@@ -30,7 +30,16 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         raise ValueError(f"weight {tuple(weight.shape)} does not fit the last dim of x {tuple(x.shape)}")
     if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return _RMSNorm.apply(x, weight, eps)
+    if x.dtype is torch.float32 is weight.dtype and type(x) is Tensor and not torch.compiler.is_compiling():
+        return unit_rms(x, eps).mul_(weight)
     return _normalise(x, weight, eps)[0]
+
+
+def unit_rms(x: Tensor, eps: float) -> Tensor:
+    """The norm without its weight, for float32 without gradient: what a decoding step calls, with the bits of the
+    general way but a third of its Python."""
+    norm = torch.linalg.vector_norm(x, 2, -1, True)
+    return x * torch.addcmul(_constant(eps, torch.float32, x.device), norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:

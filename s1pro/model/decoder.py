@@ -7,23 +7,32 @@ is the business of the `AttentionContext` (packed for training, paged for genera
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from s1pro.kernels.attention import AttentionContext, attention
+from s1pro.kernels.norm import unit_rms
+from s1pro.model.adjacent import Adjacent
 from s1pro.model.config import TextConfig
 from s1pro.model.layers import Embedding, Linear, RMSNorm
 from s1pro.model.moe import DenseMLP, MoE
-from s1pro.model.rope import RopeTable, RotaryEmbedding, apply_rotary
+from s1pro.model.rope import RopeTable, RotaryEmbedding, apply_rotary, turn
 from s1pro.model.router import RouterOutput
 
 
 class Attention(nn.Module):
-    """Causal grouped-query attention with q/k RMSNorm."""
+    """Causal grouped-query attention with q/k RMSNorm.
+
+    A decoding step spends more on calling operations than on their arithmetic. Without gradients queries, keys and
+    values are therefore one product where their weights lie together in memory (`model.adjacent`), and queries and keys
+    are normalised and turned in one tensor.
+    """
 
     def __init__(self, config: TextConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
+        self.heads = (config.num_attention_heads, config.num_key_value_heads)
         hidden, bias = config.hidden_size, config.attention_bias
         q_width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
@@ -33,15 +42,31 @@ class Attention(nn.Module):
         self.o_proj = Linear(q_width, hidden, bias=bias)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.exact = False
+        self.adjacent = Adjacent((self.q_proj, self.k_proj, self.v_proj))
 
     def forward(self, x_TD: Tensor, table: RopeTable, context: AttentionContext) -> Tensor:
         tokens = x_TD.shape[0]
-        q_THC = self.q_norm(self.q_proj(x_TD).view(tokens, -1, self.head_dim))
-        k_TJC = self.k_norm(self.k_proj(x_TD).view(tokens, -1, self.head_dim))
-        v_TJC = self.v_proj(x_TD).view(tokens, -1, self.head_dim)
-        q_THC, k_TJC = apply_rotary(q_THC, table), apply_rotary(k_TJC, table)
-        o_THC = attention(q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5)
+        together = None if self.exact or torch.is_grad_enabled() else self.adjacent.product(x_TD)
+        if together is None:
+            q_THC = self.q_norm(self.q_proj(x_TD).view(tokens, -1, self.head_dim))
+            k_TJC = self.k_norm(self.k_proj(x_TD).view(tokens, -1, self.head_dim))
+            v_TJC = self.v_proj(x_TD).view(tokens, -1, self.head_dim)
+            q_THC, k_TJC = apply_rotary(q_THC, table), apply_rotary(k_TJC, table)
+        else:
+            q_THC, k_TJC, v_TJC = self._normalised_and_turned(together.view(tokens, -1, self.head_dim), table)
+        o_THC = attention(q_THC, k_TJC, v_TJC, context, layer=self.layer, scale=self.head_dim**-0.5, exact=self.exact)
         return self.o_proj(o_THC.reshape(tokens, -1))
+
+    def _normalised_and_turned(self, qkv_TNC: Tensor, table: RopeTable) -> tuple[Tensor, Tensor, Tensor]:
+        heads, kv_heads = self.heads
+        qk_TNC, v_TJC = qkv_TNC.split((heads + kv_heads, kv_heads), dim=1)
+        qk_TNC = unit_rms(qk_TNC, self.q_norm.eps)
+        q_THC, k_TJC = qk_TNC.split(self.heads, dim=1)
+        q_THC.mul_(self.q_norm.weight)
+        k_TJC.mul_(self.k_norm.weight)
+        turned_TNC = turn(qk_TNC, *table.side_by_side(heads, kv_heads))
+        return *turned_TNC.split(self.heads, dim=1), v_TJC
 
 
 class DecoderLayer(nn.Module):

@@ -28,4 +28,4 @@ class LocalDispatch:
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
         weights = (experts.gate_up_proj, experts.down_proj)
-        return experts_forward(x_TD, topk_ids_TK, topk_weights_TK, *weights, fp8=experts.fp8)
+        return experts_forward(x_TD, topk_ids_TK, topk_weights_TK, *weights, fp8=experts.fp8, exact=experts.exact)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from s1pro.kernels.exact import exact_silu
 from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.model.config import TextConfig
 from s1pro.model.dispatch import ExpertDispatch, LocalDispatch
@@ -24,6 +25,7 @@ class Experts(nn.Module):
     Attributes:
         fp8: computes the products of these experts in FP8 (`model.precision`); None computes in the dtype of the
             weights. A dispatch hands it on to the kernel.
+        exact: as in `model.exact`; not together with `fp8`.
     """
 
     def __init__(self, num_experts: int, hidden_size: int, width: int) -> None:
@@ -31,6 +33,7 @@ class Experts(nn.Module):
         self.gate_up_proj = nn.Parameter(torch.empty(num_experts, 2 * width, hidden_size))
         self.down_proj = nn.Parameter(torch.empty(num_experts, hidden_size, width))
         self.fp8: Fp8Experts | None = None
+        self.exact = False
 
 
 class MoE(nn.Module):
@@ -55,6 +58,9 @@ class DenseMLP(nn.Module):
         self.gate_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.exact = False
 
     def forward(self, x_TD: Tensor) -> Tensor:
+        if self.exact:
+            return self.down_proj(exact_silu(self.gate_proj(x_TD)) * self.up_proj(x_TD))
         return self.down_proj(silu(self.gate_proj(x_TD)) * self.up_proj(x_TD))

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from s1pro.base.media import Media
 from s1pro.kernels.attention import AttentionContext
+from s1pro.kernels.exact import exact_linear
 from s1pro.kernels.linear import linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import ModelConfig
@@ -74,12 +75,14 @@ class Network(nn.Module):
 
     Attributes:
         origin: for whoever loaded the network: what its folder held besides, so that it can be saved as it was.
+        exact: whether rows are computed independently of each other to the last bit (`model.exact` switches it).
     """
 
     def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         self.origin: object | None = None
+        self.exact = False
         self.model = Towers(config)
         self.lm_head = Linear(config.text.hidden_size, config.text.vocab_size, bias=False)
         if not self.lm_head.weight.is_meta:
@@ -126,7 +129,8 @@ class Network(nn.Module):
         """The float32 head (precision policy: the same on trainer and engine)."""
         dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
         with without_autocast(hidden_ND.device):
-            return linear(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
+            product = exact_linear if self.exact else linear
+            return product(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
 
     def _check_replay(self, routed_experts_LTK: Tensor | None) -> None:
         layers = len(self.config.text.moe_layers)

@@ -18,12 +18,13 @@ casting the model casts neither frequencies nor coefficients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.exact import exact_linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RopeConfig
 
@@ -34,6 +35,7 @@ class RopeTable:
 
     cos: Tensor
     sin: Tensor
+    _side_by_side: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @cached_property
     def per_channel(self) -> tuple[Tensor, Tensor]:
@@ -43,6 +45,15 @@ class RopeTable:
         """
         cos, sin = torch.cat((self.cos, self.cos), dim=-1), torch.cat((-self.sin, self.sin), dim=-1)
         return cos[:, :, None], sin[:, :, None]
+
+    def side_by_side(self, num_heads: int, num_kv_heads: int) -> tuple[Tensor, Tensor]:
+        """Both `[T, H + J, C]`, for queries and keys in one tensor. Made once: all layers have equal heads."""
+        if not self._side_by_side:
+            kinds = (x.expand(-1, num_kv_heads, -1, -1)[:, :, 0] for x in self.per_channel)
+            group = num_heads // num_kv_heads
+            cos, sin = (torch.cat((x_TJC.repeat_interleave(group, dim=1), x_TJC), dim=1) for x_TJC in kinds)
+            self._side_by_side.append((cos, sin))
+        return self._side_by_side[0]
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int) -> Tensor:
@@ -59,6 +70,7 @@ class RotaryEmbedding(nn.Module):
         super().__init__()
         self.config = config
         self.num_pairs = head_dim // 2
+        self.exact = False
         self._inv_freq_D = inverse_frequencies(config, head_dim)  # no buffer: never cast, never stored
         if config.fope:
             kept = self._inv_freq_D.numel()
@@ -90,7 +102,11 @@ class RotaryEmbedding(nn.Module):
             return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
 
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
-        mixed_TJZ = torch.matmul(waves_TD, coef.view(-1, *coef.shape[-2:])).transpose(0, 1)
+        coef_JDD = coef.view(-1, *coef.shape[-2:])
+        if self.exact:
+            mixed_TJZ = torch.stack([exact_linear(waves_TD, coef_DD.t()) for coef_DD in coef_JDD.unbind()], dim=1)
+        else:
+            mixed_TJZ = torch.matmul(waves_TD, coef_JDD).transpose(0, 1)
         missing = self.num_pairs - mixed_TJZ.shape[-1]
         return nn.functional.pad(mixed_TJZ, (0, missing), value=self.config.pad_value)
 
@@ -116,3 +132,8 @@ def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
     wide = x if x.dtype == cos.dtype else x.to(cos.dtype)
     turned = torch.addcmul(wide * cos, wide.roll(channels // 2, dims=-1), sin).view(tokens, heads, channels)
     return turned if turned.dtype == x.dtype else turned.to(x.dtype)
+
+
+def turn(x_TNC: Tensor, cos_TNC: Tensor, sin_TNC: Tensor) -> Tensor:
+    """`apply_rotary` for float32 and a table that has every head."""
+    return torch.addcmul(x_TNC * cos_TNC, x_TNC.roll(x_TNC.shape[-1] // 2, dims=-1), sin_TNC)

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from s1pro.kernels.exact import exact_linear
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RouterConfig
 
@@ -39,6 +41,11 @@ def router_preset(config: RouterConfig, name: str) -> RouterConfig:
     if name not in ROUTER_PRESETS:
         raise ValueError(f"unknown router preset {name!r}; choose from {sorted(ROUTER_PRESETS)}")
     return replace(config, **ROUTER_PRESETS[name])  # type: ignore[arg-type]
+
+
+NO_CHANGE = 2.0**-55
+"""The chosen experts include the likeliest, so their probabilities add up to 1 / E at least. Less than this times that
+does not change even a float64, and the addition can be spared."""
 
 
 class RouterOutput(NamedTuple):
@@ -62,15 +69,17 @@ class Router(nn.Module):
         super().__init__()
         self.config = config
         self.weight = nn.Parameter(torch.empty(config.num_experts, hidden_size))
+        self.exact = False
 
     def forward(self, x_TD: Tensor, replay_ids_TK: Tensor | None = None) -> RouterOutput:
         return route(self._logits(x_TD), self.config, replay_ids_TK, model_dtype=x_TD.dtype)
 
     def _logits(self, x_TD: Tensor) -> Tensor:
+        linear = exact_linear if self.exact else nn.functional.linear
         if self.config.gate_dtype == "model":
-            return nn.functional.linear(x_TD, self.weight)
+            return linear(x_TD, self.weight)
         with without_autocast(x_TD.device):
-            return nn.functional.linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
+            return linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
 
 
 def route(
@@ -93,7 +102,10 @@ def route(
         check_replay(ids_TK, config, num_tokens=logits_TE.shape[0])
     weights_TK = probs_TE.gather(1, ids_TK)
     if config.norm_topk_prob:
-        weights_TK = weights_TK / (weights_TK.sum(dim=-1, keepdim=True) + config.renorm_eps)
+        total_T1 = weights_TK.sum(dim=-1, keepdim=True)
+        if replay_ids_TK is not None or config.renorm_eps * config.num_experts > NO_CHANGE:
+            total_T1 = total_T1 + config.renorm_eps
+        weights_TK = weights_TK / total_T1
     if config.straight_through:
         weights_TK = _straight_through(weights_TK, ids_TK, logits_TE, config.temperature)
     if config.weight_dtype == "model":
@@ -109,9 +121,18 @@ def select_experts(probs_TE: Tensor, config: RouterConfig) -> Tensor:
     else:
         local_TGk = grouped_TGX.topk(config.top_k_per_group, dim=-1).indices
     if config.num_groups > 1:
-        first_G = torch.arange(0, config.num_experts, config.experts_per_group, device=probs_TE.device)
-        local_TGk = local_TGk + first_G[:, None]
-    return local_TGk.reshape(-1, config.top_k)
+        plain = type(probs_TE) is Tensor and not torch.compiler.is_compiling()  # fake tensors must not be kept
+        first = _cached_first_of_groups if plain else _first_of_groups
+        local_TGk = local_TGk + first(config.num_experts, config.experts_per_group, probs_TE.device)
+    return local_TGk.view(-1, config.top_k)
+
+
+def _first_of_groups(num_experts: int, per_group: int, device: torch.device) -> Tensor:
+    """`[G, 1]`"""
+    return torch.arange(0, num_experts, per_group, device=device)[:, None]
+
+
+_cached_first_of_groups = cache(_first_of_groups)
 
 
 def check_replay(ids_TK: Tensor, config: RouterConfig, num_tokens: int) -> None:

@@ -2,6 +2,7 @@
 that it never saw.
 
     data        compounds -> labelled molecules -> descriptions and questions; pictures, videos, signals   (corpus)
+    papers      PDFs of known content -> figures -> captions                                               (corpus)
     tokenizer   texts and SMILES -> a tokenizer of the released structure                                  (inputs)
     pretrain    descriptions -> a mixture of experts                                                       (train)
     expand      8 experts -> 32 in 8 groups, of which each token uses one per group                        (checkpoint)
@@ -66,6 +67,7 @@ def stages(folder: Path, settings: DemoSettings, file: StageFile) -> list[Stage]
     """The stages in their order. Another part of the project joins by another entry here."""
     work: dict[str, Callable[[], str]] = {
         "data": lambda: _data(folder, settings),
+        "papers": lambda: _papers(folder, settings),
         "tokenizer": lambda: _tokenizer(folder, settings),
         "pretrain": lambda: _train(pretrain_recipe(folder, settings)),
         "expand": lambda: _expand(folder, settings),
@@ -105,6 +107,14 @@ def _data(folder: Path, settings: DemoSettings) -> str:
     )
 
 
+def _papers(folder: Path, settings: DemoSettings) -> str:
+    from s1pro.recipes.demo_papers import build_papers
+
+    if not settings.papers:
+        return "none"
+    return build_papers(folder / "papers", settings.papers, seed=settings.seed)
+
+
 def _tokenizer(folder: Path, settings: DemoSettings) -> str:
     from s1pro.corpus.write import read_molecules
     from s1pro.inputs.processor import Processor
@@ -137,7 +147,8 @@ def _texts(folder: Path, settings: DemoSettings) -> Iterator[str]:
 
     preparation = settings.preparation()
     kinds = [folder / "data" / kind for kind in ("descriptions", "questions")]
-    for kind in (*kinds, *(folder / "media" / family for family in settings.media)):
+    papers = [folder / "papers" / "samples"] if settings.papers else []
+    for kind in (*kinds, *(folder / "media" / family for family in settings.media), *papers):
         samples: Iterator[Sample] = iter(read_samples(kind / "train.parquet"))
         for sample in islice(samples, _TOKENIZER_SAMPLES if kind in kinds else _TOKENIZER_MEDIA_SAMPLES):
             yield sample.text if sample.text is not None else written(sample.messages or (), preparation)

@@ -28,6 +28,7 @@ from s1pro.model.config import ModelConfig
 from s1pro.model.sizes import count_parameters
 from s1pro.recipes.demo_cards import QUESTIONS_PER_TASK, answer_cards
 from s1pro.recipes.demo_experts import expansion_section, router_section
+from s1pro.recipes.demo_papers import papers_section
 from s1pro.recipes.demo_runs import Run, read_runs
 from s1pro.recipes.demo_training import DemoSettings
 from s1pro.recipes.stages import StageFile
@@ -59,6 +60,7 @@ def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
     sections = [
         _scores_section(scores, settings),
         _answers_section(folder, settings),
+        *([papers_section(folder / "papers")] if settings.papers else []),
         _training_section(runs),
         expansion_section(folder),
         router_section(runs),
@@ -66,7 +68,7 @@ def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
         _environment_section(settings, model),
         _commands_section(folder, settings, scores),
     ]
-    times = sections[5].blocks[0]
+    times = next(section for section in sections if section.title == "Time").blocks[0]
     assert isinstance(times, Timings)
     html.write(
         Report(

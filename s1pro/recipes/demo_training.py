@@ -14,6 +14,7 @@ Layout of the folder, which the stages share:
 
     data/        corpus: descriptions, questions, molecules.parquet
     media/       corpus: pictures, videos and signals with questions
+    papers/      PDFs, what was found in them, captions
     tokenizer/   processor
     pretrain/    run folder
     expanded/    its model with more experts, where the joint run starts; expansion.html
@@ -101,6 +102,7 @@ class DemoSettings:
         shares: how often each family is asked; writing a molecule is the hardest.
         media: families of questions about pictures, videos and signals.
         questions_weight: tokens of questions about molecules in the joint run, relative to the weights in `media`.
+        papers: how many are written and read for captions; papers_weight: of the tokens of these captions.
         text_tokens, smiles_pieces: sizes of the tokenizer's vocabularies.
         model: architecture; its vocabulary has to hold both, and the added tokens. Placeholders get their ids from the
             tokenizer.
@@ -121,6 +123,8 @@ class DemoSettings:
     )
     media: Mapping[str, MediaSource] = field(default_factory=lambda: dict(MEDIA))
     questions_weight: float = 5.5
+    papers: int = 12
+    papers_weight: float = 0.3
     text_tokens: int = 1000
     smiles_pieces: int = 48
     model: ModelConfig = field(default_factory=lambda: presets.demo_media(1152))
@@ -146,10 +150,11 @@ class DemoSettings:
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
             "data": 26.0,
+            "papers": 16.0,
             "tokenizer": 6.0,
             "pretrain": 62.0,
             "expand": 10.0,
-            "joint": 268.0,
+            "joint": 255.0,
             "eval": 40.0,
             "report": 5.0,
         }
@@ -220,7 +225,8 @@ def _run(
             sources=_sources(folder, settings, name, "train"),
             validation=_sources(folder, settings, name, "validation"),
             tokens_per_batch=settings.tokens_per_batch,
-            max_length=min(256, settings.tokens_per_batch),
+            max_length=min(768, settings.tokens_per_batch),
+            long_conversations="drop",
             validation_batches=8,
         ),
         optimizer=OptimizerConfig(kind="muon", lr=chosen.lr),
@@ -248,4 +254,13 @@ def _sources(folder: Path, settings: DemoSettings, name: str, part: str) -> tupl
             SourceConfig(name=family, path=folder / "media" / family / f"{part}.parquet", weight=source.weight)
             for family, source in settings.media.items()
         ),
+        *_paper_sources(folder, settings, part),
     )
+
+
+def _paper_sources(folder: Path, settings: DemoSettings, part: str) -> tuple[SourceConfig, ...]:
+    """Captions of figures, to learn from; too few are held out for a validation loss of their own."""
+    if part != "train" or not settings.papers:
+        return ()
+    path = folder / "papers" / "samples" / "train.parquet"
+    return (SourceConfig(name="papers", path=path, weight=settings.papers_weight),)

@@ -2,7 +2,7 @@
 
     Report ── title, headline tiles
       └── Section ── a heading, a sentence of introduction
-            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Commands | Timings | Verdict
+            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Timings | Verdict
 
 A recipe or the evaluation builds the records from its numbers; `report.html` renders them. Every text field is plain
 text and is escaped; only the drawings of `Figure` and `Answer.picture_svg` are markup, and they must be SVG without
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Cell = str | int | float | bool | None
@@ -132,6 +132,35 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exhibit:
+    """A picture beside what is known about it.
+
+    Attributes:
+        alt: what the picture is, for those who cannot see it.
+        marks: short words with a tone, such as the verdict of a check.
+        facts: names and values; a value may be long and have several lines.
+    """
+
+    title: str
+    picture_svg: str
+    alt: str
+    marks: Sequence[tuple[str, Tone]] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.picture_svg:
+            check_svg(self.picture_svg)
+        if not self.alt:
+            raise ValueError(f"exhibit {self.title!r} needs alt: what its picture is")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exhibits:
+    kind: ClassVar[str] = "exhibits"
+    items: Sequence[Exhibit]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Commands:
     """Lines for a shell. A line that starts with `#` is shown as a comment."""
 
@@ -175,7 +204,7 @@ class Timings:
         return max((max(stage.seconds, stage.budget_seconds or 0.0) for stage in self.stages), default=0.0) or 1.0
 
 
-Block = Paragraph | Verdict | Table | KeyValues | Figure | Answers | Commands | Timings
+Block = Paragraph | Verdict | Table | KeyValues | Figure | Answers | Exhibits | Commands | Timings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ SYSTEM_PROMPTS: Mapping[PromptGroup, str] = {
 
 # Domain to prompt group. A domain that is missing here cannot be written.
 DOMAIN_GROUPS: Mapping[str, PromptGroup] = {
-    **dict.fromkeys(("chemistry", "materials", "life", "earth", "physics"), "science"),
+    **dict.fromkeys(("chemistry", "materials", "life", "earth", "physics", "papers"), "science"),
     **dict.fromkeys(("english", "pictures"), "general"),
 }
 

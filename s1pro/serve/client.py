@@ -25,6 +25,21 @@ from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.serve.engine import Engine
 from s1pro.serve.request import OnText, Request
+from s1pro.serve.structure import Grammars
+
+
+def build_engine(network: Network, processor: Processor, **settings: Any) -> Engine:
+    """An engine that knows the end-of-sequence ids, the pieces and the text of a tokenizer."""
+    tokenizer, vocab_size = processor.tokenizer, network.config.text.vocab_size
+    stop_ids = {tokenizer.eos_token_id, tokenizer.pad_token_id}
+    return Engine(
+        network,
+        eos_token_ids=stop_ids,
+        sampleable=tokenizer.sampleable_ids(vocab_size),
+        decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
+        grammars=Grammars(tokenizer, vocab_size, stop_ids),
+        **settings,
+    )
 
 
 class LocalClient:
@@ -48,15 +63,7 @@ class LocalClient:
         cls, network: Network, processor: Processor, *, enable_thinking: bool = False, **engine_settings: Any
     ) -> LocalClient:
         """A client with an engine of its own, which knows the end-of-sequence ids and the pieces of the tokenizer."""
-        tokenizer = processor.tokenizer
-        engine = Engine(
-            network,
-            eos_token_ids={tokenizer.eos_token_id, tokenizer.pad_token_id},
-            sampleable=tokenizer.sampleable_ids(network.config.text.vocab_size),
-            decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
-            **engine_settings,
-        )
-        return cls(engine, processor, enable_thinking=enable_thinking)
+        return cls(build_engine(network, processor, **engine_settings), processor, enable_thinking=enable_thinking)
 
     @classmethod
     def from_folder(

@@ -2,89 +2,92 @@
 
 One step of the engine:
 
-1. the scheduler admits waiting requests (first come, first served) and gives each one contiguous run of cache blocks;
-2. newly admitted prompts run through the network packed in one pass, which fills the cache; or, if there are none,
-   every running request feeds its last token and attends to its cache;
-3. the sampler draws one token per request; finished requests leave, and others may enter before the next step.
+1. the scheduler says which tokens of which requests run (`serve.scheduler`): one of each request that decodes, chunks
+   of prompts for the rest of the budget; some of them with guesses of what follows (`serve.lookup`);
+2. all of them go through the network in one pass, which fills their slots of the paged cache (`serve.steps`);
+3. the sampler draws a token for every request whose known tokens are all in the cache (`serve.sampler`); finished
+   requests leave, and others may enter before the next step.
 
-What a decoding step costs on a CPU is mostly Python and memory traffic, so between two changes of the batch nothing is
-rebuilt: the block table and sampling plan stay, positions and slots are counted up in place, sampled ids feed the next
-step without leaving the device, and one small copy to Python per step finds the finished requests.
+What a request gets depends neither on the others nor on how its tokens were divided into steps, up to rounding: drawn
+numbers belong to seed and position, chunks see what a whole prompt would see, and a shared or recomputed block holds
+what the request would have computed itself.
 
-Routing. The experts every token used are stored per cache slot, beside its keys and values; a finished request reads
-the slots of its run. A sequence of T tokens has T - 1 rows, because the last token was sampled but never fed.
+Routing. The experts every token used are stored per cache slot, beside its keys and values, so whoever shares a block
+shares its record; a finished request reads the slots of its blocks. A sequence of T tokens has T - 1 rows, because the
+last token was sampled but never fed.
 
-Images, videos and signals of the admitted prompts go through their towers in the pass that fills the cache.
+Images, videos and signals go through their towers once per request (`serve.media_rows`). Weights can be replaced
+between two steps (`update_weights`).
 
-Left out here, for the serving part: prefix caching, chunked prefill, preemption, exact mode.
+With experts spread over ranks all ranks run every pass together (`serve.lockstep`).
+
+Left out: CUDA graphs, draft models.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from s1pro.base.errors import InputError
-from s1pro.base.media import Media, join_media
-from s1pro.base.records import Completion, RoutingTrace, Sampling
-from s1pro.kernels.attention import PagedContext
+from s1pro.base.media import Media
+from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
-from s1pro.model.network import Network
-from s1pro.model.placeholders import check_media
+from s1pro.model.adjacent import lay_together
+from s1pro.model.exact import use_exact_operators
+from s1pro.model.network import Network, NetworkOutput
+from s1pro.serve.lockstep import LockStep
+from s1pro.serve.media_rows import embed_media
+from s1pro.serve.prepare import Preparation
+from s1pro.serve.prompt_logprobs import read_prompt
 from s1pro.serve.request import OnText, Request
-from s1pro.serve.sampler import Sampler, SamplingPlan
-from s1pro.serve.scheduler import Scheduler
+from s1pro.serve.sampler import Sampler
+from s1pro.serve.scheduler import Scheduler, Share
+from s1pro.serve.shaping import depends_on_history
+from s1pro.serve.statistics import Counters, EngineStats
+from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
+from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
+from s1pro.serve.weights import replace_weights
 
-
-class _DecodeBatch:
-    """Tensors of the running batch; valid until a request enters or leaves."""
-
-    def __init__(
-        self, requests: Sequence[Request], block_table_BM: Tensor, plan: SamplingPlan, block_size: int
-    ) -> None:
-        device = block_table_BM.device
-        self.requests = tuple(requests)
-        self.plan = plan
-        self.block_table_BM = block_table_BM
-        self.cu_seqlens = tuple(range(len(requests) + 1))
-        # the tokens that are in the cache: all but the last one, which this batch will feed next
-        self.cached = [len(request.prompt_ids) + len(request.token_ids) - 1 for request in requests]
-        self.first_slots = tuple(request.blocks.start * block_size for request in requests)
-        self.ids_B = torch.tensor([request.token_ids[-1] for request in requests], device=device)
-        self.positions_B = torch.tensor(self.cached, device=device)
-        self._one = torch.ones((), dtype=torch.int64, device=device)
-        self.slots_B = self.positions_B + torch.tensor(self.first_slots, device=device)
-
-    def advance(self, tokens_B: Tensor) -> None:
-        self.ids_B = tokens_B
-        self.cached = [count + 1 for count in self.cached]
-        self.positions_B = self.positions_B + self._one
-        self.slots_B = self.slots_B + self._one
+GUESSED_ROWS = 64
+"""Of all requests together: with more rows a step is no longer bound by reading the weights."""
 
 
 class Engine:
     """Continuous batching over a paged cache. See the module docstring.
 
     Args:
-        network: in evaluation mode; weights may be replaced in place between steps.
+        network: in evaluation mode.
         eos_token_ids: ids that end a generation unless the request says `ignore_eos`.
         sampleable: bool mask over the vocabulary; ids without a piece are never sampled. None allows all ids.
         decode: tokens to text, for `Completion.text`, stop strings and streaming. None leaves the text empty.
+        grammars: for structured output; None refuses it.
         max_batch: most requests that run at once.
         cache_tokens: token slots of the cache (memory: `model.sizes` bytes per token times this).
         block_size: slots per block.
         max_context: most tokens of prompt and output together; None takes `max_position_embeddings`, or what the cache
             holds if that is less.
-        max_prefill_tokens: prompt tokens per prefill step; one longer prompt goes alone.
+        step_tokens: most tokens of one step; longer prompts are cut into chunks.
+        prefix_cache: keep the blocks of finished requests, and share blocks of equal prefixes.
+        draft_tokens: most guessed tokens per request and step; 0 does not guess.
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
+        exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
+            forward of that network, whatever the batch, the chunks and the cache. Slower, and for text only.
+        expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
+            `generate` equally often, or `step` until `all_idle`.
+
+    Attributes:
+        progressed: requests that gained tokens in the last step.
+        asleep: the memory of the cache is given back; `step` may not be called.
     """
 
     def __init__(
@@ -94,54 +97,90 @@ class Engine:
         eos_token_ids: Collection[int] = (),
         sampleable: npt.NDArray[np.bool_] | Tensor | None = None,
         decode: Decode | None = None,
+        grammars: Grammars | None = None,
         max_batch: int = 32,
         cache_tokens: int = 32768,
         block_size: int = 16,
         max_context: int | None = None,
-        max_prefill_tokens: int = 4096,
+        step_tokens: int = 2048,
+        prefix_cache: bool = True,
+        draft_tokens: int = 0,
         record_routing: bool = True,
         policy_version: int = 0,
+        exact: bool = False,
+        expert_group: dist.ProcessGroup | None = None,
     ) -> None:
-        text = network.config.text
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        weight = network.lm_head.weight
+        if step_tokens < max_batch:
+            raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
+        if draft_tokens < 0:
+            raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        if exact:
+            use_exact_operators(network)
+        lay_together(network)
         self.network = network
         self.decode = decode
         self.policy_version = policy_version
-        self._eos = frozenset(eos_token_ids)
-        self._device = weight.device
+        self.asleep = False
+        self.progressed: list[Request] = []
+        self._draft_tokens = draft_tokens
+        self._record_routing = record_routing
+        self._counters = Counters()
         num_blocks = -(-cache_tokens // block_size)
-        num_slots = num_blocks * block_size
-        self.max_context = min(text.rope.max_position_embeddings, num_slots) if max_context is None else max_context
-        if not 2 <= self.max_context <= num_slots:
-            raise ValueError(
-                f"max_context={self.max_context} must lie between 2 and the {num_slots} slots of the cache"
-            )
-        self._scheduler = Scheduler(
-            num_blocks=num_blocks, block_size=block_size, max_batch=max_batch, max_prefill_tokens=max_prefill_tokens
+        self.max_context = _context_limit(network, max_context, num_blocks * block_size)
+        self._preparation = Preparation(
+            network.config,
+            max_context=self.max_context,
+            eos_token_ids=eos_token_ids,
+            decode=decode,
+            grammars=grammars,
+            draft_tokens=draft_tokens,
         )
-        self._cache = PagedKVCache(
-            num_layers=text.num_hidden_layers,
+        self._scheduler = Scheduler(
             num_blocks=num_blocks,
             block_size=block_size,
-            num_kv_heads=text.num_key_value_heads,
-            head_dim=text.head_dim,
-            dtype=network.model.language_model.layers[0].self_attn.k_proj.weight.dtype,
-            device=weight.device,
+            max_batch=max_batch,
+            step_tokens=step_tokens,
+            share_prefixes=prefix_cache,
+            counters=self._counters,
         )
+        self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(text.vocab_size, mask, weight.device)
-        self._routing: Tensor | None = None
-        if record_routing and text.moe_layers:
-            shape = (num_slots, len(text.moe_layers), text.router.top_k)
-            self._routing = torch.empty(shape, dtype=torch.int16, device=weight.device)  # bits of uint16
-        self._batch: _DecodeBatch | None = None
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=network.exact)
+        self._batch: DecodeBatch | None = None
+        self._expert_group = expert_group
+        self._lockstep: LockStep | None = None
+        self._allocate()
 
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    @property
+    def all_idle(self) -> bool:
+        """Whether no rank had work in the last step; in a single process whether there is none."""
+        return self._lockstep.all_idle if self._lockstep is not None else not self.has_work
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are not in the batch; any thread."""
+        return len(self._scheduler.waiting) + len(self._scheduler.inbox)
+
+    def stats(self) -> EngineStats:
+        """Numbers about the engine; any thread."""
+        pool = self._scheduler.pool
+        return EngineStats(
+            running=len(self._scheduler.running),
+            waiting=self.num_waiting,
+            blocks=pool.num_blocks,
+            blocks_used=pool.num_blocks - pool.num_free,
+            blocks_cached=pool.num_cached,
+            policy_version=self.policy_version,
+            asleep=self.asleep,
+            counters=self._counters.copy(),
+        )
 
     def generate(self, prompts: Sequence[Sequence[int]], samplings: Sampling | Sequence[Sampling]) -> list[Completion]:
         """Completes all prompts, in their order. One `Sampling` may serve all of them.
@@ -158,6 +197,10 @@ class Engine:
             self.submit(request)
         while any(request.finish_reason is None for request in requests):
             self.step()
+        if self._lockstep is not None:
+            self.step()
+            while not self.all_idle:
+                self.step()
         return [self.completion(request) for request in requests]
 
     def prepare(
@@ -166,40 +209,25 @@ class Engine:
         sampling: Sampling,
         *,
         media: Media[Any] | None = None,
+        streamed: bool = False,
         on_text: OnText | None = None,
     ) -> Request:
-        """Checks a request without starting it. Raises `ValueError` as `generate` does.
+        """Checks a request without starting it; any thread, and no work on tensors.
 
         Args:
             media: of the prompt, as numpy arrays or tensors; their placeholders are in `prompt`.
+            streamed: the caller will take deltas.
+
+        Raises:
+            ValueError: as `generate`; also media or a structure that cannot be used (`InputError`).
         """
-        vocab_size = self.network.config.text.vocab_size
-        if not prompt:
-            raise InputError("the prompt is empty; give at least one token")
-        if min(prompt) < 0 or max(prompt) >= vocab_size:
-            raise InputError(f"prompt ids must lie in [0, {vocab_size}), got {min(prompt)} to {max(prompt)}")
-        if sampling.stop and self.decode is None:
-            raise InputError("stop strings need an engine with a tokenizer (`decode`)")
-        room = self.max_context - len(prompt)
-        if room < 1:
-            raise InputError(f"the prompt has {len(prompt)} tokens, the context holds {self.max_context}")
-        tensors = None if media is None else media.map(lambda array: torch.as_tensor(array, device=self._device))
-        if tensors is not None:
-            check_media(torch.tensor(prompt), tensors, self.network.config)
-        stop_ids = frozenset(sampling.stop_token_ids) | (frozenset() if sampling.ignore_eos else self._eos)
-        return Request(
-            prompt,
-            sampling,
-            limit=min(sampling.max_new_tokens, room),
-            stop_ids=stop_ids,
-            media=tensors,
-            decode=self.decode,
-            on_text=on_text,
-        )
+        return self._preparation.request(prompt, sampling, media=media, streamed=streamed, on_text=on_text)
 
     def submit(self, request: Request) -> None:
         """Queues a prepared request. May be called from another thread than `step`."""
-        self._scheduler.waiting.append(request)
+        assert not request.submitted, "a request is submitted once"
+        request.submitted = True
+        self._scheduler.inbox.append(request)
 
     def abort(self, request: Request) -> None:
         """Ends a request before its next step. May be called from another thread than `step`."""
@@ -207,116 +235,238 @@ class Engine:
 
     def completion(self, request: Request) -> Completion:
         """The record of a finished request."""
-        assert request.finish_reason is not None
-        text = request.stopped_text
-        if text is None:
-            text = self.decode(request.token_ids) if self.decode is not None else ""
-        return Completion(
-            text=text,
-            finish_reason=request.finish_reason,
-            prompt_token_ids=request.prompt_ids,
-            token_ids=tuple(request.token_ids),
-            logprobs=tuple(request.logprobs),
-            routing=request.routing,
-            policy_version=self.policy_version,
-        )
+        return request.completion(self.decode, self.policy_version)
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """One prefill or one decoding step; returns the requests that are finished now."""
-        finished = self._scheduler.take_aborted()
-        if finished:
-            self._batch = None
-        admitted = self._scheduler.admit()
-        if admitted:
-            finished += self._prefill(admitted)
-        elif self._scheduler.running:
-            finished += self._decode_step()
+        """One pass of the network; returns the requests that are finished now."""
+        assert not self.asleep, "the engine sleeps"
+        self.progressed = []
+        finished = self.take_aborted()
+        shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
+        if not shares:
+            if self._lockstep is not None:
+                self._lockstep.idle()
+            return finished
+        self._counters.steps += 1
+        self._copy_blocks()
+        decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
+        finished += self._decode_step(shares) if decodes else self._mixed_step(shares)
         return finished
 
-    def _prefill(self, requests: list[Request]) -> list[Request]:
-        lengths = tuple(len(request.prompt_ids) for request in requests)
-        cu_seqlens = (0, *np.cumsum(lengths).tolist())
-        first_slots = [request.blocks.start * self._scheduler.block_size for request in requests]
-        positions_T = torch.cat([torch.arange(length) for length in lengths])
-        slots_T = positions_T + torch.tensor(first_slots).repeat_interleave(torch.tensor(lengths))
-        ids_T = torch.tensor([token for request in requests for token in request.prompt_ids])
-        last_B = torch.tensor(cu_seqlens[1:], device=self._device) - 1
-        context = PagedContext(
-            cache=self._cache,
-            cu_seqlens_q=cu_seqlens,
-            block_table_BM=self._block_table(requests),
-            context_lens=lengths,
-            slot_mapping_T=slots_T.to(self._device),
-            first_slots=tuple(first_slots),
-        )
-        plan = self._sampler.plan(requests)
-        media = join_media([request.media for request in requests if request.media is not None], torch.cat)
-        tokens_B, logprobs_B = self._forward(
-            ids_T.to(self._device), positions_T.to(self._device), context, plan, last_B, media
-        )
-        for request in requests:
-            request.media = None  # their keys and values are in the cache
-        self._batch = None
-        return self._collect(requests, tokens_B, logprobs_B)
+    def reset(self) -> list[Request]:
+        """Drops all requests and all contents of the cache, after an error; returns the requests."""
+        for request in (*self._scheduler.running, *self._scheduler.waiting):
+            request.aborted = True
+        dropped = self.take_aborted()
+        self._scheduler.copied()
+        self._scheduler.pool.forget()
+        return dropped
 
-    def _decode_step(self) -> list[Request]:
-        batch = self._batch
-        if batch is None:
-            running = self._scheduler.running
-            plan, table = self._sampler.plan(running), self._block_table(running)
-            batch = self._batch = _DecodeBatch(running, table, plan, self._scheduler.block_size)
-        context = PagedContext(
-            cache=self._cache,
-            cu_seqlens_q=batch.cu_seqlens,
-            block_table_BM=batch.block_table_BM,
-            context_lens=tuple(count + 1 for count in batch.cached),
-            slot_mapping_T=batch.slots_B,
-            first_slots=batch.first_slots,
-        )
-        tokens_B, logprobs_B = self._forward(batch.ids_B, batch.positions_B, context, batch.plan, None)
-        batch.advance(tokens_B)
-        return self._collect(batch.requests, tokens_B, logprobs_B)
-
-    def _forward(
+    def update_weights(
         self,
-        ids_T: Tensor,
-        positions_T: Tensor,
-        context: PagedContext,
-        plan: SamplingPlan,
-        last_B: Tensor | None,
-        media: Media[Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        output = self.network(ids_T, positions_T, context, media=media, logits_index=last_B)
+        source: Mapping[str, Tensor] | str | Path,
+        version: int,
+        *,
+        partial: bool = False,
+        recompute: bool = True,
+    ) -> None:
+        """Replaces the weights in place, between two steps; the prefix cache is void then.
+
+        Args:
+            source: tensors by the names of `network.state_dict()`, or a folder in the released layout.
+            version: stamped on what is generated from now on.
+            partial: tensors may be missing from the mapping.
+            recompute: whether requests under way compute their tokens again, as if the new weights had read them. If
+                not, they go on with keys, values and routing of the weights that wrote them.
+
+        Raises:
+            InputError: the source does not fit; nothing has been written.
+        """
+        replace_weights(self.network, source, partial=partial)
+        self.policy_version = version
+        if recompute:
+            self._scheduler.preempt_all()
+            for request in self._scheduler.waiting:
+                request.media_rows = None
+        self._scheduler.forget_prefixes()
+
+    def sleep(self) -> None:
+        """Gives the memory of the cache back. Requests under way are computed again after `wake`."""
+        self._scheduler.preempt_all()
+        self._scheduler.forget_prefixes()
+        self._batch = None
+        del self._cache, self._routing
+        self.asleep = True
+
+    def wake(self) -> None:
+        """Takes the memory of the cache again."""
+        if self.asleep:
+            self._allocate()
+            self.asleep = False
+
+    def _allocate(self) -> None:
+        text = self.network.config.text
+        num_blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
+        self._cache = PagedKVCache(
+            num_layers=text.num_hidden_layers,
+            num_blocks=num_blocks + (self._expert_group is not None),
+            block_size=block_size,
+            num_kv_heads=text.num_key_value_heads,
+            head_dim=text.head_dim,
+            dtype=self.network.model.language_model.layers[0].self_attn.k_proj.weight.dtype,
+            device=self._device,
+        )
+        if self._expert_group is not None:
+            self._lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
+        self._routing: Tensor | None = None
+        if self._record_routing and text.moe_layers:
+            shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
+            self._routing = torch.empty(shape, dtype=torch.int16, device=self._device)  # bits of uint16
+
+    @property
+    def _run(self) -> Callable[..., NetworkOutput]:
+        return self.network if self._lockstep is None else self._lockstep
+
+    def take_aborted(self) -> list[Request]:
+        """Ends the requests that nobody waits for; `step` does so first, a paused engine can do it alone."""
+        for request in self._scheduler.running:
+            if request.aborted:
+                request.routing = self._trace(request)
+        taken = self._scheduler.take_aborted()
+        for request in taken:
+            request.finish("abort")
+        self._counters.aborted += len(taken)
+        return taken
+
+    def _draft(self, request: Request, room: int) -> Sequence[int]:
+        if request.lookup is None or depends_on_history(request):
+            return ()
+        return request.lookup.draft(request.ids, min(room, GUESSED_ROWS // len(self._scheduler.running)))
+
+    def _copy_blocks(self) -> None:
+        """Known prefixes into the rows of the requests that begin with them."""
+        if not self._scheduler.copies:
+            return
+        lists = zip(*self._scheduler.copies, strict=True)
+        source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
+        memory = [*self._cache.key, *self._cache.value]
+        if self._routing is not None:
+            memory.append(self._routing.unflatten(0, (-1, self._scheduler.block_size)))
+        for blocks in memory:
+            blocks[target] = blocks[source]
+        self._scheduler.copied()
+
+    def _decode_step(self, shares: list[Share]) -> list[Request]:
+        batch = self._batch
+        if batch is not None and batch.changes == self._scheduler.changes and len(shares) == len(batch.requests):
+            fits = all(batch.grow(request) for request in self._scheduler.grown)
+        else:
+            fits = False
+        if batch is None or not fits:
+            requests = [share.request for share in shares]
+            batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
+            self._batch = batch
+        output = self._run(batch.ids_B, batch.positions_B, batch.context())
+        self._record(output, batch.slots_B)
+        tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
+        tops = self._sampler.top_logprobs(output.logits, batch.plan)
+        batch.advance(tokens_B)
+        finished = []
+        for row, (request, token, logprob) in enumerate(
+            zip(batch.requests, tokens_B.tolist(), logprobs_B.tolist(), strict=True)
+        ):
+            if self._push(request, token, logprob, tops.get(row, ())):
+                finished.append(request)
+        for share in shares:
+            self._scheduler.computed(share, 1)
+        self.progressed = list(batch.requests)
+        return self._leave(finished)
+
+    def _mixed_step(self, shares: list[Share]) -> list[Request]:
+        self._batch = None
+        batch = MixedBatch(shares, self._cache, self._device)
+        output = self._run(
+            batch.ids_T,
+            batch.positions_T,
+            batch.context,
+            inputs_embeds_TD=embed_media(batch, self.network),
+            logits_index=batch.logits_index if batch.rows else None,
+            compute_logits=bool(batch.rows),
+        )
+        self._record(output, batch.slots_T)
+        for share, first in zip(batch.shares, batch.firsts, strict=True):
+            if share.request.wants_prompt_logprobs:
+                hidden_SD = output.hidden_TD[first : first + share.count]
+                read_prompt(share, hidden_SD, self.network, exact=self._sampler.exact)
+        kept: dict[int, int] = {}
+        if batch.rows:
+            kept = self._sample(batch, output.logits)
+        finished = []
+        for share in batch.shares:
+            request = share.request
+            self._scheduler.computed(share, share.count + kept.get(id(share), 0))
+            if request.limit == 0 and share.samples:
+                request.finish("length")
+            if request.finish_reason is not None:
+                finished.append(request)
+        return self._leave(finished)
+
+    def _sample(self, batch: MixedBatch, logits_NV: Tensor) -> dict[int, int]:
+        """Draws the tokens of a step; for shares with guesses, how many of these were right."""
+        plan = self._sampler.plan(batch.rows)
+        tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
+        tops = self._sampler.top_logprobs(logits_NV, plan)
+        tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
+        kept: dict[int, int] = {}
+        for share, first in batch.sampled:
+            request, right = share.request, 0
+            while not self._push(request, tokens[first + right], logprobs[first + right], tops.get(first + right, ())):
+                if right == len(share.draft) or share.draft[right] != tokens[first + right]:
+                    break
+                right += 1
+            self.progressed.append(request)
+            if share.draft and request.lookup is not None:
+                kept[id(share)] = right
+                request.lookup.learn(len(share.draft), right)
+                self._counters.drafted_tokens += len(share.draft)
+                self._counters.accepted_tokens += right
+        return kept
+
+    def _push(self, request: Request, token: int, logprob: float, top: TopLogprobs) -> bool:
+        if math.isnan(logprob):
+            raise ValueError(f"the network gave logits that are not numbers after {len(request.token_ids)} tokens")
+        request.note_version(self.policy_version)
+        self._counters.generated_tokens += 1
+        return request.push(token, logprob, top)
+
+    def _record(self, output: NetworkOutput, slots_T: Tensor) -> None:
         if self._routing is not None:
             routing_TLK = torch.stack([router.topk_ids_TK for router in output.routers], dim=1)
-            self._routing[context.slot_mapping_T] = routing_TLK.to(torch.int16)
-        return self._sampler.sample(output.logits, plan)
+            self._routing[slots_T] = routing_TLK.to(torch.int16)
 
-    def _collect(self, requests: Sequence[Request], tokens_B: Tensor, logprobs_B: Tensor) -> list[Request]:
-        """Hands the sampled tokens to their requests and takes the finished ones out of the batch."""
-        finished = []
-        for request, token, logprob in zip(requests, tokens_B.tolist(), logprobs_B.tolist(), strict=True):
-            if math.isnan(logprob):
-                raise ValueError(f"the network gave logits that are not numbers after {len(request.token_ids)} tokens")
-            if request.push(token, logprob):
-                request.routing = self._trace(request)
-                finished.append(request)
+    def _leave(self, finished: list[Request]) -> list[Request]:
         if finished:
+            for request in finished:
+                request.routing = self._trace(request)
+                self._counters.finished += 1
+                if request.token_ids:
+                    self._counters.time_to_first_token.append(request.timing.time_to_first_token)
+                    self._counters.time_per_token.append(request.timing.time_per_token(len(request.token_ids)))
+                request.media = request.media_rows = None
             self._scheduler.leave(finished)
-            self._batch = None
         return finished
 
     def _trace(self, request: Request) -> RoutingTrace | None:
-        if self._routing is None:
+        if self._routing is None or not request.num_computed:
             return None
-        first = request.blocks.start * self._scheduler.block_size
-        fed = len(request.prompt_ids) + len(request.token_ids) - 1
-        experts_TLK = self._routing[first : first + fed].cpu().numpy().view(np.uint16).copy()
+        slots_T = torch.from_numpy(slots_of(request, request.num_computed, self._scheduler.block_size))
+        experts_TLK = self._routing[slots_T.to(self._device)].cpu().numpy().view(np.uint16)
         return RoutingTrace(experts_TLK=experts_TLK, policy_version=self.policy_version)
 
-    def _block_table(self, requests: Sequence[Request]) -> Tensor:
-        """Block ids `[B, M]`; short rows are padded with their last block, which is never read beyond its length."""
-        widest = max(len(request.blocks) for request in requests)
-        rows = [[*request.blocks, *[request.blocks[-1]] * (widest - len(request.blocks))] for request in requests]
-        return torch.tensor(rows, device=self._device)
+
+def _context_limit(network: Network, wanted: int | None, num_slots: int) -> int:
+    limit = min(network.config.text.rope.max_position_embeddings, num_slots) if wanted is None else wanted
+    if not 2 <= limit <= num_slots:
+        raise ValueError(f"max_context={limit} must lie between 2 and the {num_slots} slots of the cache")
+    return limit

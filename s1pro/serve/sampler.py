@@ -3,7 +3,7 @@
 For every row of the batch, in this order (that of transformers):
 
 1. ids that have no piece in the vocabulary are excluded (released embeddings have more rows than the tokenizer);
-2. repetition penalty on ids that were seen in prompt or output: positive logits are divided by it, negative multiplied;
+2. wishes of the request that depend on what is there already: structure, least length, penalties, biases (`shaping`);
 3. temperature 0: the largest logit. Otherwise divide by the temperature and
 4. keep the `top_k` largest, then the smallest set with mass `top_p`, then those with at least `min_p` times the largest
    probability;
@@ -12,7 +12,7 @@ For every row of the batch, in this order (that of transformers):
 The uniform number of output position i depends on the request's seed and i alone, and a row goes through the same
 arithmetic whatever its neighbours ask for: a request's draw does not depend on the batch it is in.
 
-The log-probability that is returned is that of the *unmodified* distribution, `log_softmax(logits)`: it is what a
+The log-probabilities that are returned are those of the *unmodified* distribution, `logits - logsumexp(logits)`: what a
 trainer computes for the same token.
 """
 
@@ -22,35 +22,42 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from s1pro.base.records import Sampling
+from s1pro.base.records import Sampling, TopLogprobs
+from s1pro.serve.shaping import ShapedRow, Shaping
 
 
-class Row(Protocol):
+class Draws(Protocol):
+    """The uniform number of every output position."""
+
+    def __getitem__(self, position: int, /) -> float: ...
+
+
+class Row(ShapedRow, Protocol):
     """What the sampler needs to know of a request."""
 
-    sampling: Sampling
-    uniforms: list[float]
-
     @property
-    def prompt_ids(self) -> Sequence[int]: ...
-
-    @property
-    def token_ids(self) -> Sequence[int]: ...
+    def uniforms(self) -> Draws: ...
 
 
-def draw_uniforms(sampling: Sampling, count: int) -> list[float]:
-    """One number in [0, 1) per output position; none for greedy requests."""
-    if sampling.temperature == 0:
-        return []
-    generator = torch.Generator()
-    if sampling.seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(sampling.seed)
-    return torch.rand(count, generator=generator, dtype=torch.float64).tolist()
+class Uniforms:
+    """One number in [0, 1) per output position, drawn when it is asked for; none for greedy requests."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._drawn: list[float] = []
+        self._generator: np.random.Generator | None = None
+        if sampling.temperature > 0:
+            key = None if sampling.seed is None else sampling.seed % 2**128
+            self._generator = np.random.Generator(np.random.Philox(key))
+
+    def __getitem__(self, position: int) -> float:
+        assert self._generator is not None, "greedy requests draw nothing"
+        while position >= len(self._drawn):
+            self._drawn += self._generator.random(64).tolist()
+        return self._drawn[position]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,19 +74,17 @@ class _Group:
 
 
 class SamplingPlan:
-    """How to sample a batch; valid until a request enters or leaves it."""
+    """How to sample a batch; valid until a request enters or leaves it.
+
+    Attributes:
+        top: row and number of alternatives of the requests that want them.
+    """
 
     def __init__(self, requests: Sequence[Row], vocab_size: int, device: torch.device) -> None:
         self.requests = tuple(requests)
         self.groups = tuple(self._groups(device))
-        penalties = [request.sampling.repetition_penalty for request in requests]
-        self.penalty_B1: Tensor | None = None
-        if any(penalty != 1.0 for penalty in penalties):
-            self.penalty_B1 = torch.tensor(penalties, device=device)[:, None]
-            self.seen_BV = torch.zeros(len(requests), vocab_size, dtype=torch.bool, device=device)
-            for row, request in enumerate(requests):
-                seen = torch.tensor([*request.prompt_ids, *request.token_ids], dtype=torch.int64, device=device)
-                self.seen_BV[row, seen] = True
+        self.shaping = Shaping.of(requests, vocab_size, device)
+        self.top = [(row, r.sampling.logprobs) for row, r in enumerate(requests) if r.sampling.logprobs]
 
     def _groups(self, device: torch.device) -> list[_Group]:
         members: dict[tuple[int, bool], list[int]] = {}
@@ -104,20 +109,19 @@ class SamplingPlan:
             for (top_k, sort), rows in members.items()
         ]
 
-    def saw(self, tokens_B: Tensor) -> None:
-        """Tells the plan what was sampled."""
-        if self.penalty_B1 is not None:
-            self.seen_BV.scatter_(1, tokens_B[:, None], True)
-
 
 class Sampler:
     """See the module docstring.
 
     Args:
         sampleable_V: bool, which ids may be sampled; None allows all.
+        exact: log-probabilities with the bits of the trainer.
     """
 
-    def __init__(self, vocab_size: int, sampleable_V: Tensor | None, device: torch.device) -> None:
+    def __init__(
+        self, vocab_size: int, sampleable_V: Tensor | None, device: torch.device, *, exact: bool = False
+    ) -> None:
+        self.exact = exact
         self.vocab_size = vocab_size
         self.device = device
         self._excluded_V: Tensor | None = None
@@ -133,21 +137,53 @@ class Sampler:
     def plan(self, requests: Sequence[Row]) -> SamplingPlan:
         return SamplingPlan(requests, self.vocab_size, self.device)
 
+    def top_logprobs(self, logits_BV: Tensor, plan: SamplingPlan) -> dict[int, TopLogprobs]:
+        """The most probable tokens of the rows that want them."""
+        if not plan.top:
+            return {}
+        rows, counts = zip(*plan.top, strict=True)
+        return dict(zip(rows, top_logprobs(logits_BV[list(rows)], counts, exact=self.exact), strict=True))
+
     def sample(self, logits_BV: Tensor, plan: SamplingPlan) -> tuple[Tensor, Tensor]:
         """One token per row: ids (int64) and raw log-probabilities (float32). `logits_BV` stays as it is."""
         shaped_BV = logits_BV
         if self._excluded_V is not None:
             shaped_BV = logits_BV.masked_fill(self._excluded_V, -torch.inf)
-        if plan.penalty_B1 is not None:
-            penalised_BV = torch.where(shaped_BV > 0, shaped_BV / plan.penalty_B1, shaped_BV * plan.penalty_B1)
-            shaped_BV = torch.where(plan.seen_BV, penalised_BV, shaped_BV)
+        if plan.shaping is not None:
+            shaped_BV = plan.shaping.apply(shaped_BV)
         tokens_B = shaped_BV.argmax(dim=-1)
         for group in plan.groups:
             uniforms = [plan.requests[row].uniforms[len(plan.requests[row].token_ids)] for row in group.members]
             uniform_N1 = torch.tensor(uniforms, dtype=torch.float64, device=self.device)[:, None]
             tokens_B[group.rows] = _draw(shaped_BV[group.rows], group, uniform_N1)
-        plan.saw(tokens_B)
-        return tokens_B, logits_BV.log_softmax(dim=-1).gather(1, tokens_B[:, None])[:, 0]
+        if plan.shaping is not None:
+            plan.shaping.saw(tokens_B)
+        return tokens_B, raw_logprobs(logits_BV, tokens_B, exact=self.exact)
+
+
+def raw_logprobs(logits_NV: Tensor, ids_N: Tensor, *, exact: bool = False) -> Tensor:
+    """Log-probability of one id per row.
+
+    Args:
+        exact: with the bits of `log_softmax`, which is what trainers compute; the short way differs in the last one.
+    """
+    if exact:
+        return logits_NV.log_softmax(dim=-1).gather(1, ids_N[:, None])[:, 0]
+    return logits_NV.gather(1, ids_N[:, None])[:, 0] - logits_NV.logsumexp(dim=-1)
+
+
+def top_logprobs(logits_NV: Tensor, counts: Sequence[int], *, exact: bool = False) -> list[TopLogprobs]:
+    """The `counts[i]` most probable ids of row i with their raw log-probabilities, best first."""
+    most = min(max(counts, default=0), logits_NV.shape[1])
+    if most == 0:
+        return [()] * len(counts)
+    best_NX, ids_NX = logits_NV.topk(most, dim=-1)
+    if exact:
+        logprobs = logits_NV.log_softmax(dim=-1).gather(1, ids_NX).tolist()
+    else:
+        logprobs = (best_NX - logits_NV.logsumexp(dim=-1, keepdim=True)).tolist()
+    pairs = zip(counts, ids_NX.tolist(), logprobs, strict=True)
+    return [tuple(zip(ids[:count], values[:count], strict=True)) for count, ids, values in pairs]
 
 
 def _draw(logits_NV: Tensor, group: _Group, uniform_N1: Tensor) -> Tensor:

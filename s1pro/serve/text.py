@@ -53,12 +53,18 @@ class StopWatcher:
         self._longest = max((len(stop) for stop in stops), default=0)
         self._searched = 0
 
-    def find(self, text: str) -> int:
-        """Position of the earliest stop string in `text`, or -1. Calls must see a growing text."""
+    def find(self, text: str) -> tuple[int, str | None]:
+        """Position of the earliest stop string in `text`, and that string; (-1, None) if there is none.
+
+        Calls must see a growing text. Of two that begin at one place the longer one is found.
+        """
         start = max(0, self._searched - self._longest + 1)
         self._searched = len(text)
-        found = [position for stop in self._stops if (position := text.find(stop, start)) >= 0]
-        return min(found, default=-1)
+        found = [(position, -len(stop), stop) for stop in self._stops if (position := text.find(stop, start)) >= 0]
+        if not found:
+            return -1, None
+        position, _, stop = min(found)
+        return position, stop
 
     def safe_length(self, text: str) -> int:
         """How much of `text` can be shown: the rest may be the beginning of a stop string."""

@@ -147,6 +147,8 @@ class TrainRun(RunConfig):
             released-layout folder.
         tokenizer: folder of the processor; None takes `init_from`.
         expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
+        exact: forward passes whose numbers do not depend, to the last bit, on what is packed together
+            (`kernels.exact`): log-probabilities and routing are then those of an exact engine.
         freeze_router: gates are not trained (default in reinforcement learning), whatever `trainable` says.
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
@@ -164,6 +166,7 @@ class TrainRun(RunConfig):
     loss: LossConfig = field(default_factory=LossConfig)
     expert_precision: Literal["network", "fp8"] = "network"
     fp8: Fp8Config = field(default_factory=Fp8Config)
+    exact: bool = False
     freeze_router: bool = False
     straight_through: bool | None = None
     activation_checkpointing: bool = False
@@ -179,3 +182,5 @@ class TrainRun(RunConfig):
             raise ValueError(f"router_every must not be negative, got {self.router_every}")
         if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
             raise ValueError("fp8 settings have no effect without expert_precision=fp8")
+        if self.exact and (self.expert_precision == "fp8" or self.parallel.ep > 1 or self.compile):
+            raise ValueError("exact does not work with expert_precision=fp8, parallel.ep above 1 or compile")

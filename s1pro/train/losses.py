@@ -165,7 +165,12 @@ class LanguageModelLoss:
             compute_logits=False,
         )
         nll, logprobs_T = linear_cross_entropy(
-            output.hidden_TD, model.lm_head.weight, batch.targets_T, batch.loss_weights_T, chunk=self.config.chunk
+            output.hidden_TD,
+            model.lm_head.weight,
+            batch.targets_T,
+            batch.loss_weights_T,
+            chunk=self.config.chunk,
+            exact=model.exact,
         )
         loss = nll / (totals.weight or 1.0)
         values = {"loss": loss.detach()}

@@ -20,6 +20,7 @@ from s1pro.data.samples import read_samples
 from s1pro.data.sequence import Encoder
 from s1pro.data.sources import Source, TokenStore, fingerprint_of
 from s1pro.model.config import ModelConfig
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.model.router import Router
@@ -99,7 +100,7 @@ def _token_ids(tokens: Mapping[str, str], run: TrainRun, tokenizer: Any) -> dict
 
 
 def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None) -> Network:
-    """Device, dtype, frozen parts, FP8, routers; then experts, recomputation, compilation, shards."""
+    """Device, dtype, frozen parts, FP8, exact mode, routers; then experts, recomputation, compilation, shards."""
     ranks = ranks or Ranks()
     network = place(network, run, ranks)
     if run.expert_precision == "fp8":
@@ -111,6 +112,11 @@ def prepare_network(network: Network, run: TrainRun, ranks: Ranks | None = None)
             raise InputError(
                 "fp8.gather=fp8 has no effect in one process; start the run with torchrun, or leave it out"
             )
+    if run.exact:
+        try:
+            use_exact_operators(network)
+        except ValueError as error:
+            raise InputError(f"exact: {error}") from error
     for module in network.modules():
         if isinstance(module, Router):
             if run.freeze_router or run.trainable is None:

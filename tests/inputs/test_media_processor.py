@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from itertools import groupby
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from s1pro.base.errors import InputError
 from s1pro.base.signal_tokens import signal_layout
 from s1pro.inputs.images import ImageSettings
-from s1pro.inputs.media_parts import Preparation, prepare_part
+from s1pro.inputs.media_parts import MediaLimits, Preparation, prepare_part
 from s1pro.inputs.processor import Encoded, Processor
 from s1pro.inputs.signals import SignalSettings
 from s1pro.inputs.tokenizer import Tokenizer
@@ -275,3 +276,29 @@ def test_single_media_need_no_list(small: Processor) -> None:
 def test_wrong_kinds_of_arguments(small: Processor, arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         small(**arguments)
+
+
+@pytest.mark.parametrize("kind", ["image", "video", "time_series"])
+def test_limits_without_paths_read_no_file_of_this_machine(small: Processor, tmp_path: Path, kind: str) -> None:
+    np.save(tmp_path / "signal.npy", np.sin(np.arange(400.0)))
+    Image.fromarray(picture(64, 64)).save(tmp_path / "picture.png")
+    frames = [picture(64, 64, value) for value in (0, 100, 200)]
+    Image.fromarray(frames[0]).save(
+        tmp_path / "video.gif", save_all=True, append_images=list(map(Image.fromarray, frames[1:]))
+    )
+    path = str(tmp_path / {"image": "picture.png", "video": "video.gif", "time_series": "signal.npy"}[kind])
+    messages = [{"role": "user", "content": [{"type": kind, kind: path}]}]
+    assert small.encode(messages).media is not None
+    with pytest.raises(InputError, match=r"messages\[0\]\.content\[0\].*not accepted"):
+        small.encode(messages, limits=MediaLimits(allow_paths=False))
+
+
+def test_limits_of_size_and_pixels(small: Processor) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(picture(64, 65)).save(stream, "PNG")
+    messages = [{"role": "user", "content": [{"type": "image", "image": stream.getvalue()}]}]
+    assert small.encode(messages, limits=MediaLimits(max_image_pixels=64 * 65)).media is not None
+    with pytest.raises(InputError, match="more than the limit of 4159"):
+        small.encode(messages, limits=MediaLimits(max_image_pixels=64 * 65 - 1))
+    with pytest.raises(InputError, match="larger than the limit of 20 bytes"):
+        small.encode(messages, limits=MediaLimits(max_image_bytes=20))

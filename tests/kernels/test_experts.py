@@ -72,9 +72,10 @@ def gradients(function, tensors: tuple[Tensor, ...], grad_TD: Tensor) -> tuple[T
     return torch.autograd.grad(out, leaves, grad_TD, allow_unused=True, materialize_grads=True)
 
 
-@pytest.fixture(params=["chosen by size", "loop", "loop in small batches"])
+@pytest.fixture(params=["rows first", "weight first", "loop", "loop in small batches"])
 def cpu_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param != "chosen by size":
+    monkeypatch.setattr(experts_few, "prefers_weight_first", lambda: request.param == "weight first")
+    if request.param.startswith("loop"):
         monkeypatch.setattr(experts_few, "is_supported", lambda *_: False)
     if request.param == "loop in small batches":
         monkeypatch.setattr(experts_loop, "BATCH_ROWS", 3)

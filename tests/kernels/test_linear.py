@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from s1pro.kernels import linear as module
+from s1pro.kernels import processor
 from s1pro.kernels.linear import linear, parts_of, row_times_weight
 
 
@@ -27,6 +28,7 @@ def test_only_large_weights_without_gradient_take_the_short_way(monkeypatch: pyt
         return row_times_weight(x, weight, bias)
 
     monkeypatch.setattr(module, "row_times_weight", record)
+    monkeypatch.setattr(module, "prefers_weight_first", lambda: True)
     large, small = torch.randn(256, 256), torch.randn(8, 256)
     x = torch.randn(1, 256)
     linear(x, large)
@@ -39,6 +41,19 @@ def test_only_large_weights_without_gradient_take_the_short_way(monkeypatch: pyt
         linear(x, large.t())
     assert calls == [large.shape]
     torch.testing.assert_close(short, torch.nn.functional.linear(x, large), atol=1e-4, rtol=1e-5)
+
+
+def test_other_processors_multiply_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "prefers_weight_first", lambda: False)
+    x, weight = torch.randn(1, 256), torch.randn(256, 256)
+    with torch.no_grad():
+        assert torch.equal(linear(x, weight), torch.nn.functional.linear(x, weight))
+
+
+@pytest.mark.parametrize("amd", [True, False])
+def test_the_kind_of_processor_decides(monkeypatch: pytest.MonkeyPatch, amd: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"sse4a": amd}, raising=False)
+    assert processor.prefers_weight_first.__wrapped__() is amd
 
 
 def test_parts_divide_the_rows() -> None:

@@ -36,8 +36,18 @@ from s1pro.tasks import registry
 from s1pro.train.config import TrainRun
 from s1pro.train.metrics import read_metrics
 
-STAGES = ["data", "tokenizer", "pretrain", "expand", "joint", "eval", "report"]
-SECTIONS = ["Scores", "Questions and answers", "Training", "Expansion", "Router", "Time", "Environment", "Go on"]
+STAGES = ["data", "papers", "tokenizer", "pretrain", "expand", "joint", "eval", "report"]
+SECTIONS = [
+    "Scores",
+    "Questions and answers",
+    "Papers",
+    "Training",
+    "Expansion",
+    "Router",
+    "Time",
+    "Environment",
+    "Go on",
+]
 
 
 def with_media(vocab_size: int) -> ModelConfig:
@@ -60,9 +70,10 @@ def tiny(steps: int = 4) -> DemoSettings:
         smiles_pieces=48,
         media={name: MediaSource(count=4) for name in ("digit_in_scan", "motion_in_video", "chirp_in_signal")},
         model=with_media(448),
-        tokens_per_batch=256,
+        tokens_per_batch=1024,
         pretrain=training,
         joint=training,
+        papers=2,
         items=6,
         max_new_tokens=4,
         budgets=dict.fromkeys(STAGES, 1000.0),
@@ -180,7 +191,7 @@ def test_test_molecules_are_in_no_training_text(made: Path) -> None:
 def test_the_report_has_every_section(made: Path) -> None:
     page = (made / "report.html").read_text()
     assert re.findall(r"<h2[^>]*>([^<]*)<", page) == SECTIONS
-    drawn = 4 + 3 * 2  # scores, losses, router load of two stages; two questions for each of three media
+    drawn = 4 + 3 * 2 + 2  # scores, losses, router load of two stages; two questions for each of three media; papers
     assert page.count("<svg") == drawn
     assert page.count("data:image/png;base64") >= 4 and page.count("<polyline") == 2
     texts = ("tokens seen", "lower 95 % bound", "last validation loss", "load of groups", "untrained", "all stages")

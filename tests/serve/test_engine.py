@@ -55,7 +55,7 @@ def assert_equals_trainer(prompt: list[int], completion: Completion, *, greedy: 
 
 
 def test_greedy_equals_the_trainers_forward_with_requests_entering_and_leaving() -> None:
-    engine = Engine(NETWORK, max_batch=3, cache_tokens=256, block_size=8, max_prefill_tokens=40)
+    engine = Engine(NETWORK, max_batch=3, cache_tokens=256, block_size=8, step_tokens=40)
     asked = prompts(12)
     samplings = [Sampling(max_new_tokens=1 + 3 * (i % 5)) for i in range(12)]
     answers = engine.generate(asked, samplings)

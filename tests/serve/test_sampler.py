@@ -16,7 +16,7 @@ from transformers.generation import (
 )
 
 from s1pro.base.records import Sampling
-from s1pro.serve.sampler import Sampler, draw_uniforms
+from s1pro.serve.sampler import Draws, Sampler, Uniforms
 
 V = 50
 CPU = torch.device("cpu")
@@ -25,9 +25,11 @@ CPU = torch.device("cpu")
 @dataclass
 class FakeRow:
     sampling: Sampling
-    uniforms: list[float] = field(default_factory=list)
+    uniforms: Draws = field(default_factory=list)
     prompt_ids: tuple[int, ...] = ()
     token_ids: list[int] = field(default_factory=list)
+    stop_ids: tuple[int, ...] = ()
+    structure: None = None
 
 
 def sample(logits_BV: Tensor, rows: Sequence[FakeRow], sampler: Sampler | None = None) -> tuple[Tensor, Tensor]:
@@ -91,16 +93,16 @@ def test_a_draw_does_not_depend_on_the_neighbours() -> None:
         Sampling(temperature=1.0, min_p=0.05, repetition_penalty=1.5, seed=5),
         Sampling(temperature=0.9, top_k=9, top_p=0.9, seed=6),
     ]
-    rows = [FakeRow(s, draw_uniforms(s, 4), (1, 2)) for s in settings]
+    rows = [FakeRow(s, Uniforms(s), (1, 2)) for s in settings]
     together, _ = sample(x, rows)
     alone = [sample(x[i : i + 1], [row])[0] for i, row in enumerate(rows)]
     assert torch.equal(together, torch.cat(alone))
 
 
 def test_uniforms_depend_on_seed_and_position_only() -> None:
-    short, long = draw_uniforms(Sampling(temperature=1, seed=9), 3), draw_uniforms(Sampling(temperature=1, seed=9), 8)
-    assert short == long[:3]
-    assert draw_uniforms(Sampling(temperature=1), 3) != draw_uniforms(Sampling(temperature=1), 3)
+    drawn = [Uniforms(Sampling(temperature=1, seed=9)) for _ in range(2)]
+    assert [drawn[0][i] for i in range(200)] == [drawn[1][i] for i in reversed(range(200))][::-1]
+    assert len({Uniforms(Sampling(temperature=1, seed=seed))[0] for seed in (-1, 0, 1, 2**70, None, None)}) == 6
 
 
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])

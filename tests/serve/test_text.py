@@ -32,14 +32,16 @@ def test_invalid_bytes_are_shown_and_do_not_block_the_rest() -> None:
 
 
 def test_stop_strings_are_found_across_pieces_and_the_earliest_wins() -> None:
-    watcher, text, found = StopWatcher(["END", "\n\n"]), "", -1
+    watcher, text, found = StopWatcher(["END", "\n\n"]), "", (-1, None)
     for piece in ["one E", "N", "D two\n", "\n"]:
         text += piece
         found = watcher.find(text)
-        if found >= 0:
+        if found[1] is not None:
             break
-    assert text[:found] == "one "
-    assert StopWatcher(["b", "ab"]).find("xxab") == 2
+    assert (text[: found[0]], found[1]) == ("one ", "END")
+    assert StopWatcher(["b", "ab"]).find("xxab") == (2, "ab")
+    assert StopWatcher(["ab", "abc"]).find("xxabc") == (2, "abc")
+    assert StopWatcher(["x"]).find("none") == (-1, None)
 
 
 def test_a_possible_beginning_of_a_stop_string_is_held_back() -> None:

@@ -76,23 +76,17 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class ChatProbe:
-    """One conversation: through the engine's template, and as our ids; both greedy."""
+    """One conversation: through the engine's template, and as the ids that ours gives, with and without thinking; all
+    greedy."""
 
     messages: tuple[Message, ...]
     by_chat: Completion
-    by_ids: Completion
+    by_ids: tuple[Completion, ...]
 
     @property
     def agrees(self) -> bool:
-        """Equal prompts, where the engine tells its own; else equal answers, and equal log-probabilities of them."""
-        theirs, ours = self.by_chat, self.by_ids
-        if theirs.prompt_token_ids:
-            return theirs.prompt_token_ids == ours.prompt_token_ids
-        if theirs.text != ours.text:
-            return False
-        if not theirs.logprobs or not ours.logprobs:
-            return True
-        return bool(np.allclose(theirs.logprobs, ours.logprobs[: len(theirs.logprobs)], atol=1e-2))
+        """Whether one of our forms is the engine's."""
+        return any(_same_prompt(self.by_chat, ours) for ours in self.by_ids)
 
 
 async def collect(
@@ -110,16 +104,32 @@ async def collect(
 
     async def chat(messages: tuple[Message, ...]) -> ChatProbe:
         greedy = Sampling(max_new_tokens=min(settings.tokens, 24))
-        ids = processor.encode(messages, add_generation_prompt=True, allow_control_tokens=False).token_ids
+        by_ids = []
         async with gate:
             by_chat = await client.chat(messages, greedy)
-            by_ids = await client.generate(ids, greedy)
-        return ChatProbe(messages=messages, by_chat=by_chat, by_ids=replace(by_ids, prompt_token_ids=tuple(ids)))
+            for thinking in (False, True):
+                ids = processor.encode(
+                    messages, add_generation_prompt=True, enable_thinking=thinking, allow_control_tokens=False
+                ).token_ids
+                completion = await client.generate(ids, greedy)
+                by_ids.append(replace(completion, prompt_token_ids=tuple(ids)))
+        return ChatProbe(messages=messages, by_chat=by_chat, by_ids=tuple(by_ids))
 
     prompts = prompts_of(processor, settings)
     probes = await asyncio.gather(*(sampled(number, prompt) for number, prompt in enumerate(prompts)))
     chats = await asyncio.gather(*(chat(messages) for messages in CONVERSATIONS))
     return list(probes), list(chats)
+
+
+def _same_prompt(theirs: Completion, ours: Completion) -> bool:
+    """Equal prompts, where the engine tells its own; else equal answers, and equal log-probabilities of them."""
+    if theirs.prompt_token_ids:
+        return theirs.prompt_token_ids == ours.prompt_token_ids
+    if theirs.text != ours.text:
+        return False
+    if not theirs.logprobs or not ours.logprobs:
+        return True
+    return bool(np.allclose(theirs.logprobs, ours.logprobs[: len(theirs.logprobs)], atol=1e-2))
 
 
 def prompts_of(processor: Processor, settings: ProbeSettings) -> list[tuple[int, ...]]:

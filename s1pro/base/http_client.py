@@ -1,0 +1,321 @@
+"""`HttpClient`: the `ModelClient` of an OpenAI-compatible server: our own, vLLM, LMDeploy, SGLang, or hosted.
+
+    chat      POST {base}/chat/completions
+    complete  POST {base}/completions
+    generate  POST {root}/generate           token ids in and out; of our server, LMDeploy and SGLang
+
+One call goes this way:
+
+1. A place among `concurrency` is waited for; callers may start any number of coroutines.
+2. The circuit breaker of the endpoint is asked; then the token buckets for requests and tokens.
+3. The request runs under one deadline for everything, so a server that drips a byte a minute is a time-out too. Answers
+   of more than `max_answer_bytes` are refused, redirects are not followed.
+4. What may work later is tried again, see `base.endpoint`; waiting for an open circuit counts as a try.
+5. Tokens and costs are added to `usage`, failures too.
+
+The key comes from an argument or from an environment variable that the user names. It is in no log, no `repr` and no
+error, also if the server echoes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from s1pro.base.endpoint import (
+    EXCERPT,
+    CircuitBreaker,
+    EndpointError,
+    EndpointSettings,
+    Now,
+    Sleep,
+    TokenBucket,
+    asyncio_sleep,
+    status_error,
+)
+from s1pro.base.errors import InputError
+from s1pro.base.records import Completion, Message, Sampling
+from s1pro.base.wire import (
+    MalformedAnswerError,
+    chat_completion,
+    generation,
+    message_json,
+    sampling_json,
+    text_completion,
+)
+
+CHARACTERS_PER_TOKEN = 4.0
+TOKENS_PER_MEDIUM = 1024
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(kw_only=True)
+class UsageTotals:
+    """What a client has used so far. `cost` is in the currency of the prices."""
+
+    requests: int = 0
+    attempts: int = 0
+    failures: int = 0
+    num_prompt_tokens: int = 0
+    num_cached: int = 0
+    num_tokens: int = 0
+    cost: float = 0.0
+
+
+class HttpClient:
+    """See the module docstring.
+
+    Args:
+        api_key: sent as bearer token.
+        api_key_variable: name of an environment variable that holds the key.
+        now, sleep: replaced in tests.
+
+    Raises:
+        InputError: both keys are given, or the variable is not set.
+    """
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        *,
+        api_key: str | None = None,
+        api_key_variable: str | None = None,
+        now: Now = time.monotonic,
+        sleep: Sleep = asyncio_sleep,
+    ) -> None:
+        self.settings = settings
+        self.usage = UsageTotals()
+        self._key = _find_key(api_key, api_key_variable)
+        self._sleep = sleep
+        self._calls = itertools.count()
+        self._breaker = CircuitBreaker(
+            threshold=settings.breaker_threshold, cooldown_s=settings.breaker_cooldown_s, now=now
+        )
+        rates = (settings.requests_per_second, (settings.tokens_per_minute or 0) / 60 or None)
+        capacities = (None, settings.tokens_per_minute)
+        self._requests, self._tokens = (
+            None if rate is None else TokenBucket(rate, now=now, sleep=sleep, capacity=capacity)
+            for rate, capacity in zip(rates, capacities, strict=True)
+        )
+        self._session: _Session | None = None
+
+    def __repr__(self) -> str:
+        return f"HttpClient({self.settings.base_url!r}, model={self.settings.model!r})"
+
+    async def __aenter__(self) -> HttpClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Closes the connections. The client may be used again."""
+        session, self._session = self._session, None
+        if session is not None and session.loop is asyncio.get_running_loop():
+            await session.http.aclose()
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        turns = [message_json(message) for message in messages]
+        body = {"messages": turns, **self._body(sampling)}
+        if self.settings.logprobs:
+            body["logprobs"] = True
+        return await self._call("/chat/completions", body, chat_completion, _estimate(turns, sampling))
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+        body = {"prompt": prompt, **self._body(sampling)}
+        if self.settings.logprobs:
+            body["logprobs"] = 1
+        return await self._call("/completions", body, text_completion, _estimate(prompt, sampling))
+
+    async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        ids = [int(token) for token in prompt_token_ids]
+        body = {"input_ids": ids, "return_logprob": True, **self._body(sampling), "max_tokens": sampling.max_new_tokens}
+        estimate = len(ids) + sampling.max_new_tokens
+        return await self._call("/generate", body, lambda answer: generation(answer, ids), estimate)
+
+    def _body(self, sampling: Sampling) -> dict[str, Any]:
+        settings = self.settings
+        return {"model": settings.model, **sampling_json(sampling, settings.max_tokens_field), **settings.extra_body}
+
+    def _address(self, path: str) -> str:
+        base = self.settings.base_url.rstrip("/")
+        return (base.removesuffix("/v1") if path == "/generate" else base) + path
+
+    async def _call(
+        self, path: str, body: Mapping[str, Any], read: Callable[[Any], Completion], estimate: float
+    ) -> Completion:
+        """Steps 1 to 5 of the module docstring."""
+        content = json.dumps(body, ensure_ascii=False).encode()
+        call, retries = next(self._calls), self.settings.retries
+        self.usage.requests += 1
+        async with self._connect().places:
+            attempt = 0
+            while True:
+                try:
+                    completion = await self._attempt(path, content, read, estimate, attempt + 1)
+                except EndpointError as error:
+                    if attempt + 1 >= retries.attempts or not error.may_work_later:
+                        self.usage.failures += 1
+                        raise
+                    wanted = error.retry_after_s
+                    await self._sleep(retries.delay(call, attempt) if wanted is None else wanted)
+                else:
+                    self._account(completion)
+                    return completion
+                attempt += 1
+
+    async def _attempt(
+        self, path: str, content: bytes, read: Callable[[Any], Completion], estimate: float, number: int
+    ) -> Completion:
+        """One try, with what it tells the circuit breaker."""
+        if (wait := self._breaker.wait_s()) > 0:
+            message = f"{self.settings.base_url}: not asked, the circuit is open after failures in a row"
+            raise EndpointError(message, kind="circuit_open", attempts=number, retry_after_s=wait)
+        told = False
+        try:
+            for bucket, amount in ((self._requests, 1.0), (self._tokens, estimate)):
+                if bucket is not None:
+                    await bucket.take(amount)
+            self.usage.attempts += 1
+            completion = await self._post(path, content, read, number)
+            self._breaker.succeeded()
+            told = True
+        except EndpointError as error:
+            if error.may_work_later and error.status != 429:
+                self._breaker.failed()
+                told = True
+            elif error.status:  # it is alive
+                self._breaker.succeeded()
+                told = True
+            raise
+        finally:
+            if not told:
+                self._breaker.abandoned()
+        if self._tokens is not None and completion.usage is not None:
+            used = completion.usage.num_prompt_tokens + completion.usage.num_tokens
+            self._tokens.give_back(estimate - used)
+        return completion
+
+    async def _post(self, path: str, content: bytes, read: Callable[[Any], Completion], number: int) -> Completion:
+        import httpx
+
+        settings, where = self.settings, self._address(path)
+        try:
+            async with asyncio.timeout(settings.timeout_s):
+                status, headers, data = await self._exchange(where, content)
+        except (TimeoutError, httpx.TimeoutException) as error:
+            message = f"{where}: no answer in {settings.timeout_s:g} s (attempt {number})"
+            raise EndpointError(message, kind="timeout", attempts=number) from error
+        except (httpx.HTTPError, OSError) as error:
+            message = f"{where}: {type(error).__name__} (attempt {number}): {self._clean(str(error))}"
+            raise EndpointError(message, kind="connection", attempts=number) from error
+        if status != 200:
+            patience = _retry_after(headers, settings.retries.longest_retry_after_s)
+            raise status_error(status, self._excerpt(data), where, attempts=number, retry_after_s=patience)
+        try:
+            return read(json.loads(data))
+        except (MalformedAnswerError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            body = self._excerpt(data)
+            message = f"{where}: the answer cannot be read ({type(error).__name__}: {error}): {body}"
+            raise EndpointError(message, status=200, body=body, kind="malformed", attempts=number) from error
+
+    async def _exchange(self, where: str, content: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        data = bytearray()
+        async with self._connect().http.stream("POST", where, content=content, headers=headers) as response:
+            async for piece in response.aiter_bytes():
+                data += piece
+                if len(data) > self.settings.max_answer_bytes:
+                    limit = self.settings.max_answer_bytes
+                    raise EndpointError(f"{where}: the answer is larger than {limit} bytes", kind="too_large")
+            return response.status_code, response.headers, bytes(data)
+
+    def _connect(self) -> _Session:
+        """The connections of the running event loop; those of an earlier loop are useless and forgotten."""
+        import httpx
+
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._session.loop is not loop:
+            settings = self.settings
+            limits = httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
+            http = httpx.AsyncClient(
+                timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
+                limits=limits,
+                follow_redirects=False,
+                trust_env=urlsplit(settings.base_url).hostname not in _LOOPBACK,
+            )
+            self._session = _Session(loop=loop, http=http, places=asyncio.Semaphore(settings.concurrency))
+        return self._session
+
+    def _account(self, completion: Completion) -> None:
+        if completion.usage is None:
+            return
+        total, used, settings = self.usage, completion.usage, self.settings
+        total.num_prompt_tokens += used.num_prompt_tokens
+        total.num_cached += used.num_cached
+        total.num_tokens += used.num_tokens
+        cost = used.num_prompt_tokens * settings.price_prompt + used.num_tokens * settings.price_completion
+        total.cost += cost / 1e6
+
+    def _excerpt(self, data: bytes) -> str:
+        return self._clean(data[: 4 * EXCERPT].decode("utf-8", "replace"))
+
+    def _clean(self, text: str) -> str:
+        if self._key:
+            text = text.replace(self._key, "***")
+        return text[:EXCERPT]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    loop: asyncio.AbstractEventLoop
+    http: Any
+    places: asyncio.Semaphore
+
+
+def _find_key(api_key: str | None, variable: str | None) -> str:
+    if api_key is not None and variable is not None:
+        raise InputError("give the API key itself or the name of its environment variable, not both")
+    if variable is None:
+        return (api_key or "").strip()
+    if not os.environ.get(variable, "").strip():
+        raise InputError(f"the environment variable {variable} for the API key is not set")
+    return os.environ[variable].strip()
+
+
+def _estimate(turns: Any, sampling: Sampling) -> float:
+    """Tokens that a request may use at most, roughly: text by its length, media by a fixed number."""
+    if isinstance(turns, str):
+        return len(turns) / CHARACTERS_PER_TOKEN + sampling.max_new_tokens
+    characters, media = 0, 0
+    for turn in turns:
+        for part in [{"text": turn["content"]}] if isinstance(turn["content"], str) else turn["content"]:
+            characters += len(str(part.get("text", "")))
+            media += "text" not in part
+    return characters / CHARACTERS_PER_TOKEN + media * TOKENS_PER_MEDIUM + sampling.max_new_tokens
+
+
+def _retry_after(headers: Mapping[str, str], longest: float) -> float | None:
+    """Seconds of `Retry-After` (a number or a date); None if there is none."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    return min(max(seconds, 0.0), longest) if seconds == seconds else None

@@ -1,0 +1,106 @@
+"""`s1pro corpus caption` and `export`: from what was found in papers to training data.
+
+`caption` runs the stages after ingest: deduplicate, route, caption, judge. Each keeps what is finished and still
+right, so the command may be given again after more papers, a retry or an interruption. `export` writes the captions
+that passed as samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import Commands, add_command, print_json
+from s1pro.cli.corpus_papers import (
+    add_changes,
+    add_executor,
+    add_folder,
+    change_settings,
+    executor_of,
+    existing,
+    report,
+    show_settings,
+)
+
+
+def add(kinds: Commands) -> None:
+    caption = add_command(
+        kinds,
+        "caption",
+        run_caption,
+        summary="copies, topics and routes, captions, and which captions are fit for training",
+        description="Run the stages after ingest: deduplicate, route, caption, judge. Given again, it goes on.",
+    )
+    add_folder(caption)
+    group = caption.add_argument_group("a model that writes captions; without one, the embedded describer does")
+    group.add_argument("--endpoint", metavar="URL", help="OpenAI-compatible server, with the /v1, for all routes")
+    group.add_argument("--model", metavar="NAME", help="name of the model there")
+    group.add_argument(
+        "--api-key-variable", default="", metavar="NAME", help="environment variable that holds the key of the server"
+    )
+    add_changes(caption)
+    add_executor(caption)
+    export = add_command(
+        kinds,
+        "export",
+        run_export,
+        summary="captions as training samples: Parquet, JSONL or WebDataset",
+        description="Write the captions that passed all checks as conversations about one picture, split by document.",
+    )
+    add_folder(export)
+    export.add_argument("target", type=Path, metavar="TARGET", help="folder for the samples")
+    export.add_argument(
+        "--format", choices=("parquet", "jsonl", "webdataset"), default="parquet", help="what is written"
+    )
+    export.add_argument(
+        "--validation", type=float, default=0.05, metavar="SHARE", help="share of documents for validation"
+    )
+    export.add_argument(
+        "--keep-flagged", action="store_true", help="also captions in which the checks against the page found something"
+    )
+    export.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def run_caption(args: argparse.Namespace) -> int:
+    from s1pro.base.endpoint import EndpointSettings
+    from s1pro.cli.stage_bar import StageBar
+    from s1pro.corpus.executors import Inline, run_stage
+    from s1pro.corpus.settings import Endpoint
+    from s1pro.corpus.stages.registry import STAGES
+    from s1pro.corpus.status import folder_status
+
+    folder = existing(args.folder)
+    if bool(args.endpoint) != bool(args.model):
+        raise InputError("--endpoint and --model belong together")
+    if args.endpoint:
+        settings = EndpointSettings(base_url=args.endpoint, model=args.model)
+        endpoint = Endpoint(name=args.model, settings=settings, api_key_variable=args.api_key_variable)
+        folder.save_settings(folder.settings().with_endpoint(endpoint))
+    if args.changes or not args.show:
+        change_settings(folder, args.changes)
+    if args.show:
+        return show_settings(folder)
+    executor = executor_of(args)
+    with StageBar() as bar:
+        for name in list(STAGES)[1:]:
+            # one unit, or as quick as starting a process: not worth one
+            run_stage(folder, name, executor if name in ("route", "caption") else Inline(), bar)
+    return report(folder_status(folder, check=False), as_json=args.json)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    from s1pro.corpus.export import ExportSettings, export
+
+    settings = ExportSettings(format=args.format, validation=args.validation, keep_flagged=args.keep_flagged)
+    done = export(existing(args.folder), args.target, settings)
+    if args.json:
+        print_json({**dataclasses.asdict(done), "samples": done.samples})
+        return 0
+    for name, file in done.files.items():
+        print(f"{name}: {file.samples:,} samples")
+    left = ", ".join(f"{reason} {count:,}" for reason, count in done.left_out.items())
+    print(f"{done.captions:,} captions, {done.samples:,} samples; left out: {left or 'none'}")
+    print(f"written to {args.target}")
+    return 0

@@ -1,0 +1,116 @@
+"""`s1pro parity FOLDER`: how far an engine is from the trainer, and why, from what the engine says alone.
+
+    s1pro parity runs/demo/model                                      this project's engine
+    s1pro parity MODEL --url http://127.0.0.1:8000/v1 --model NAME    an endpoint: token ids in, log-probabilities out
+
+The trainer loads FOLDER. An endpoint needs `/generate` with log-probabilities (our own server, LMDeploy, SGLang);
+records of experts are compared where it returns them. Exit code 1: a fault was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, positive, print_json
+
+if TYPE_CHECKING:
+    from s1pro.base.client import ModelClient
+    from s1pro.rl.parity.diagnosis import Diagnosis
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "parity",
+        run,
+        summary="compare an engine with the trainer",
+        description="Ask an engine, compute the same with the trainer's network, and say how far they are apart and "
+        "why. Exit code 1: they are.",
+    )
+    add_model(parser)
+    parser.add_argument("--url", metavar="URL", help="endpoint of the engine (default: this project's, in process)")
+    parser.add_argument("--model", metavar="NAME", default="model", help="name of the model at the endpoint")
+    parser.add_argument("--api-key-variable", metavar="NAME", help="environment variable that holds the key")
+    parser.add_argument("--engine-dtype", choices=("float32", "bfloat16"), help="of the engine in process")
+    parser.add_argument("--exact", action="store_true", help="both sides with batch-invariant operators: no gap at all")
+    parser.add_argument("--prompts", type=positive, default=48, metavar="N", help="prompts to sample from")
+    parser.add_argument("--tokens", type=positive, default=48, metavar="N", help="tokens of each answer")
+    parser.add_argument("--longest", type=positive, default=256, metavar="N", help="tokens of the longest prompt")
+    parser.add_argument(
+        "--limit", type=float, default=1e-6, metavar="X", help="largest KL(engine || trainer) that passes"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of prompts and draws")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML page")
+    parser.add_argument("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_model_folder(args.folder)
+    if args.url is not None and (args.engine_dtype or args.exact):
+        raise InputError("--engine-dtype and --exact are of the engine in process and have no effect with --url")
+    import torch
+
+    from s1pro.checkpoint.released import load_network
+    from s1pro.inputs.processor import Processor
+    from s1pro.rl.parity.diagnosis import diagnose
+    from s1pro.rl.parity.probes import ProbeSettings, check_probes, collect
+
+    processor = Processor.from_pretrained(args.folder)
+    network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=args.device).eval()
+    if args.exact:
+        from s1pro.model.exact import use_exact_operators
+
+        use_exact_operators(network)
+    settings = ProbeSettings(prompts=args.prompts, tokens=args.tokens, longest=args.longest, seed=args.seed)
+    try:
+        probes, chats = asyncio.run(collect(_client(args), processor, settings))
+        check_probes(probes)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    found = diagnose(network, probes, chats, limit=args.limit, bos=processor.tokenizer.token_to_id("<|endoftext|>"))
+    if args.report is not None:
+        from s1pro.rl.parity.page import write_page
+
+        write_page(found, args.report, model=str(args.folder), engine=args.url or "in process")
+    if args.json:
+        print_json({"passed": found.passed, **found.as_record()})
+    else:
+        _show(found)
+    return 0 if found.passed else 1
+
+
+def _client(args: argparse.Namespace) -> ModelClient:
+    if args.url is None:
+        from s1pro.serve.client import LocalClient
+
+        dtype = args.engine_dtype or args.dtype
+        return LocalClient.from_folder(args.folder, dtype=dtype, device=args.device, exact=args.exact)
+    from s1pro.base.endpoint import EndpointSettings
+    from s1pro.base.http_client import HttpClient
+
+    settings = EndpointSettings(base_url=args.url, model=args.model, logprobs=True)
+    return HttpClient(settings, api_key_variable=args.api_key_variable)
+
+
+def _show(found: Diagnosis) -> None:
+    gap = found.gap
+    print(
+        f"{gap.tokens:,} sampled tokens: KL(engine || trainer) k1 {gap.k1:+.3g}, k3 {gap.k3:.3g}; "
+        f"largest difference {gap.largest:.3g}"
+    )
+    print(f"greedy tokens that the trainer holds most likely too: {found.top1:.2%}")
+    if found.routing_agreement:
+        layers = ", ".join(f"{share:.2%}" for share in found.routing_agreement)
+        print(f"equal experts by layer: {layers}")
+    print(f"draws: z = {found.sampler.z:+.1f}, fit temperature {found.sampler.drawn_at:.2f}")
+    for explanation in found.explanations[:5]:
+        print(f"  {explanation.left:7.1%} of the gap is left if {explanation.says} ({explanation.name})")
+    for fault in found.faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    if found.passed:
+        print("engine and trainer agree")

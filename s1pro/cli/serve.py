@@ -1,0 +1,161 @@
+"""`s1pro serve FOLDER`: an HTTP server with the interface of OpenAI's API, and a page at `/`.
+
+It listens on this machine alone unless `--host` says otherwise, fetches no remote media and reads no files unless it
+is told from where, and lets nobody change its weights without `--control`. Keys come from `--api-key-file` (one a
+line), so that they stand in no list of processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, positive
+
+if TYPE_CHECKING:
+    from s1pro.serve.http.service import Service
+    from s1pro.serve.http.settings import ServerSettings
+
+ANY_ADDRESS = ("0.0.0.0", "::")
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "serve",
+        run,
+        summary="answer requests over HTTP",
+        description="Serve the model of a folder with the interface of OpenAI's API, and a page at /.",
+    )
+    add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    parser.add_argument("--name", help="name of the model for clients; default the name of the folder")
+    parser.add_argument("--thinking", action="store_true", help="reason before answering, where a request does not say")
+    parser.add_argument(
+        "--drain", type=positive, default=60, metavar="S", help="seconds that answers under way may take"
+    )
+    parser.add_argument("--verbose", action="store_true", help="a line per request")
+    engine = parser.add_argument_group("engine")
+    engine.add_argument("--max-batch", type=positive, default=32, metavar="N", help="sequences that run at once")
+    engine.add_argument(
+        "--max-waiting", type=positive, default=256, metavar="N", help="sequences that may wait; then 429"
+    )
+    engine.add_argument("--cache-tokens", type=positive, default=32768, metavar="N", help="token slots of the cache")
+    engine.add_argument("--max-context", type=positive, metavar="N", help="longest prompt with its answer")
+    engine.add_argument("--draft-tokens", type=int, default=0, metavar="N", help="guesses per step; 0 does not guess")
+    engine.add_argument("--exact", action="store_true", help="log-probs with the bits of the trainer; slower")
+    engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
+    access = parser.add_argument_group("access")
+    access.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line; without, none is asked for")
+    access.add_argument("--allowed-hosts", nargs="+", default=[], metavar="NAME", help="more names of this server")
+    access.add_argument(
+        "--allowed-media-domains",
+        nargs="+",
+        default=[],
+        metavar="HOST",
+        help="hosts of remote media; '*' is any public one",
+    )
+    access.add_argument("--allow-private-media", action="store_true", help="also from private addresses")
+    access.add_argument("--allowed-media-path", type=Path, metavar="DIR", help="folder for file:// URLs")
+    access.add_argument("--max-body-mib", type=positive, default=32, metavar="N", help="largest request")
+    access.add_argument(
+        "--control", action="store_true", help="let clients replace weights and put the engine to sleep"
+    )
+    access.add_argument("--weights-root", type=Path, metavar="DIR", help="folder below which new weights may lie")
+
+
+def run(args: argparse.Namespace) -> int:
+    check_model_folder(args.folder)
+    settings = _settings(args)
+    from s1pro.serve.http.app import create_app
+    from s1pro.serve.http.server import make_server
+
+    service = _service(args, settings)
+    try:
+        server, listening = make_server(
+            create_app(service), host=args.host, port=args.port, drain_seconds=args.drain, access_log=args.verbose
+        )
+    except InputError:
+        service.close()
+        raise
+    port = listening.getsockname()[1]
+    print(f"{settings.model_name} at http://{_shown(args.host)}:{port}/ (API: /v1)", flush=True)
+    if not settings.api_keys and args.host in ANY_ADDRESS:
+        print("warning: everybody who reaches this address can use it; see --api-key-file", file=sys.stderr)
+    server.run(sockets=[listening])
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> ServerSettings:
+    from s1pro.serve.http.settings import LOOPBACK_HOSTS, MediaAccess, RequestLimits, ServerSettings
+
+    for name in ("allowed_media_path", "weights_root"):
+        folder = getattr(args, name)
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--{name.replace('_', '-')}: there is no folder {folder}")
+    hosts = (
+        ()
+        if args.host in ANY_ADDRESS and not args.allowed_hosts
+        else (*LOOPBACK_HOSTS, args.host.lower(), *(name.lower() for name in args.allowed_hosts))
+    )
+    return ServerSettings(
+        model_name=args.name or args.folder.resolve().name,
+        api_keys=_keys(args.api_key_file),
+        allowed_hosts=hosts,
+        enable_thinking=args.thinking,
+        control=args.control,
+        weights_root=args.weights_root,
+        requests=replace(RequestLimits(), max_body_bytes=args.max_body_mib * 2**20, max_waiting=args.max_waiting),
+        media=MediaAccess(
+            domains=tuple(args.allowed_media_domains),
+            private_addresses=args.allow_private_media,
+            folder=args.allowed_media_path,
+        ),
+    )
+
+
+def _keys(file: Path | None) -> tuple[str, ...]:
+    if file is None:
+        return ()
+    keys = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    if not keys:
+        raise InputError(f"{file} holds no key; write one a line")
+    return keys
+
+
+def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
+    """The engine with the weights of the folder, loaded in the thread that will use them."""
+    import torch
+
+    from s1pro.checkpoint.released import load_network
+    from s1pro.inputs.processor import Processor
+    from s1pro.serve.async_engine import AsyncEngine
+    from s1pro.serve.client import build_engine
+    from s1pro.serve.engine import Engine
+    from s1pro.serve.http.service import Service
+
+    processor = Processor.from_pretrained(args.folder)
+
+    def build() -> Engine:
+        network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=args.device).eval()
+        return build_engine(
+            network,
+            processor,
+            max_batch=args.max_batch,
+            cache_tokens=args.cache_tokens,
+            max_context=args.max_context,
+            draft_tokens=args.draft_tokens,
+            record_routing=not args.no_routing,
+            exact=args.exact,
+        )
+
+    return Service(AsyncEngine(build), processor, settings, max_batch=args.max_batch)
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

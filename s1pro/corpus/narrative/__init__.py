@@ -1,0 +1,1 @@
+"""Structured data as training text: sources of records, samples in eight forms, verified rollouts."""

@@ -1,0 +1,44 @@
+"""Switches a network to exact mode: a token's numbers do not depend, to the last bit, on what is computed beside it.
+
+Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
+rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`.
+
+Left out: media towers stay as they are (their numbers depend on what is batched with them), and experts in FP8 or
+spread over ranks.
+"""
+
+from __future__ import annotations
+
+from s1pro.model.decoder import Attention, Decoder
+from s1pro.model.dispatch import LocalDispatch
+from s1pro.model.layers import Linear
+from s1pro.model.moe import DenseMLP, Experts, MoE
+from s1pro.model.network import Network
+from s1pro.model.rope import RotaryEmbedding
+from s1pro.model.router import Router
+
+
+def use_exact_operators(network: Network, exact: bool = True) -> None:
+    """Switches the decoder and the head; `exact=False` switches back.
+
+    Raises:
+        ValueError: a network with media towers, FP8 experts, or experts on several ranks.
+    """
+    text = network.model.language_model
+    if exact:
+        _check(network, text)
+    network.exact = exact
+    for module in text.modules():
+        if isinstance(module, Attention | DenseMLP | Experts | Linear | RotaryEmbedding | Router):
+            module.exact = exact
+
+
+def _check(network: Network, text: Decoder) -> None:
+    config = network.config
+    if config.vision is not None or config.time_series is not None:
+        raise ValueError("exact mode is for text: the towers for images and signals are not exact")
+    for module in text.modules():
+        if isinstance(module, MoE) and not isinstance(module.dispatch, LocalDispatch):
+            raise ValueError("exact mode does not work with experts on several ranks")
+        if isinstance(module, Experts) and module.fp8 is not None:
+            raise ValueError("exact mode does not work with experts in FP8")

@@ -1,0 +1,52 @@
+"""Engines on several ranks, each with requests of its own and a share of the experts, against one process."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch.distributed as dist
+
+from s1pro.base.records import Sampling
+from s1pro.model.network import Network
+from s1pro.model.presets import tiny
+from s1pro.serve.engine import Engine
+from s1pro.serve.lockstep import spread_experts
+from tests.parallel.ranks import run_ranks
+
+RANKS = 2
+
+
+def load(rank: int) -> tuple[list[list[int]], list[Sampling]]:
+    """Much for one rank, little for the other."""
+    rng = random.Random(rank)
+    count = (7, 1)[rank]
+    prompts = [[rng.randrange(96) for _ in range(rng.randint(1, 40))] for _ in range(count)]
+    return prompts, [Sampling(max_new_tokens=rng.randint(1, 12), temperature=i % 2, seed=i) for i in range(count)]
+
+
+def on_rank(rank: int, dispatch: Any) -> list[tuple[Any, ...]]:
+    group = dist.group.WORLD
+    network = spread_experts(Network(tiny(vocab_size=96)).eval(), group, dispatch)
+    assert network.model.language_model.layers[0].mlp.experts.down_proj.shape[0] == 8 // RANKS
+    engine = Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=256, block_size=8)
+    answers = engine.generate(*load(rank))
+    answers += engine.generate([[5, 6, 7]] if rank else [], Sampling(max_new_tokens=3))
+    return [(a.token_ids, a.logprobs, a.routing and a.routing.experts_TLK) for a in answers]
+
+
+@pytest.mark.parametrize("dispatch", ["all_gather", "counted"])
+def test_spread_experts_give_what_one_process_gives(dispatch: str) -> None:
+    results = run_ranks(on_rank, RANKS, dispatch)
+    for rank, got in enumerate(results):
+        engine = Engine(Network(tiny(vocab_size=96)).eval())
+        expected = engine.generate(*load(rank))
+        expected += engine.generate([[5, 6, 7]] if rank else [], Sampling(max_new_tokens=3))
+        assert len(got) == len(expected)
+        for (tokens, logprobs, routing), answer in zip(got, expected, strict=True):
+            assert tokens == answer.token_ids
+            assert logprobs == pytest.approx(answer.logprobs, abs=2e-5)
+            assert answer.routing is not None
+            np.testing.assert_array_equal(routing, answer.routing.experts_TLK)
