@@ -110,7 +110,8 @@ def _text(response: str, record: Record) -> str | None:
 
 def _near_keys(gold: Mapping[str, float], prediction: Mapping[str, float | None]) -> float:
     near = nearness(1.0)
-    return float(np.mean([0.0 if prediction[key] is None else near(gold[key], prediction[key]) for key in gold]))
+    values = [(gold[key], prediction[key]) for key in gold]
+    return float(np.mean([0.0 if said is None else near(right, said) for right, said in values]))
 
 
 def _subtask(name: str, gold: Any, compat: Profile, strict: Profile, *defects: str) -> Subtask:

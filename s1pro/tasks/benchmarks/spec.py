@@ -71,6 +71,7 @@ class Subtask:
         defects: what the upstream scorer does that its metric does not say; shown beside the number.
         needs: extras or services without which it cannot be computed.
         lower_is_better: the score is an error.
+        prepare: completes a record once, when it is loaded (the size of a picture, say).
     """
 
     name: str
@@ -84,6 +85,7 @@ class Subtask:
     defects: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     lower_is_better: bool = False
+    prepare: Callable[[Record], Record] = lambda record: record
 
 
 Status = Literal["computable", "needs a judge", "not computable"]
@@ -197,6 +199,14 @@ class BenchmarkTask:
 def defined(value: float) -> float:
     """0 for what is undefined (a correlation of constants, the mean of nothing): a table has no room for NaN."""
     return float(value) if math.isfinite(value) else 0.0
+
+
+def mean_score(scores: Mapping[str, float]) -> float:
+    """Plain mean of the subtasks; the score itself where there is one."""
+    return sum(scores.values()) / len(scores)
+
+
+MEAN: Mapping[ProfileName, Callable[[Mapping[str, float]], float]] = {"compat": mean_score, "strict": mean_score}
 
 
 def user_prompt(text: str, *, system: str | None = None) -> Prompt:
