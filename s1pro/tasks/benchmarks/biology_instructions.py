@@ -1,8 +1,8 @@
 """Biology-Instructions (21 tasks), as the paper's harness scores it, and as it should be.
 
-Records come in one JSONL file per task: `prompt`, `ground_truth` and `meta_data` with `ans_type` (`cls`, `number`, `dict`,
-`string`) and `task`. A system message names the biologist; behind the prompt stands how to answer: yes or no, a number,
-a JSON object with given keys, or names, each in `\\boxed{}`.
+Records come in one JSONL file per task: `prompt`, `ground_truth` and `meta_data` with `ans_type` (`cls`, `number`,
+`dict`, `string`) and `task`. A system message names the biologist; behind the prompt stands how to answer: yes or no,
+a number, a JSON object with given keys, or names, each in `\\boxed{}`.
 
 What the upstream scorer does about answers that it cannot read decides much of its numbers:
 
@@ -17,8 +17,8 @@ What the upstream scorer does about answers that it cannot read decides much of 
 | Fmax | EC numbers | nothing predicted | the same |
 | mixed | siRNA efficiency | 0.0, "below 30" | errs at worst |
 
-Values are times 100; the mean of 21 may come out negative. Undefined values are 0 here, where upstream gives NaN, inf or
-an exception.
+Values are times 100; the mean of 21 may come out negative. Undefined values are 0 here, where upstream gives NaN, inf
+or an exception.
 
 Source: OpenCompass `datasets/biodata.py` as described in the specification, section 3.1.
 """
@@ -124,7 +124,7 @@ def _subtask(name: str, gold: Any, compat: Profile, strict: Profile, *defects: s
         compat=compat,
         strict=strict,
         defects=defects,
-        needs=("science", "eval"),
+        needs=("eval",),
     )
 
 

@@ -1,4 +1,5 @@
-"""Metrics of Biology-Instructions: Matthews, correlations per key, R2 both ways, AUC of classes, Fmax, the mixed score."""
+"""Metrics of Biology-Instructions: Matthews, correlations per key, R2 both ways, AUC of classes, Fmax, the mixed
+score."""
 
 from __future__ import annotations
 

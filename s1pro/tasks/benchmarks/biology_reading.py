@@ -1,4 +1,5 @@
-"""Answers and golds of Biology-Instructions: classes, numbers, objects of numbers, names; upstream's reading and ours."""
+"""Answers and golds of Biology-Instructions: classes, numbers, objects of numbers, names; upstream's reading and
+ours."""
 
 from __future__ import annotations
 
@@ -61,8 +62,8 @@ def strict_number(response: str, record: Record) -> float | None:
 
 
 def upstream_dict(response: str, record: Record) -> dict[str, float | None] | None:
-    """The last braces without inner ones, as JSON or as a Python literal; keys as in the gold. A value that is no number
-    is None, the others count."""
+    """The last braces without inner ones, as JSON or as a Python literal; keys as in the gold. A value that is no
+    number is None, the others count."""
     found = re.findall(r"\{[^{}]*\}", after_think(upstream_visible(response)))
     return _numbers_of(found[-1], record) if found and "..." not in found[-1] else None
 

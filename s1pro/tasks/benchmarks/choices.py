@@ -198,7 +198,8 @@ def letter_set_profiles(metric: Metric) -> tuple[Profile, Profile]:
 
 
 def after_answer_line(text: str) -> str:
-    """What upstream leaves of a reply with a chain of thought: the only capital behind the last "Answer:", or the tail."""
+    """What upstream leaves of a reply with a chain of thought: the only capital behind the last "Answer:", or the
+    tail."""
     lines = [line.strip() for line in text.strip().split("\n")]
     tails = [line.removeprefix("Answer:") for line in lines if line.startswith("Answer:")]
     if not tails:

@@ -1,9 +1,10 @@
 """Reading predictions out of responses: the parts that several scorers share, upstream's way and ours.
 
 **Reasoning.** The strict profile cuts it off once, by one rule: what follows the last `</think>`; an opening tag
-without a closing one leaves nothing, because the model never came to an answer. Upstream a post-processor of the run does
-it (`upstream_visible`): a closing tag alone leaves the text after the last one, pairs of tags go with what they hold, and
-an opening tag alone changes nothing. Scorers that were run without it keep the reasoning (`without_think_pairs`).
+without a closing one leaves nothing, because the model never came to an answer. Upstream a post-processor of the run
+does it (`upstream_visible`): a closing tag alone leaves the text after the last one, pairs of tags go with what they
+hold, and an opening tag alone changes nothing. Scorers that were run without it keep the reasoning
+(`without_think_pairs`).
 
 **Numbers.** Upstream's extractors take an optional minus, digits, an optional point, digits: no exponent, no plus, no
 thousands separator, no unit. The strict reader takes all of these.
@@ -77,7 +78,8 @@ def tagged(text: str, tags: Sequence[str], *, ignore_case: bool = False) -> list
 
 
 def upstream_numbers(text: str) -> list[float]:
-    """Contents of `<NUMBER>…</NUMBER>` and `\\boxed{…}` that are numbers in upstream's sense, in order. Ends may be mixed."""
+    """Contents of `<NUMBER>…</NUMBER>` and `\\boxed{…}` that are numbers in upstream's sense, in order. Ends may be
+    mixed."""
     return [min(max(float(number), -LARGEST), LARGEST) for number in _UPSTREAM_NUMBER.findall(text)]
 
 
@@ -94,7 +96,8 @@ def number_in(text: str) -> float | None:
 
 
 def final_number_text(text: str) -> str | None:
-    """The characters of the number that `final_number` reads, without reasoning: last box or tag with one, else the last."""
+    """The characters of the number that `final_number` reads, without reasoning: last box or tag with one, else the
+    last."""
     marked = [content for _, content in tagged(text, ("NUMBER",), ignore_case=True)] + boxed(text)
     for place in [*reversed(marked), text]:
         found = list(_STRICT_NUMBER.finditer(place))

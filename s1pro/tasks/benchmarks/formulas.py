@@ -1,7 +1,8 @@
 """Formulas in answers: atoms per element and charge, upstream's reading and ours.
 
-Upstream takes letters and digits, then signs with digits: no brackets, no parts. It reads elements from the left and stops
-at the first small letter that begins none, so "c6h6" holds no atoms, and is valid. Of several charges the first counts.
+Upstream takes letters and digits, then signs with digits: no brackets, no parts. It reads elements from the left and
+stops at the first small letter that begins none, so "c6h6" holds no atoms, and is valid. Of several charges the first
+counts.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ def aime_prompt(record: Record) -> Prompt:
 
 
 def upstream_boxed_text(response: str, record: Record) -> str | None:
-    """The last box, else what stands between the first and the last dollar sign; blanks and commas in numbers removed."""
+    """The last box, else what stands between the first and the last dollar sign; blanks and commas in numbers
+    removed."""
     found = boxed(response)
     if found:
         return _plain(found[-1])
@@ -146,8 +147,8 @@ def _one(name: str, *, title: str, fields: Mapping[str, Any], prompt: Any, gold:
          files: tuple[str, ...], source: str, licence: str, published: float | None, defects: tuple[str, ...],
          needs: tuple[str, ...] = ()) -> Benchmark:  # fmt: skip
     subtask = Subtask(
-        name="test", files=files, fields=fields, prompt=prompt, gold=gold, compat=compat, strict=strict, defects=defects,
-        needs=needs,
+        name="test", files=files, fields=fields, prompt=prompt, gold=gold, compat=compat, strict=strict,
+        defects=defects, needs=needs,
     )  # fmt: skip
     return Benchmark(
         name=name, title=title, subtasks=(subtask,), aggregate=MEAN, source=source, licence=licence, published=published
@@ -169,7 +170,10 @@ MMLU_PRO = _one(
     "mmlu-pro", title="MMLU-Pro", fields={"question": str, "options": list, "answer": str, "category": str},
     prompt=mmlu_prompt, gold=mmlu_gold, compat=_MMLU[0], strict=_MMLU[1], files=("*test*.parquet", "*test*.jsonl"),
     source="TIGER-Lab/MMLU-Pro on the Hugging Face Hub", licence="MIT", published=86.6,
-    defects=("the first 'answer is (X)' counts, also inside the reasoning", "the paper's harness has a judge, lm-eval none"),
+    defects=(
+        "the first 'answer is (X)' counts, also inside the reasoning",
+        "upstream's harness has a judge, lm-eval none",
+    ),
 )  # fmt: skip
 GPQA = _one(
     "gpqa", title="GPQA-diamond",

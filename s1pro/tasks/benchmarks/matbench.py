@@ -1,9 +1,9 @@
 """MatBench as the paper's harness runs it: fold 0 of four tasks, `{problem, answer}`, the problem is the prompt.
 
-Upstream a judge model extracts the answer, and a post-processor reads the judge's reply (`judged_number`, the first capital
-A or B). The compat profile here has no judge: the strict reader plays it, and then upstream's post-processor reads what it
-found, so the defects stay (an integer loses its sign, an exponent is cut off) and the numbers are labelled judge-free. The
-strict profile keeps sign, exponent and unit.
+Upstream a judge model extracts the answer, and a post-processor reads the judge's reply (`judged_number`, the first
+capital A or B). The compat profile here has no judge: the strict reader plays it, and then upstream's post-processor
+reads what it found, so the defects stay (an integer loses its sign, an exponent is cut off) and the numbers are
+labelled judge-free. The strict profile keeps sign, exponent and unit.
 
 The mean is not clipped upstream: one silly number can make it strongly negative. The strict mean clips at 0.
 

@@ -6,8 +6,8 @@ the rule for the form of the answer.
 
 * reagents, design, forward, retrosynthesis: Tanimoto of Morgan 2/2048; upstream a tagged prediction makes both sides
   SELFIES, an untagged one makes both SMILES; strict decodes SELFIES on both sides
-* property (Hartree): compat reads the last number in a box or NUMBER tag, unreadable is 0.0; strict takes the last number
-  with sign and exponent, and unreadable errs at worst
+* property (Hartree): compat reads the last number in a box or NUMBER tag, unreadable is 0.0; strict takes the last
+  number with sign and exponent, and unreadable errs at worst
 * description: METEOR on words split at blanks
 
 The published mean of six forgets to multiply METEOR by 100; both means are given.
@@ -149,7 +149,7 @@ def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        needs=("science", "eval"),
+        needs=("eval",),
         lower_is_better=gold is gold_number,
     )
 

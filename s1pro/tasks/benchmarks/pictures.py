@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from s1pro.base.errors import InputError, MissingExtraError
+from PIL import Image, UnidentifiedImageError
+
+from s1pro.base.errors import InputError
 from s1pro.base.records import Message
 from s1pro.tasks.benchmarks.spec import Record
 from s1pro.tasks.task import Prompt
@@ -72,10 +74,6 @@ def with_size(record: Record) -> Record:
     """The record with `width` and `height` of its picture, which are read from the file if they are not there."""
     if record.get("width") and record.get("height"):
         return record
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingExtraError("pillow", "eval") from error
     path = sources(record)[0]
     try:
         with Image.open(path) as picture:

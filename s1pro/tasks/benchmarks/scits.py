@@ -1,21 +1,22 @@
 """SciTS (time series of science, 43 tasks) by the rules of the TimeOmni scorer, and as it should be.
 
 Records are lines of the `meta_data.jsonl` of a task folder: `id`, `task_id` (a list), `input_text`, `input_ts` with a
-`path`, and `gt_result` with `answer` (a letter), a class by key, or `contain` (true or false) with times; forecasts have
-`gt_ts` with a `path`. Series lie beside the file: csv (the letter X is a missing value), npy.
+`path`, and `gt_result` with `answer` (a letter), a class by key, or `contain` (true or false) with times; forecasts
+have `gt_ts` with a `path`. Series lie beside the file: csv (the letter X is a missing value), npy.
 
 * classification, choice: compat predicts every label that occurs in the reply as a substring, the gold among them is a
-  hit, and F1 leaves labels out that were never hit; strict reads whole words, wants exactly one label (the letter that a
-  reply chose), and takes the macro F1 over all labels of the gold
-* detection: compat looks for words of "no" first, as substrings ("no" is in "noise"), then for those of "yes" if the data
-  set has any, else it is a yes; undecided replies are in the denominator of accuracy and not in F1; strict wants one
-  clear verdict
+  hit, and F1 leaves labels out that were never hit; strict reads whole words, wants exactly one label (the letter that
+  a reply chose), and takes the macro F1 over all labels of the gold
+* detection: compat looks for words of "no" first, as substrings ("no" is in "noise"), then for those of "yes" if the
+  data set has any, else it is a yes; undecided replies are in the denominator of accuracy and not in F1; strict wants
+  one clear verdict
 * times of events: whole numbers in order of appearance against the gold's fields, relative error, right positives only;
   strict reads numbers of any form
-* forecast, imputation: mean absolute and relative error; points without an answer err at worst, in both; strict does not
-  read a reply of the wrong length
+* forecast, imputation: mean absolute and relative error; points without an answer err at worst, in both; strict does
+  not read a reply of the wrong length
 
-All times 100 with two decimals upstream; here without rounding. The licence forbids passing samples on (CC-BY-NC-SA-4.0).
+All times 100 with two decimals upstream; here without rounding. The licence forbids passing samples on
+(CC-BY-NC-SA-4.0).
 
 Source: OpenTSLab/TimeOmni `eval_benchmark.py` as described in the specification, section 6.
 """

@@ -59,7 +59,8 @@ def upstream_classes(pairs: Sequence[Pair]) -> Mapping[str, float]:
 
 
 def strict_classes(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Macro F1 over all labels of the golds; accuracy is exact. Where the gold is one label, naming two is naming none."""
+    """Macro F1 over all labels of the golds; accuracy is exact. Where the gold is one label, naming two is naming
+    none."""
     numbers: Numbers = {}
     for key in _keys(pairs):
         labels = labels_of(pairs, key)
@@ -103,7 +104,8 @@ def has_all_labels(gold: Mapping[str, Sequence[str]], prediction: str) -> float:
 
 
 def detection(*, undecided_in_f1: bool) -> Metric:
-    """Accuracy over all, F1 of the positives, share of decided replies, relative errors of the times of right positives.
+    """Accuracy over all, F1 of the positives, share of decided replies, relative errors of the times of right
+    positives.
 
     Args:
         undecided_in_f1: count them as negatives there, instead of leaving them out.

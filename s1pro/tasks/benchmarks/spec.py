@@ -13,8 +13,8 @@ scorer does about unreadable answers belongs to its metric, because upstream eve
 and used as rewards by the code that serves all tasks. A score keeps both predictions and the gold, and `aggregate`
 computes both profiles from them: `compat`, `strict`, how many could be read, and each number over those alone.
 
-Numbers that are undefined (a correlation of constants) are 0 and named in `undefined`. For errors, where less is better,
-0 would be perfect, so metrics of errors are never undefined: silence has a price there.
+Numbers that are undefined (a correlation of constants) are 0 and named in `undefined`. For errors, where less is
+better, 0 would be perfect, so metrics of errors are never undefined: silence has a price there.
 """
 
 from __future__ import annotations

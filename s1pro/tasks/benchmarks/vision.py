@@ -1,7 +1,7 @@
 """Benchmarks about pictures: MicroVQA, MSEarth-MCQ, XLRS-Bench-lite, MMMU-Pro, RefCOCO, ScreenSpot V2; SFE is listed.
 
-Tables are those of VLMEvalKit. Pictures come first, then one text. Multiple choice is read by `choices`, boxes and clicks
-by `grounding`. Upstream doubles the size of the first picture of MMMU; here pictures stay as they are.
+Tables are those of VLMEvalKit. Pictures come first, then one text. Multiple choice is read by `choices`, boxes and
+clicks by `grounding`. Upstream doubles the size of the first picture of MMMU; here pictures stay as they are.
 
 **SFE** needs a judge: a model is shown question, gold and reply and answers with one digit from 0 to 9 (three tries at
 temperatures 0, 0.5, 1.0, else 0); the score is the mean divided by 9, times 100 (`judged_digits`).
@@ -144,12 +144,13 @@ def _mmmu(name: str, files: tuple[str, ...], prompt: Any) -> Subtask:
 
 
 MICROVQA = _choices(
-    "microvqa", "MicroVQA", files=("MicroVQA.tsv",), source="jmhb/microvqa on the Hugging Face Hub, as a VLMEvalKit table",
+    "microvqa", "MicroVQA", files=("MicroVQA.tsv",), source="jmhb/microvqa on the Hugging Face Hub, VLMEvalKit's table",
     licence="CC-BY-SA-4.0", published=63.3,
 )  # fmt: skip
 MSEARTH_MCQ = _choices(
-    "msearth-mcq", "MSEarth-MCQ", files=("MSEarthMCQ.tsv",), source="MSEarthMCQ.tsv of VLMEvalKit", licence="not verified",
-    published=65.2, notes=("the official adapter for this model bypasses the data set's own prompt, as here",),
+    "msearth-mcq", "MSEarth-MCQ", files=("MSEarthMCQ.tsv",), source="MSEarthMCQ.tsv of VLMEvalKit",
+    licence="not verified", published=65.2,
+    notes=("the official adapter for this model bypasses the data set's own prompt, as here",),
 )  # fmt: skip
 _XLRS = letter_set_profiles(by_category("category", "l2-category"))
 XLRS_BENCH = Benchmark(
@@ -165,7 +166,7 @@ XLRS_BENCH = Benchmark(
                 "answer": str,
                 "category": str,
                 "l2-category": str,
-            },  # fmt: skip
+            },
             prompt=xlrs_prompt,
             gold=gold_letter_set,
             compat=_XLRS[0],
@@ -247,7 +248,7 @@ SFE = Benchmark(
     published=52.7,
     status="needs a judge",
     notes=(
-        "a judge model gives a digit from 0 to 9: three tries at temperatures 0, 0.5, 1.0, anything but a digit is 0; the "
-        "score is the mean / 9 x 100 (vision.judged_digits), so it depends on the judge",
+        "a judge model gives a digit from 0 to 9: three tries at temperatures 0, 0.5, 1.0, anything but a digit is 0; "
+        "the score is the mean / 9 x 100 (vision.judged_digits), so it depends on the judge",
     ),
 )
