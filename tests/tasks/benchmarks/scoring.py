@@ -9,7 +9,9 @@ from s1pro.tasks.benchmarks.registry import BENCHMARKS
 from s1pro.tasks.benchmarks.spec import BenchmarkTask
 
 
-def numbers(benchmark: str, name: str, records: Sequence[Mapping[str, Any]], replies: Sequence[str]) -> dict[str, float]:
+def numbers(
+    benchmark: str, name: str, records: Sequence[Mapping[str, Any]], replies: Sequence[str]
+) -> dict[str, float]:
     """What `aggregate` says of the replies."""
     task = BenchmarkTask(BENCHMARKS[benchmark], BENCHMARKS[benchmark].subtask(name), records)
     return dict(task.aggregate([task.grade(item, reply) for item, reply in zip(task.items(), replies, strict=True)]))

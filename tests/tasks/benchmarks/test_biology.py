@@ -89,7 +89,9 @@ def test_modifications() -> None:
 
 
 def test_names() -> None:
-    got = numbers(NAME, "RNA-NoncodingRNAFamily", records("HACA-box", "tRNA", "tRNA"), box("haca-box", "tRNA.", "miRNA"))
+    got = numbers(
+        NAME, "RNA-NoncodingRNAFamily", records("HACA-box", "tRNA", "tRNA"), box("haca-box", "tRNA.", "miRNA")
+    )
     assert got["compat"] == pytest.approx(100 / 3)
     assert got["strict"] == pytest.approx(200 / 3)
     got = numbers(NAME, "Protein-Solubility", records("positive", "negative"), ["\\boxed{Yes}", "negative"])
@@ -98,7 +100,7 @@ def test_names() -> None:
 
 def naive_f1_max(said: np.ndarray, truth: np.ndarray) -> float:
     """Every cut of the common ranking, counted from scratch."""
-    cells = sorted(((-said[i, j], i, j) for i in range(len(said)) for j in range(said.shape[1])))
+    cells = sorted((-said[i, j], i, j) for i in range(len(said)) for j in range(said.shape[1]))
     best = 0.0
     for stop in range(1, len(cells) + 1):
         chosen: dict[int, list[int]] = {}

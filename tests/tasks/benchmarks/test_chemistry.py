@@ -97,7 +97,9 @@ def test_words_behind_a_blank_are_a_name() -> None:
 
 
 def test_rmse_is_an_absolute_error() -> None:
-    records = [{"input": "q", "output": f"<NUMBER> {g} </NUMBER>", "task": "property_prediction-esol"} for g in (-2, 0, 4)]
+    records = [
+        {"input": "q", "output": f"<NUMBER> {g} </NUMBER>", "task": "property_prediction-esol"} for g in (-2, 0, 4)
+    ]
     got = numbers(SMOLINSTRUCT, "esol", records, ["\\boxed{-1} \\boxed{-2}", "none", "<NUMBER>1e0</NUMBER>"])
     assert got["compat"] == pytest.approx((1 + 0 + 4) / 3)
     worst = 4 - 2 / 3
@@ -161,7 +163,9 @@ def test_selfies(gold: str, reply: str, compat: float, strict: float) -> None:
 
 def test_property() -> None:
     records = [dialogs(gold) for gold in ("-0.25", "0.1", "0.3")]
-    got = numbers(MOL_INSTRUCTIONS, "property_prediction", records, ["\\boxed{1} \\boxed{-0.25}", "0.1", "\\boxed{3e-1}"])
+    got = numbers(
+        MOL_INSTRUCTIONS, "property_prediction", records, ["\\boxed{1} \\boxed{-0.25}", "0.1", "\\boxed{3e-1}"]
+    )
     assert got["compat"] == pytest.approx((0 + 0.1 + 0.3) / 3)
     assert got["strict"] == pytest.approx(0.0)
 
@@ -176,7 +180,8 @@ def test_mol_instructions_aggregates() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "number"), [("-5", 5.0), ("-5.5", -5.5), ("2e3", 2.0), ("about 1,400", 1.0), ("none", 0.0), (".5", 0.5), ("7.", 7.0)]
+    ("reply", "number"),
+    [("-5", 5.0), ("-5.5", -5.5), ("2e3", 2.0), ("about 1,400", 1.0), ("none", 0.0), (".5", 0.5), ("7.", 7.0)],
 )
 def test_numbers_of_judges(reply: str, number: float) -> None:
     assert matbench.judged_number(reply) == number
@@ -195,6 +200,11 @@ def test_matbench() -> None:
     assert got["strict"] == 0.0
     got = numbers(MATBENCH, "matbench_glass", [{"problem": "q", "answer": True}] * 3, ["Yes.", "", "yes or no"])
     assert got["compat"] == got["strict"] == pytest.approx(100 / 3)
-    scores = {"matbench_steels": 4000.0, "matbench_expt_gap": 0.5, "matbench_expt_is_metal": 80.0, "matbench_glass": 60.0}
+    scores = {
+        "matbench_steels": 4000.0,
+        "matbench_expt_gap": 0.5,
+        "matbench_expt_is_metal": 80.0,
+        "matbench_glass": 60.0,
+    }
     assert MATBENCH.aggregate["compat"](scores) == pytest.approx((-100 + 75 + 80 + 60) / 4)
     assert MATBENCH.aggregate["strict"](scores) == pytest.approx((0 + 75 + 80 + 60) / 4)

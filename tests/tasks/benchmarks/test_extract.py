@@ -84,7 +84,21 @@ def test_clear_yes_and_no(response: str, meant: bool | None) -> None:
 
 
 PIECES = st.sampled_from(
-    ["<think>", "</think>", "\\boxed{", "}", "{", "<SMILES>", "</SMILES>", "<NUMBER>", "1e", "-", "9" * 50, "x=1, y=..", "[C]"]
+    [
+        "<think>",
+        "</think>",
+        "\\boxed{",
+        "}",
+        "{",
+        "<SMILES>",
+        "</SMILES>",
+        "<NUMBER>",
+        "1e",
+        "-",
+        "9" * 50,
+        "x=1, y=..",
+        "[C]",
+    ]
     + ["{'hk': 1}", "Answer: A", "$", "(", "[1, 2, 3, 4]", "\n", "FINAL ANSWER:", "\x00", "é", "yes", "no", " "]
 )
 REPLIES = st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=12).map("".join)

@@ -120,7 +120,7 @@ def test_four_numbers() -> None:
         (
             "length_constraints:nth_paragraph_first_word",
             {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "so"},
-            "a\n\n\"So, b",
+            'a\n\n"So, b',
             "so\n\nb",
         ),
         ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[a] [b]", "[a]"),

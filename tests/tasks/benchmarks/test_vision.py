@@ -167,7 +167,11 @@ def test_screenshots_are_measured(tmp_path: Path) -> None:
 
 
 def test_tables_with_pictures(tmp_path: Path) -> None:
-    rows = ["index\tquestion\tA\tB\tanswer\timage\thint", f"0\tWhat?\tx\ty\tB\t{PICTURE}\t", "1\tWho?\tx\ty\tA\t0\tlook up"]
+    rows = [
+        "index\tquestion\tA\tB\tanswer\timage\thint",
+        f"0\tWhat?\tx\ty\tB\t{PICTURE}\t",
+        "1\tWho?\tx\ty\tA\t0\tlook up",
+    ]
     (tmp_path / "MicroVQA.tsv").write_text("\n".join(rows))
     (task,) = load("microvqa", tmp_path)
     first, second = (task.prompt(item).messages[0].content for item in task.items())
