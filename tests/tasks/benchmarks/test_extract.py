@@ -83,24 +83,12 @@ def test_clear_yes_and_no(response: str, meant: bool | None) -> None:
     assert extract.final_yes_no(response) is meant
 
 
-PIECES = st.sampled_from(
-    [
-        "<think>",
-        "</think>",
-        "\\boxed{",
-        "}",
-        "{",
-        "<SMILES>",
-        "</SMILES>",
-        "<NUMBER>",
-        "1e",
-        "-",
-        "9" * 50,
-        "x=1, y=..",
-        "[C]",
-    ]
-    + ["{'hk': 1}", "Answer: A", "$", "(", "[1, 2, 3, 4]", "\n", "FINAL ANSWER:", "\x00", "é", "yes", "no", " "]
-)
+MARKS = (
+    "<think>", "</think>", "\\boxed{", "}", "{", "<SMILES>", "</SMILES>", "<NUMBER>", "</NUMBER>", "1e", "-", "9" * 50,
+    "x=1, y=..", "[C]", "{'hk': 1}", "{'hk': 1, 'dev': [2]}", "Answer: A", "$", "(", "[1, 2, 3, 4]", "\n",
+    "FINAL ANSWER:", "\x00", "\N{LATIN SMALL LETTER E WITH ACUTE}", "yes", "no", " ",
+)  # fmt: skip
+PIECES = st.sampled_from(MARKS)
 REPLIES = st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=12).map("".join)
 RECORD = {
     "ground_truth": {"hk": 1.0, "dev": 2.0}, "options": ["x", "y"], "A": "x", "B": "y", "width": 10, "height": 10,
@@ -108,7 +96,7 @@ RECORD = {
 }  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(REPLIES)
 def test_no_extractor_raises(response: str) -> None:
     for benchmark in BENCHMARKS.values():

@@ -123,8 +123,8 @@ def test_splits_weigh_the_same() -> None:
 
 def screen(**more: Any) -> dict[str, Any]:
     return {
-        "img_filename": "a.png", "bbox": [0, 0, 101, 51], "instruction": "open", "data_type": "icon", "data_source": "web",
-        "width": 1000, "height": 500, **more,
+        "img_filename": "a.png", "bbox": [0, 0, 101, 51], "instruction": "open", "data_type": "icon",
+        "data_source": "web", "width": 1000, "height": 500, **more,
     }  # fmt: skip
 
 
