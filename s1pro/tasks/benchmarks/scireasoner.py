@@ -1,5 +1,4 @@
-"""SciReasoner: the groups GUE, OPI, PEER and SmolInstruct as tasks; formulas of all nine groups in
-`scireasoner_groups`.
+"""SciReasoner: seven of its nine groups as tasks; the formulas of all nine are in `scireasoner_groups`.
 
 Data are lists in `{task}/test/data.json` with `input` (the prompt) and `output`; GUE has `meta_data.label`.
 
@@ -11,8 +10,9 @@ Data are lists in `{task}/test/data.json` with `input` (the prompt) and `output`
 * SmolInstruct in the original scorer's way: the first tag, molecules equal as sets of InChIs, true RMSE over readable
   replies (strict: unreadable errs at worst), booleans right over all
 
-Not here: Bio_Instruction (zero-shot classifier bart-large-mnli), Mol_Instructions (BERTScore), LLM4Mat (its property
-names come with its data), generation (SMACT, ViennaRNA).
+* Bio_Instruction, Mol_Instructions, LLM4Mat: `scireasoner_biology`, `scireasoner_molecules`, `scireasoner_materials`
+
+Not here: the two groups of generation (SMACT, ViennaRNA, shape of proteins), and open questions (BERTScore).
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s1pro.base.errors import InputError
+from s1pro.tasks.benchmarks import scireasoner_biology as biology
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
+from s1pro.tasks.benchmarks import scireasoner_materials as materials
+from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
 from s1pro.tasks.benchmarks import smolinstruct as smol
 from s1pro.tasks.benchmarks.biology_metrics import strict_mcc
 from s1pro.tasks.benchmarks.extract import answer_part, final_number, final_yes_no, number_in, upstream_visible
@@ -33,6 +36,8 @@ from s1pro.tasks.benchmarks.spec import Benchmark, Pair, Profile, Record, Subtas
 from s1pro.tasks.benchmarks.text_metrics import rouge_l
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {"input": str, "output": str}
+ANY_FIELDS: Mapping[str, type | tuple[type, ...]] = {"input": str, "output": (str, float, int, bool)}
+LABEL_FIELDS: Mapping[str, type | tuple[type, ...]] = {"input": str, "label": (str, float, int, dict)}
 GUE = (
     "cpd-prom_core_all", "cpd-prom_core_notata", "cpd-prom_core_tata", "pd-prom_300_all", "pd-prom_300_notata",
     "pd-prom_300_tata", "tf-h-0", "tf-h-1", "tf-h-2", "tf-h-3", "tf-h-4",
@@ -211,14 +216,15 @@ def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any
     return Subtask(
         name=f"{group}/{task}",
         files=(f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
-        fields=FIELDS,
+        fields={"LLM4Mat": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
         prompt=lambda record: user_prompt(record["input"] + ("." if group == "PEER" else "")),
         gold=gold,
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
         needs=("eval",),
-        lower_is_better=task.endswith(("esol", "lipo")),
+        lower_is_better=task.endswith(("esol", "lipo", "property_prediction_str")),
+        keep=materials.keep,
     )
 
 
@@ -230,7 +236,17 @@ _PEER = (
     Profile(extract=peer_answer, value=equality, metric=accuracy()),
     Profile(extract=lambda response, record: final_yes_no(response), value=equality, metric=accuracy()),
 )
+_BIO_DEFECTS = (
+    "replies with more numbers than asked for are unreadable; a word of 'no' anywhere makes a class negative",
+)
+_MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
+    "protein_design": ("the best protein of the whole set is the score",),
+    "true_or_false_question": ("'no' anywhere, also in 'know', is a no",),
+    "multi_choice_question": ("an A in brackets or between blanks wins over the other letters",),
+    "chemical_protein_interaction_extraction": ("its F1 is never added to the group",),
+}
 SUBTASKS = (
+    *(_subtask("Bio_Instruction", task, *biology.profiles(task), *_BIO_DEFECTS) for task in biology.ORDER),
     *(
         _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "upstream has a longer list of words")
         for task in GUE
@@ -241,34 +257,53 @@ SUBTASKS = (
         _subtask("SmolInstruct", task, *_smol_profiles(task), "the first tag counts, not the last; no tag is no answer")
         for task in SMOL
     ),
+    *(
+        _subtask("Mol_Instructions", task, *molecules.profiles(task), *_MOL_DEFECTS.get(task, ()))
+        for task in molecules.ORDER
+        if task != "open_question"
+    ),
+    *(
+        _subtask(
+            "LLM4Mat",
+            task,
+            *materials.profiles(task),
+            "unreadable replies are left out",
+            *(("a ratio without a bound, and 0 for perfection",) if task in materials.NUMBERS else ()),
+        )
+        for task in materials.ORDER
+    ),
 )
+ORDER: Mapping[str, tuple[str, ...]] = {
+    "Bio_Instruction": biology.ORDER, "GUE": GUE, "OPI": tuple(OPI), "PEER": PEER, "SmolInstruct": SMOL,
+    "Mol_Instructions": molecules.ORDER,
+    "LLM4Mat": materials.ORDER,
+}  # fmt: skip
+"""Tasks of the groups that are here, in the order of the formulas."""
 
 
 def group_scores(scores: Mapping[str, float]) -> dict[str, float]:
     """The numbers of the groups that are here."""
-    result = {}
-    for group, (_, formula) in groups.GROUPS.items():
-        names = [subtask.name for subtask in SUBTASKS if subtask.name.startswith(f"{group}/")]
-        if names:
-            result[group] = formula([scores.get(name) for name in names])
-    return result
+    return {
+        group: groups.GROUPS[group][1]([scores.get(f"{group}/{task}") for task in tasks])
+        for group, tasks in ORDER.items()
+    }
 
 
 def aggregate(scores: Mapping[str, float]) -> float:
-    """Mean of the four groups that are here."""
+    """Mean of the seven groups that are here."""
     return groups.overall(group_scores(scores))
 
 
 SCIREASONER = Benchmark(
     name="scireasoner",
-    title="SciReasoner (4 of 9 groups)",
+    title="SciReasoner (7 of 9 groups)",
     subtasks=SUBTASKS,
     aggregate={"compat": aggregate, "strict": aggregate},
     source="SciReasoner data of OpenCompass (open-sciencelab/SciReason)",
     licence="not verified",
     published=55.5,
     notes=(
-        "how the published number is formed is not known; the mean here is of four groups and not comparable with it",
-        "Bio_Instruction, Mol_Instructions, LLM4Mat and generation are not scored here; their formulas are",
+        "how the published number is formed is not known; the mean here is of seven groups and not comparable with it",
+        "the two groups of generation and open questions (0 here) are not scored; their formulas are here",
     ),
 )

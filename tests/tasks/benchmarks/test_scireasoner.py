@@ -6,7 +6,10 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks import scireasoner
+from s1pro.tasks.benchmarks import scireasoner_biology as biology
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
+from s1pro.tasks.benchmarks import scireasoner_materials as materials
+from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
 from tests.tasks.benchmarks.scoring import numbers
 
 
@@ -93,9 +96,116 @@ def test_smolinstruct_in_the_original_way() -> None:
     assert got["strict"] == pytest.approx((4 / 3) ** 0.5)
 
 
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("It is 1.23456789.", [1.23457]),
+        ("at the 5' end: -2", [-2.0]),
+        ("K3 is 7", [7.0]),
+        ("<think>1", []),
+        ("<think>1</think>2", [2.0]),
+        ("1e-3", [1.0, 3.0]),
+        ("2,000", [2.0, 0.0]),
+        ("", []),
+    ],
+)
+def test_free_numbers(reply: str, found: list[float]) -> None:
+    assert biology.free_numbers(reply) == found
+
+
+def bio(*labels: object) -> list[dict[str, object]]:
+    return [{"input": "q", "output": "x", "label": label, "task": "t"} for label in labels]
+
+
+def test_biology() -> None:
+    labels = [1.0, 2.0, 3.0, 4.0]
+    got = numbers("scireasoner", "Bio_Instruction/CRISPROnTarget", bio(*labels), ["1", "3", "400", "4 or 5"])
+    assert got["compat"] == pytest.approx(100 * 1.0 * 3 / 4)
+    got = numbers("scireasoner", "Bio_Instruction/Isoform", bio(*labels), ["1", "2", "81", "4 (of 5)"])
+    assert got["compat"] == pytest.approx(100 * 2 / 4)
+    replies = ["no doubt: yes", "negative", "Yes", "perhaps"]
+    got = numbers("scireasoner", "Bio_Instruction/emp", bio("positive", "negative", "positive", "negative"), replies)
+    assert got["compat.unclassified"] == 1.0
+    assert got["compat"] == pytest.approx(0.0)
+    assert got["compat.n_valid"] == 3
+    labels_of_two = [{"hk": float(i), "dev": -float(i)} for i in range(3)]
+    replies = ["0 and 0", "hk: 1, dev: -1", "hk: 2, dev: -2 (2 numbers)"]
+    got = numbers("scireasoner", "Bio_Instruction/enhancer_activity", bio(*labels_of_two), replies)
+    assert got["compat"] == pytest.approx(100 * 2 / 3)
+    assert got["strict"] == pytest.approx(100.0)
+    got = numbers("scireasoner", "Bio_Instruction/Modification", bio("m6A", "none", "AtoI"), ["m6A here", "no", ""])
+    assert got["compat"] == pytest.approx(100 * (1 + 1 + 0.5) / 3)
+    with pytest.raises(InputError, match="hk"):
+        biology.gold_numbers(("hk", "dev"))({"label": "{'hk': 1}"})
+    with pytest.raises(InputError, match="label"):
+        biology.gold_class({"label": "yes"})
+
+
+def test_materials() -> None:
+    assert len(materials.ORDER) == 65
+    records = [{"input": "q", "output": gold} for gold in (1.0, 3.0, 5.0)]
+    replies = ['```json\n{"gap": 2}\n```', "so {gap: '3.5'} eV", "about 4 eV"]
+    got = numbers("scireasoner", "LLM4Mat/MP_Bandgap", records, replies)
+    assert got["compat"] == pytest.approx(1.0 / 0.75)
+    assert got["strict"] == pytest.approx((4 / 3) / (2.5 / 3))
+    perfect = ['{"gap": 1}', '{"gap": 3}', '{"gap": 5.0}']
+    got = numbers("scireasoner", "LLM4Mat/MP_Bandgap", records, perfect)
+    assert (got["compat"], got["strict"]) == (0.0, materials.PERFECT)
+    records = [{"input": "q", "output": gold} for gold in (True, "Indirect", "Direct", False)]
+    replies = ['{"x": true}', '{"x": "no"}', '{"x": "Indirect"}', "no"]
+    got = numbers("scireasoner", "LLM4Mat/SNUMAT_SOC", records, replies)
+    assert (got["compat"], got["strict"]) == (0.75, 0.5)
+
+
+def test_biomedical_texts() -> None:
+    assert molecules.bracket_f1("(a, b) (c, d)", "(A, b), (x)") == pytest.approx(0.5)
+    assert molecules.bracket_f1("(a)", "a") == 1.0
+    assert molecules.item_f1("a, b", "B, c, d") == pytest.approx(2 / 5)
+    assert molecules.upstream_option("It is B) because of (A", {}) == "A"
+    assert molecules.strict_option("The answer is (B), not A", {}) == "B"
+    assert molecules.upstream_truth("I know it may be", {}) == "no"
+    assert molecules.strict_truth("Maybe. No one can tell", {}) == "maybe"
+    assert molecules.upstream_option("", {}) is None
+    with pytest.raises(InputError, match="bracket"):
+        molecules.gold_option({"output": "A"})
+    with pytest.raises(InputError, match="yes, no"):
+        molecules.gold_truth({"output": "Perhaps, yes"})
+
+
+def test_proteins() -> None:
+    pytest.importorskip("Bio")
+    assert molecules.smith_waterman("MKV*LA", "mkvla") == pytest.approx(1.0)
+    assert molecules.smith_waterman("MKVLA", "123") == 0.0
+    records = [{"input": "q", "output": gold} for gold in ("MKVLA", "GGGGG")]
+    got = numbers("scireasoner", "Mol_Instructions/protein_design", records, ["<protein>MKVLA</protein>", ""])
+    assert (got["compat"], got["compat.mean"], got["strict"]) == (
+        pytest.approx(100),
+        pytest.approx(50),
+        pytest.approx(50),
+    )
+
+
+def test_molecules_in_either_notation() -> None:
+    pytest.importorskip("selfies")
+    records = [{"input": "q", "output": "[C][C][O]"}] * 3
+    got = numbers(
+        "scireasoner", "Mol_Instructions/retrosynthesis", records, ["OCC", "<SELFIES>[O][C][C]</SELFIES>", "no idea"]
+    )
+    assert got["compat"] == pytest.approx(2 / 3)
+    records = [{"input": "q", "output": "-0.25"}, {"input": "q", "output": "0.05"}]
+    got = numbers("scireasoner", "Mol_Instructions/property_prediction_str", records, ["-0.249", ""])
+    assert got["compat"] == pytest.approx(1000 * (0.001 + 0.05) / 2)
+    assert got["strict"] == pytest.approx(1000 * (0.001 + 0.15) / 2)
+
+
 def test_aggregate_is_the_mean_of_the_groups_that_are_here() -> None:
     scores = {subtask.name: 0.0 for subtask in scireasoner.SUBTASKS}
     scores |= {"SmolInstruct/property_prediction-esol": 9.0, "SmolInstruct/property_prediction-lipo": 9.0}
     scores |= {f"PEER/{name}": 80.0 for name in scireasoner.PEER}
-    assert set(scireasoner.group_scores(scores)) == {"GUE", "OPI", "PEER", "SmolInstruct"}
-    assert scireasoner.aggregate(scores) == pytest.approx(20.0)
+    scores |= {"Mol_Instructions/property_prediction_str": 20.0}
+    got = scireasoner.group_scores(scores)
+    assert {name: value for name, value in got.items() if value} == {"PEER": 80.0}
+    assert len(got) == 7
+    assert scireasoner.aggregate(scores) == pytest.approx(80 / 7)
+    for group, tasks in scireasoner.ORDER.items():
+        assert len(tasks) == groups.GROUPS[group][0]
