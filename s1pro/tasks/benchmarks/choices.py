@@ -33,10 +33,12 @@ API_FAILURE = "Failed to obtain answer via API"
 _VERBOSE = re.compile(r"answer\s+is\s+\**([ABCD])\**", re.IGNORECASE)
 LETTERS = string.ascii_uppercase
 _STATED = (
-    r"answer\s*(?:is|:)?\s*:?\s*\**\(?([A-Z])\)?(?![A-Za-z])",
+    r"answer\s*(?:is|:)?[\s:*]*\(?([A-Z])\)?(?![A-Za-z])",
     r"\\boxed\{\s*(?:\\text\{)?\s*\(?([A-Z])\)?",
     r"\*\*\s*\(?([A-Z])\)?[.:)]?\s*\*\*",
-    r"(?:option|choice)\s*\(?([A-Z])\)?(?![A-Za-z])",
+    r"(?:option|choice)\s*(?:is|:)?[\s:*]*\(?([A-Z])\)?(?![A-Za-z])",
+    r"\*\*\s*\(?([A-Z])[.:)]\s[^*\n]*\*\*",
+    r"(?<=[.:!?])\s+\(?([A-Z])\)?\.?\s*\Z",
     r"^\s*\(?([A-Z])\)?\s*[.:)]?\s*$",
     r"^\s*\(?([A-Z])[.:)]\s+\S",
 )

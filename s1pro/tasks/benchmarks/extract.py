@@ -18,6 +18,11 @@ from collections.abc import Sequence
 _PAIR = re.compile(r"<think>.*?</think>", re.DOTALL)
 _UPSTREAM_NUMBER = re.compile(r"(?:<NUMBER>|\\boxed\{)\s*(-?\d*\.?\d+)\s*(?:</NUMBER>|\})")
 _UPSTREAM_BOX = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+_POWER = re.compile(
+    r"(?P<times>(?:\*|x|\N{MULTIPLICATION SIGN}|\\times)\s?)?(?<![\d.])10\s?\^\s?\{?"
+    r"(?P<exponent>[-+\N{MINUS SIGN}]?\d{1,3})\}?"
+)
+_UNCERTAINTY = re.compile(r"(?:\N{PLUS-MINUS SIGN}|\\pm|\+/-)\s?\d+\.?\d*")
 LARGEST = 1e100
 """Numbers of more digits are cut down to this: infinity would make sums undefined, and undefined is shown as 0."""
 _STRICT_NUMBER = re.compile(
@@ -83,9 +88,15 @@ def upstream_numbers(text: str) -> list[float]:
     return [min(max(float(number), -LARGEST), LARGEST) for number in _UPSTREAM_NUMBER.findall(text)]
 
 
+def _plain_number(text: str) -> str:
+    """Without uncertainties, and with bare powers of ten as exponents: "5.2 ± 0.1", "10^3"."""
+    text = _UNCERTAINTY.sub(" ", text)
+    return _POWER.sub(lambda match: match[0] if match["times"] else f"1e{match['exponent']}", text)
+
+
 def number_in(text: str) -> float | None:
     """The number that a short text is or ends with: sign, exponent, thousands separators; units are left alone."""
-    found = list(_STRICT_NUMBER.finditer(text))
+    found = list(_STRICT_NUMBER.finditer(_plain_number(text)))
     if not found:
         return None
     match = found[-1]
@@ -100,7 +111,7 @@ def final_number_text(text: str) -> str | None:
     last."""
     marked = [content for _, content in tagged(text, ("NUMBER",), ignore_case=True)] + boxed(text)
     for place in [*reversed(marked), text]:
-        found = list(_STRICT_NUMBER.finditer(place))
+        found = list(_STRICT_NUMBER.finditer(_plain_number(place)))
         if found:
             return found[-1][0]
     return None

@@ -27,6 +27,8 @@ SPLITS = (
     "RefCOCO_val", "RefCOCO_testA", "RefCOCO_testB", "RefCOCO+_val", "RefCOCO+_testA", "RefCOCO+_testB", "RefCOCOg_val",
     "RefCOCOg_test",
 )  # fmt: skip
+_NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
+_FOUR = re.compile(r"\[\s*" + r"(?:\s*,\s*|\s+)".join([f"({_NUMBER})"] * 4) + r"\s*\]")
 _ANY_CLICK = re.compile(
     r"x\s*=\s*(-?\d+\.?\d*)\s*,?\s*y\s*=\s*(-?\d+\.?\d*)|[\(\[]\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*[\)\]]"
 )
@@ -49,16 +51,20 @@ def _sorted(box: Sequence[float]) -> Box:
 
 
 def upstream_box(response: str, record: Record) -> Box | None:
-    """The first four numbers, scaled to pixels by guessing."""
-    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", upstream_visible(response))]
-    if len(numbers) < 4:
+    """The first four numbers in square brackets, else the first four at all, scaled to pixels by guessing; cut off at
+    the borders of the picture."""
+    text = upstream_visible(response)
+    found = _FOUR.search(text)
+    texts = list(found.groups()) if found else re.findall(_NUMBER, text)[:4]
+    if len(texts) < 4:
         return None
-    box, width, height = numbers[:4], float(record["width"]), float(record["height"])
+    sides = (float(record["width"]), float(record["height"])) * 2
+    box = [float(number) for number in texts]
     top = max(map(abs, box))
     factor = 1.0 if top <= 1.5 else 1000.0 if top <= 1000 else None
     if factor is not None:
-        box = [v / factor * side for v, side in zip(box, (width, height, width, height), strict=True)]
-    return _sorted(box)
+        box = [v / factor * side for v, side in zip(box, sides, strict=True)]
+    return _sorted([min(max(v, 0.0), side) for v, side in zip(box, sides, strict=True)])
 
 
 def strict_box(response: str, record: Record) -> Box | None:

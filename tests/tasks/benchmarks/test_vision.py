@@ -39,6 +39,12 @@ PICTURE = base64.b64encode(b"\x89PNG\r\n" + bytes(60)).decode()
         ("A wolf", "A", None),
         ("Failed to obtain answer via API B", None, None),
         ("", None, None),
+        ("**Answer:** B", "B", "B"),
+        ("The correct option is (C) brown bear.", "C", "C"),
+        ("Final answer: **B. grey wolf**", "B", "B"),
+        ("I am sure. B", "B", "B"),
+        ("Neither A nor B. The answer is C", "C", "C"),
+        ("the answer is a wolf", "A", None),
         ("Antwort: B \N{SNOWMAN}", "B", None),
     ],
 )
@@ -111,6 +117,8 @@ def test_boxes_are_guessed_upstream() -> None:
     assert grounding.upstream_box("(150,200),(50,100)", record) == pytest.approx((100, 100, 300, 200))
     assert grounding.upstream_box("100 100 300 200", record) == pytest.approx((200, 100, 600, 200))
     assert grounding.upstream_box("[100, 100, 1300, 200]", record) == (100, 100, 1300, 200)
+    assert grounding.upstream_box("2 objects: [50 100 150 2e2]", record) == pytest.approx((100, 100, 300, 200))
+    assert grounding.upstream_box("[0, 0, 5000, 5000]", record) == (0, 0, 2000, 1000)
     assert grounding.upstream_box("[1, 2, 3]", record) is None
     assert grounding.strict_box("100 100 300 200", {**record, "scale": "pixel"}) == (100, 100, 300, 200)
 
