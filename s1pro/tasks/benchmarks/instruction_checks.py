@@ -1,7 +1,7 @@
 """Checkers of instructions, by their names in IFEval and IFBench; `CHECKS` lists what there is.
 
 Not here: `language:response_language` (needs a language detector), `length_constraints:number_sentences` (needs the
-sentence model of nltk), and most of IFBench's own 58 constraints.
+sentence model of nltk). IFBench's own constraints are in `ifbench_checks`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+
+from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -167,4 +169,5 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "change_case:english_capital": all_capital,
     "change_case:english_lowercase": all_small,
     "punctuation:no_comma": no_comma,
+    **IFBENCH_CHECKS,
 }
