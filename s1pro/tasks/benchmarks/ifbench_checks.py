@@ -124,8 +124,11 @@ def prime_lengths(text: str) -> bool:
 
 
 def options(text: str, options: str) -> bool:
-    """One of the words between the slashes (or "or", or commas), nothing else."""
-    offered = re.split(r"/|\bor\b|,", options)
+    """One of what stands between slashes, else between "or", else between commas; letters as they are spelled."""
+    separator = next((mark for mark in ("/", "or") if mark in options), ",")
+    offered = [option.strip() for option in options.split(separator)]
+    if re.match(r"\W*a\W*b\W*c", options, re.IGNORECASE):
+        return text in offered
     return text.strip(_EDGES).lower() in {option.strip(_EDGES).lower() for option in offered}
 
 

@@ -170,6 +170,8 @@ def test_four_numbers() -> None:
         ("format:parentheses", {}, "([{([x])}])", "(((())))"),
         ("format:quotes", {}, '"a \'b "c" d\' e"', "\"a 'b' c\""),
         ("format:options", {"options": "yes/no/maybe"}, "Maybe.", "yes or no"),
+        ("format:options", {"options": "a), b), c), d)"}, "b)", "b"),
+        ("format:options", {"options": "I know or I don't know"}, "I don't know!", "I do"),
         ("format:newline", {}, "one\ntwo", "one two"),
         ("format:line_indent", {}, "a\n b\n  c", "a\nb"),
         ("format:list", {"sep": "!?"}, "!? a !? b", "!? a"),
