@@ -26,9 +26,11 @@ DISTRIBUTION = {
     "cv2": "opencv-python-headless",
     "docling_parse": "docling-parse",
     "faiss": "faiss-cpu",
+    "math_verify": "math-verify",
     "pdfminer": "pdfminer.six",
     "vl_convert": "vl-convert-python",
     "prometheus_client": "prometheus-client",
+    "rouge_score": "rouge-score",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
