@@ -7,12 +7,14 @@
 //
 // `StreamedMarkdown` renders a growing text: blocks that are complete are made once, only the last one again and again.
 
-import { Marked } from "./vendor/marked/marked.esm.js";
+import { Lexer, Marked } from "./vendor/marked/marked.esm.js";
 import { request } from "./api.js";
+import { element } from "./elements.js";
 
 const PLAIN_TAGS = /^<\/?(?:sub|sup|br)\s*\/?>$/i;
 const OWN_CLASS = /^(?:math-inline|math-display|smiles|language-[\w+#.-]{1,30})$/;
 const MAX_MOLECULES = 40;
+const MAX_LIVE = 12_000;  // a longer block is plain text until the answer ends
 const escaped = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const tex = (display) => (token) => `<code class="math-${display ? "display" : "inline"}">${escaped(token.text.trim())}</code>`;
 
@@ -78,14 +80,11 @@ export function nodesOf(text, { molecules = true } = {}) {
     fragment = purify.sanitize(marked.parse(text), POLICY);
   } catch {  // nested deeper than the stack
     fragment = document.createDocumentFragment();
-    const plain = document.createElement("pre");
-    plain.textContent = text;
-    fragment.append(plain);
+    fragment.append(element("pre", {}, text));
   }
   fragment.querySelectorAll("code.math-inline, code.math-display").forEach(formula);
   fragment.querySelectorAll("table").forEach((table) => {
-    const across = document.createElement("div");
-    across.className = "across";
+    const across = element("div", { className: "across" });
     table.replaceWith(across);
     across.append(table);
   });
@@ -95,8 +94,7 @@ export function nodesOf(text, { molecules = true } = {}) {
 
 function formula(code) {
   const source = code.textContent;
-  const shown = document.createElement("span");
-  shown.className = code.className;
+  const shown = element("span", { className: code.className });
   try {
     window.katex.render(source, shown, {
       displayMode: code.className === "math-display", throwOnError: true, trust: false, strict: "ignore",
@@ -120,14 +118,8 @@ function molecule(code) {
   if (!drawings.has(text)) drawings.set(text, drawn(text));
   drawings.get(text).then(
     (address) => {
-      const figure = document.createElement("span");
-      const image = document.createElement("img");
-      figure.className = "molecule";
-      image.src = address;
-      image.alt = `Structure of ${text}`;
-      image.title = text;
-      figure.append(image);
-      code.after(document.createElement("br"), figure);
+      const image = element("img", { src: address, alt: `Structure of ${text}`, title: text });
+      code.after(element("br"), element("span", { className: "molecule" }, image));
     },
     (problem) => {
       code.title = problem.message;
@@ -141,8 +133,7 @@ export class StreamedMarkdown {
   constructor(container) {
     this.container = container;
     this.settled = 0;  // characters whose nodes are final
-    this.live = document.createElement("div");
-    this.live.className = "live";
+    this.live = element("div", { className: "live" });
     container.replaceChildren(this.live);
   }
 
@@ -156,6 +147,7 @@ export class StreamedMarkdown {
       rest = rest.slice(complete);
     }
     if (final) this.live.remove();
+    else if (rest.length > MAX_LIVE) this.live.replaceChildren(element("pre", {}, rest));
     else this.live.replaceChildren(nodesOf(rest, { molecules: false }));
   }
 
@@ -169,7 +161,7 @@ export class StreamedMarkdown {
 function completeLength(text) {
   let tokens;
   try {
-    tokens = marked.lexer(text);
+    tokens = new Lexer(marked.defaults).blockTokens(text, []);  // what is inside the blocks does not matter here
   } catch {
     return 0;
   }

@@ -34,16 +34,16 @@ function options(width, signal) {
   const style = getComputedStyle(document.documentElement);
   const ink = style.getPropertyValue("--soft").trim();
   const line = { stroke: style.getPropertyValue("--line").trim(), width: 1 };
-  const axis = { stroke: ink, grid: line, ticks: line, font: "12px system-ui", labelFont: "12px system-ui", labelSize: 18 };
+  const axis = { stroke: ink, grid: line, ticks: line, font: "12px system-ui", labelFont: "12px system-ui", labelSize: 16 };
   const channels = signal.plot.y.map((_, i) => ({
     label: signal.channels[i] || (signal.plot.y.length > 1 ? `channel ${i + 1}` : "value"),
     stroke: COLOURS[i % COLOURS.length], width: 1.2, spanGaps: false, points: { show: signal.plot.x.length < 60 },
   }));
   const time = signal.sampling_rate ? "time / s" : "sample";
   return {
-    width, height: 170, scales: { x: { time: false } }, legend: { show: channels.length > 1 },
+    width, height: 150, scales: { x: { time: false } }, legend: { show: channels.length > 1 },
     series: [{ label: time }, ...channels],
-    axes: [{ ...axis, label: time }, { ...axis, size: 62, label: signal.unit || undefined }],
+    axes: [{ ...axis, size: 28, label: time }, { ...axis, size: 62, label: signal.unit || undefined }],
   };
 }
 

@@ -47,7 +47,10 @@ export class RoutingView {
     try {
       const answer = await request(`/page/routing/${encodeURIComponent(this.message.routing)}?token=${asked}`);
       const found = await answer.json();
-      if (asked === this.chosen) this.grid.replaceChildren(gridOf(found), listOf(found));
+      if (asked !== this.chosen) return;
+      const first = !this.grid.firstChild;
+      this.grid.replaceChildren(gridOf(found), listOf(found));
+      if (first) this.node.scrollIntoView({ block: "nearest" });
     } catch (problem) {
       if (asked === this.chosen) this.grid.replaceChildren(element("p", { className: "problem" }, problem.message));
     }
