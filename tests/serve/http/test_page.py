@@ -148,6 +148,22 @@ def test_reading_a_pdf_ends_when_nobody_waits() -> None:
         assert began.wait(5) and ended.wait(5)
 
 
+def test_the_worker_ends_when_nobody_waits_and_is_left_out_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pypdfium2")
+    pytest.importorskip("reportlab")
+    from s1pro.cli import paper_figures
+    from tests.corpus.pdf.paper import Paper
+
+    paper = Paper()
+    paper.body(60, 60, 220, 10)
+    with pytest.raises(paper_figures.GivenUp):
+        paper_figures.figures_of_pdf(paper.data(), lambda: False)
+    assert paper_figures.figures_of_pdf(paper.data(), lambda: True).num_pages == 1
+    assert paper_figures.figures_reader() is paper_figures.figures_of_pdf
+    monkeypatch.setattr(paper_figures.importlib.util, "find_spec", lambda name: None)
+    assert paper_figures.figures_reader() is None
+
+
 def test_an_answer_holds_only_so_many_figures() -> None:
     one = PaperFigure(
         page=1, type="figure", label="", caption="", mime="image/png", image=b"1" * 1000, width=1, height=1

@@ -42,14 +42,14 @@ export class RoutingView {
     if (own >= 0) this.first = Math.floor(own / SHOWN) * SHOWN;
     this.list(own);
     const probability = own >= 0 ? Math.exp(this.message.logprobs[own]) : null;
-    this.fact.textContent = own < 0 ? "of the prompt" : `${JSON.stringify(this.message.tokens[own])}, drawn with probability ${probability.toPrecision(3)}`;
+    this.fact.textContent = own < 0 ? "of the prompt" : `${JSON.stringify(this.message.tokens[own])}, probability ${probability.toPrecision(3)}`;
     const asked = this.chosen;
     try {
       const answer = await request(`/page/routing/${encodeURIComponent(this.message.routing)}?token=${asked}`);
       const found = await answer.json();
       if (asked !== this.chosen) return;
       const first = !this.grid.firstChild;
-      this.grid.replaceChildren(gridOf(found), listOf(found));
+      this.grid.replaceChildren(captionOf(found), gridOf(found), listOf(found));
       if (first) this.node.scrollIntoView({ block: "nearest" });
     } catch (problem) {
       if (asked === this.chosen) this.grid.replaceChildren(element("p", { className: "problem" }, problem.message));
@@ -77,6 +77,11 @@ function shape(name, attributes) {
   const node = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
   return node;
+}
+
+function captionOf({ layers, num_experts: experts, num_groups: groups }) {
+  const grouped = groups > 1 ? ` in ${groups} groups` : "";
+  return element("p", { className: "hint" }, `A row is a layer with its ${experts} experts${grouped}; ${layers[0]?.experts.length ?? 0} of them fired.`);
 }
 
 /** Layers from top to bottom, experts from left to right; lines between router groups. */
