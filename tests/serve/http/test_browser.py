@@ -141,7 +141,7 @@ def test_a_model_cannot_do_anything_to_the_page(chromium: Browser) -> None:
 
 
 def test_settings_reload_and_a_new_conversation(chromium: Browser) -> None:
-    with scripted(lambda prompt: "yes") as (url, _), visit(chromium, url) as tab:
+    with scripted(lambda prompt: "yes") as (url, fake), visit(chromium, url) as tab:
         page = tab.page
         page.fill("#system", "You are a scientist.")
         page.fill("#temperature", "0.3")
@@ -165,6 +165,11 @@ def test_settings_reload_and_a_new_conversation(chromium: Browser) -> None:
         page.click(f"{LAST} button:has-text('Again')")
         expect(page.locator(".message.assistant:not(.waiting)")).to_have_count(2)
         assert tab.asked[-1]["messages"] == body["messages"]
+        fake.write, fake.seconds = lambda prompt: "word " * 2000, 0.01
+        tab.ask("three")
+        expect(page.locator(f"{LAST} .answer")).to_contain_text("word word")
+        page.reload()  # in the middle of an answer: what came is kept
+        assert "word word" in page.inner_text(f"{LAST} .answer") and page.locator(".message").count() == 6
         page.click("#new-chat")
         assert page.locator(".message").count() == 0
         page.reload()

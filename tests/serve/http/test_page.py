@@ -156,9 +156,10 @@ def test_the_worker_ends_when_nobody_waits_and_is_left_out_without_its_package(m
 
     paper = Paper()
     paper.body(60, 60, 220, 10)
+    data = paper.data()
     with pytest.raises(paper_figures.GivenUp):
-        paper_figures.figures_of_pdf(paper.data(), lambda: False)
-    assert paper_figures.figures_of_pdf(paper.data(), lambda: True).num_pages == 1
+        paper_figures.figures_of_pdf(data, lambda: False)
+    assert paper_figures.figures_of_pdf(data, lambda: True).num_pages == 1
     assert paper_figures.figures_reader() is paper_figures.figures_of_pdf
     monkeypatch.setattr(paper_figures.importlib.util, "find_spec", lambda name: None)
     assert paper_figures.figures_reader() is None

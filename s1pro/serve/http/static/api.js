@@ -31,13 +31,14 @@ export async function request(path, options = {}) {
 
 async function problemOf(answer) {
   let message = `The server answered ${answer.status}.`;
+  let code = "";
   try {
-    message = (await answer.json()).error.message;
+    ({ message, code } = (await answer.json()).error);
   } catch { /* no error object: a proxy, or a connection that broke */ }
   if (answer.status === 401) message = "This server asks for an API key: enter it in the settings.";
   if (answer.status === 429) message = `The server is full: ${message}`;
   const retryAfter = Number(answer.headers.get("Retry-After")) || 0;
-  return new Problem(message, { status: answer.status, retryAfter, lost: answer.status === 503 });
+  return new Problem(message, { status: answer.status, retryAfter, lost: code === "stopping" });
 }
 
 /** The events of a streamed answer, as objects. A stream without its end is a lost connection. */

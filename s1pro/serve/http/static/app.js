@@ -27,7 +27,10 @@ for (const id of FIELDS) {
   byId(id).addEventListener("change", () => saveSettings(Object.fromEntries(FIELDS.map((one) => [one, byId(one).value]))));
 }
 byId("api-key").addEventListener("change", () => { useKey(byId("api-key").value); showModel(); });
-if (window.matchMedia("(max-width: 52rem)").matches) byId("settings").open = false;
+const narrow = window.matchMedia("(max-width: 52rem)");
+const fold = () => { byId("settings").open = !narrow.matches; };
+narrow.addEventListener("change", fold);
+fold();
 
 async function showModel() {
   try {
@@ -43,6 +46,7 @@ showModel();
 // conversation
 
 const conversation = new Conversation(byId("messages"), settings, busyChanged);
+window.addEventListener("pagehide", () => conversation.save());
 byId("messages").addEventListener("scroll", () => conversation.scrolled(), { passive: true });
 
 let sending = false;

@@ -34,7 +34,8 @@ export class Conversation {
     const question = { role: "user", text, media };
     this.messages.push(question);
     this.show(question);
-    return this.answer();
+    this.answer();
+    this.save();
   }
 
   /** The same question once more; what came after it is dropped. */
@@ -47,6 +48,8 @@ export class Conversation {
     this.answer();
   }
 
+  save() { saveConversation(this.messages); }
+
   stop() { this.running?.abort(); }
 
   clear() {
@@ -54,7 +57,7 @@ export class Conversation {
     this.messages = [];
     this.place.querySelectorAll(":scope > .message").forEach((node) => node.remove());
     this.greeting.hidden = false;
-    saveConversation([]);
+    this.save();
   }
 
   async answer() {
@@ -84,7 +87,7 @@ export class Conversation {
     const follows = this.nearEnd();
     node.ended();
     if (follows) this.toEnd();
-    if (this.messages.includes(message)) saveConversation(this.messages);
+    if (this.messages.includes(message)) this.save();
     this.busyChanged(Boolean(this.running));
     announce(message.problem || `The answer has ended, ${message.tokens.length} tokens`);
     if (message.lost) this.waitForServer();
@@ -105,10 +108,14 @@ export class Conversation {
   }
 
   async waitForServer() {
+    if (this.waiting) return;
+    this.waiting = true;
     const line = byId("connection");
     line.textContent = "The server is away; waiting for it …";
     await untilBack();
+    this.waiting = false;
     line.textContent = "";
+    modelName().then((name) => { byId("model").textContent = name; }, () => {});
     announce("The server is back");
     const last = this.messages.at(-1);
     if (last?.state === "failed" && last.lost) {

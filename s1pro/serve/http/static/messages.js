@@ -7,6 +7,8 @@ import { RoutingView } from "./routing.js";
 
 const ENDS = { length: "stopped at the limit of tokens", abort: "given up by the server", stopped: "stopped by you" };
 
+const rate = (value) => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+
 export function questionNode(message) {
   const media = element("div", { className: "media" }, ...message.media.map(mediumNode));
   return element("article", { className: "message user", "aria-label": "You" }, element("div", { className: "bubble" },
@@ -73,7 +75,7 @@ export class AnswerNode {
     const { message } = this;
     const facts = [];
     if (message.tokens.length) facts.push(`${message.tokens.length.toLocaleString("en")} tokens`);
-    if (message.seconds && message.tokens.length > 1) facts.push(`${(message.tokens.length / message.seconds).toPrecision(3)} tokens/s`);
+    if (message.seconds && message.tokens.length > 1) facts.push(`${rate(message.tokens.length / message.seconds)} tokens/s`);
     if (ENDS[message.end]) facts.push(ENDS[message.end]);
     this.foot.replaceChildren(facts.join(", "));
     if (message.text && navigator.clipboard) this.foot.append(button("Copy", () => this.copy()));
