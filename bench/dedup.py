@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from s1pro.corpus.dedup.find import candidate_pairs, find_duplicates, signatures_of, verify_pair
+from s1pro.corpus.dedup.find import candidate_pairs, cluster, signatures_of, verify_pair
 from s1pro.corpus.dedup.fit import report
 from s1pro.corpus.dedup.neighbours import pairs_within
 from s1pro.corpus.dedup.selfmade import MAKERS, Picture, copies, photo, plot, table
@@ -66,7 +66,8 @@ def quality(number: int) -> None:
             for name in MAKERS:
                 wanted = [tuple(sorted((f"{kind}-{i}-original", f"{kind}-{i}-{name}"))) for i in range(number)]
                 recalls.append(f"{np.mean([pair in same for pair in wanted]):.3f}")
-            marked = [r for r in find_duplicates(rows, settings) if r.decision == "duplicate"]
+            clusters = cluster(signatures, {s.element_id: s.element_id for s in signatures}, found)
+            marked = [row for row in clusters if row.decision == "duplicate"]
             wrong = sum(figure[r.element_id] != figure[r.representative] for r in marked)
             print(
                 f"| {kind} | {'yes' if text else 'no'} | {len(rows)} | {len(pairs)} | {right}/{len(same)} = "
@@ -76,7 +77,7 @@ def quality(number: int) -> None:
             )
 
 
-def scale(number: int) -> None:
+def scale(number: int, ways: tuple[str, ...], several_bands: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     words = rng.integers(0, 2**64, size=(number, 4), dtype=np.uint64)
     planted = number // 100
@@ -88,8 +89,8 @@ def scale(number: int) -> None:
     print(f"{number} hashes of 256 bits, {planted} planted pairs at 0 to 40 bits, radius 40")
     print("| search | bands | seconds | hashes/s | peak memory | recall, guaranteed | to 32 bits | 33-40 |")
     print("|---|---|---|---|---|---|---|---|")
-    for use_faiss in (True, False):
-        for bands in (11, 16):
+    for use_faiss in (way == "faiss" for way in ways):
+        for bands in several_bands:
             start = time.process_time()
             found = {tuple(pair) for pair in pairs_within(words, radius=40, bands=bands, use_faiss=use_faiss).tolist()}
             seconds = time.process_time() - start
@@ -109,6 +110,8 @@ def main() -> None:
     parser.add_argument("what", choices=("fit", "quality", "scale"))
     parser.add_argument("--figures", type=int, default=100)
     parser.add_argument("--hashes", type=int, default=1_000_000)
+    parser.add_argument("--ways", nargs="+", choices=("numpy", "faiss"), default=("numpy", "faiss"))
+    parser.add_argument("--bands", nargs="+", type=int, default=(11, 16))
     arguments = parser.parse_args()
     if arguments.what == "fit":
         for line in report(arguments.figures, DedupSettings()):
@@ -116,7 +119,7 @@ def main() -> None:
     elif arguments.what == "quality":
         quality(arguments.figures)
     else:
-        scale(arguments.hashes)
+        scale(arguments.hashes, tuple(arguments.ways), tuple(arguments.bands))
 
 
 if __name__ == "__main__":

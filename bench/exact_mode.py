@@ -1,4 +1,4 @@
-"""What exact mode costs (`s1pro.kernels.exact`): decoding at batch 1 and 16, and a training step, of `bench`.
+"""What exact mode costs (`s1pro.kernels.exact`): decoding at batch 1 and 16 and a training step of the `bench` preset.
 
     python bench/exact_mode.py [--batch 1 16] [--rounds 5] [--threads 2] [--training-sequences 8] [--json FILE]
 

@@ -12,7 +12,7 @@ import pytest
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
-CORPUS = ("build", "media", "ingest", "retry", "status", "caption", "export", "view")
+CORPUS = ("build", "media", "ingest", "retry", "status", "caption", "export", "view", "narrative")
 NAMES = ("demo", "corpus", "data", "train", "eval", "chat", "serve", "convert", "expand", "plan", "rl", "parity")
 
 

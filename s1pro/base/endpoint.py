@@ -120,6 +120,7 @@ class EndpointSettings:
         max_tokens_field: some hosted models want `max_completion_tokens`.
         extra_body: added to every request, for example `{"chat_template_kwargs": {"enable_thinking": False}}`.
         logprobs: ask for the log-probs of the answer.
+        routing: `generate` asks for the experts of every token and fetches them (our own server).
     """
 
     base_url: str
@@ -138,6 +139,7 @@ class EndpointSettings:
     max_answer_bytes: int = 32 * 2**20
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     logprobs: bool = False
+    routing: bool = False
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)

@@ -25,7 +25,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -42,11 +42,13 @@ from s1pro.base.endpoint import (
 )
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
+from s1pro.base.routing_file import read_trace
 from s1pro.base.wire import (
     MalformedAnswerError,
     chat_completion,
     generation,
     message_json,
+    routing_reference,
     sampling_json,
     text_completion,
 )
@@ -137,8 +139,37 @@ class HttpClient:
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
         ids = [int(token) for token in prompt_token_ids]
         body = {"input_ids": ids, "return_logprob": True, **self._body(sampling), "max_tokens": sampling.max_new_tokens}
+        if self.settings.routing:
+            body["return_routed_experts"] = True
         estimate = len(ids) + sampling.max_new_tokens
-        return await self._call("/generate", body, lambda answer: generation(answer, ids), estimate)
+        announced: list[Any] = []
+
+        def read(answer: Any) -> Completion:
+            announced[:] = [routing_reference(answer)]
+            return generation(answer, ids)
+
+        completion = await self._call("/generate", body, read, estimate)
+        reference = announced[0] if self.settings.routing else None
+        return completion if reference is None else await self._with_routing(completion, *reference)
+
+    async def _with_routing(self, completion: Completion, ref: str, shape: tuple[int, int, int]) -> Completion:
+        """Fetches the trace that an answer announced, and lets the server forget it."""
+        import httpx
+
+        where = f"{self.settings.base_url.rstrip('/').removesuffix('/v1')}/routed_experts/{ref}"
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                status, _, data = await self._exchange(where, None, "GET")
+                await self._exchange(where, None, "DELETE")
+        except (TimeoutError, httpx.HTTPError, OSError) as error:
+            raise EndpointError(f"{where}: {type(error).__name__}: {error}", kind="connection") from error
+        if status != 200:
+            raise status_error(status, self._excerpt(data), where, attempts=1)
+        try:
+            trace = read_trace(data, shape, completion.policy_version)
+        except ValueError as error:
+            raise EndpointError(f"{where}: {error}", status=200, kind="malformed") from error
+        return replace(completion, routing=trace)
 
     def _body(self, sampling: Sampling) -> dict[str, Any]:
         settings = self.settings
@@ -226,12 +257,14 @@ class HttpClient:
             message = f"{where}: the answer cannot be read ({type(error).__name__}: {error}): {body}"
             raise EndpointError(message, status=200, body=body, kind="malformed", attempts=number) from error
 
-    async def _exchange(self, where: str, content: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def _exchange(
+        self, where: str, content: bytes | None, method: str = "POST"
+    ) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"Content-Type": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         data = bytearray()
-        async with self._connect().http.stream("POST", where, content=content, headers=headers) as response:
+        async with self._connect().http.stream(method, where, content=content, headers=headers) as response:
             async for piece in response.aiter_bytes():
                 data += piece
                 if len(data) > self.settings.max_answer_bytes:

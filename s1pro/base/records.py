@@ -169,16 +169,21 @@ class Sampling:
 class RoutingTrace:
     """Experts chosen for every token that went through the network: `experts_TLK`, global ids.
 
-    A rollout of T tokens has T - 1 rows: the last token was sampled but never fed back.
+    A rollout of T tokens has T - 1 rows: the last token was sampled but never fed back. `token_ids_T` are the tokens
+    that the rows are about, written down where the experts were; a record that was shifted, or belongs to another
+    sequence, does not agree with the tokens of the rollout. None where an engine does not tell.
     """
 
     experts_TLK: npt.NDArray[np.uint16]
     policy_version: int = 0
+    token_ids_T: npt.NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         if self.experts_TLK.ndim != 3 or self.experts_TLK.dtype != np.uint16:
             got = f"{self.experts_TLK.dtype} {self.experts_TLK.shape}"
             raise ValueError(f"a routing trace is uint16 [T, L, K], got {got}")
+        if self.token_ids_T is not None and self.token_ids_T.shape != self.experts_TLK.shape[:1]:
+            raise ValueError(f"{len(self.token_ids_T)} tokens for a routing trace of {len(self.experts_TLK)} rows")
 
 
 @dataclass(frozen=True, kw_only=True)

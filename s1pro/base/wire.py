@@ -23,6 +23,7 @@ import numpy as np
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, FinishReason, Message, Sampling, Usage
+from s1pro.base.routing_file import reference_of
 
 _MEDIA = {"image": "image_url", "video": "video_url", "time_series": "time_series_url"}
 _MAGIC = (
@@ -180,6 +181,12 @@ def generation(answer: Any, prompt_token_ids: Sequence[int]) -> Completion:
         policy_version=_count(meta, "policy_version"),
         usage=Usage(num_prompt_tokens=len(prompt_token_ids), num_tokens=len(ids)),
     )
+
+
+def routing_reference(answer: Any) -> tuple[str, tuple[int, int, int]] | None:
+    """The routing trace that an answer of `/generate` announces; None without one."""
+    meta = answer.get("meta_info") if isinstance(answer, Mapping) else None
+    return reference_of(meta.get("routed_experts")) if isinstance(meta, Mapping) else None
 
 
 def _choice(answer: Any) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s1pro.cli import corpus_captions, corpus_papers, corpus_view
+from s1pro.cli import corpus_captions, corpus_narrative, corpus_papers, corpus_view
 from s1pro.cli.arguments import Commands, add_command, print_json
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def add(commands: Commands) -> None:
     corpus_papers.add(kinds)
     corpus_captions.add(kinds)
     corpus_view.add(kinds)
+    corpus_narrative.add(kinds)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -93,7 +93,7 @@ def _client(args: argparse.Namespace) -> ModelClient:
     from s1pro.base.endpoint import EndpointSettings
     from s1pro.base.http_client import HttpClient
 
-    settings = EndpointSettings(base_url=args.url, model=args.model, logprobs=True)
+    settings = EndpointSettings(base_url=args.url, model=args.model, logprobs=True, routing=True)
     return HttpClient(settings, api_key_variable=args.api_key_variable)
 
 

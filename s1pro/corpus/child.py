@@ -63,8 +63,7 @@ def main(parent: int) -> None:
         began = time.process_time()
         for answer in handler(frame.parts[0], opening.header["settings"], int(frame.header["first_page"])):
             send(outbox, answer)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        cost = {"cpu_seconds": time.process_time() - began, "resident_mb": resident_mb(), "peak_mb": peak}
+        cost = {"cpu_seconds": time.process_time() - began, "resident_mb": resident_mb(), "peak_mb": peak_mb()}
         send(outbox, Frame(header={"op": "end", **cost}))
 
 
@@ -109,6 +108,19 @@ def resident_mb() -> float:
     """Memory of this process in MiB."""
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / _MEBIBYTE
+
+
+def peak_mb(process: int | str = "self") -> float:
+    """The most memory that a process had so far, in MiB; 0 if it is gone.
+
+    `getrusage` does not serve: its maximum begins with that of the process that started this one.
+    """
+    try:
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as file:
+            lines = [line for line in file if line.startswith("VmHWM:")]
+    except OSError:
+        return 0.0
+    return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def _allow_cpu(seconds: float) -> None:

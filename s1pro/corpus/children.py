@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1pro.base.errors import InputError
+from s1pro.corpus.child import peak_mb
 from s1pro.corpus.frames import Frame, encode, take
 from s1pro.corpus.records import PageStatus
 
@@ -35,6 +37,7 @@ _BOOT = (
 _CHUNK = 1 << 18
 _KEPT_ERRORS = 4096
 _LAST_WORDS_SECONDS = 3.0
+_LOOK_SECONDS = 0.2
 # PDFium aborts when an allocation fails, mostly a large one: well below the limit of the address space.
 _NEAR_LIMIT = 0.4
 
@@ -107,7 +110,8 @@ class Child:
 
     def __init__(self, function: str, settings: Mapping[str, Any], limits: Limits) -> None:
         self.limits, self.documents = limits, 0
-        self.peak_mb = 0.0
+        self.peak_mb, self._looked = 0.0, 0.0
+        self._inherited_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         arguments = {"path": [os.path.abspath(path) for path in sys.path], "parent": os.getpid()}
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-B", "-c", _BOOT, json.dumps(arguments)],
@@ -175,6 +179,7 @@ class Child:
                 raise self._obituary()
             for key, _ in self._selector.select(min(left, 0.5)):
                 self._transfer(key.fileobj)
+            self._look()
             if beat is not None:
                 beat()
 
@@ -230,6 +235,13 @@ class Child:
         status, reason = describe_end(code, lines[-1] if lines else "", near_limit)
         return ChildDied(status, reason, used, from_outside=code == -signal.SIGKILL)
 
+    def _look(self) -> None:
+        """Notes the memory of the child now and then."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self.peak_mb = max(self.peak_mb, peak_mb(self._process.pid))
+
     def _strike(self) -> None:
         """SIGKILL. Not `Popen.kill`, which looks first whether the process has ended and then eats how it did."""
         os.kill(self._process.pid, signal.SIGKILL)
@@ -245,7 +257,9 @@ class Child:
             self._strike()
             _, status, usage = os.wait4(self._process.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        self.peak_mb = usage.ru_maxrss / 1024
+        peak = usage.ru_maxrss / 1024
+        if peak > 1.01 * self._inherited_mb:  # else it is what we had when we started the child
+            self.peak_mb = max(self.peak_mb, peak)
         self._selector.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:

@@ -36,6 +36,7 @@ class Lease:
         self._beats = 0
         self._last = 0.0
         self._content = b""
+        self._before = b""  # an interruption may fall between a new content and its place
 
     def acquire(self, seen: Seen) -> bool:
         """Whether this process now holds the lease.
@@ -72,22 +73,26 @@ class Lease:
             return
         self._last = now
         self._beats += 1
-        self._content = _content(self._beats, progress)
+        content = _content(self._beats, progress)
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with suppress(OSError):  # a full disk must not end the work: the lease is only advice
-            temporary.write_bytes(self._content)
-            temporary.replace(self.path)
+        try:
+            with suppress(OSError):  # a full disk must not end the work: the lease is only advice
+                temporary.write_bytes(content)
+                self._content, self._before = content, self._content
+                temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def held(self) -> bool:
         """Whether nobody took the lease over in the meantime."""
-        return self._read() == self._content
+        return self._read() in (self._content, self._before)
 
     def release(self) -> None:
         if self.held():
             self.path.unlink(missing_ok=True)
 
     def _create(self) -> bool:
-        self._content = _content(0, None)
+        self._content = self._before = _content(0, None)
         try:
             handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:

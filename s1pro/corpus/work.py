@@ -125,7 +125,8 @@ def main() -> int:
     """Entry of a worker that another process starts: one JSON argument with `root`, `stage`, `start`, `parent`."""
     arguments = json.loads(sys.argv[1])
     _die_with(int(arguments["parent"]))
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     try:
         work(Path(arguments["root"]), arguments["stage"], start=int(arguments["start"]), check=False)
     except InputError as error:
@@ -137,6 +138,10 @@ def main() -> int:
 
 
 def _interrupt(number: int, frame: object) -> None:
+    """The first signal ends the work; later ones (Ctrl-C reaches a whole group, and the parent asks as well) must
+    not end the tidying up."""
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

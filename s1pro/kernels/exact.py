@@ -62,7 +62,9 @@ def _filled(x_TD: Tensor) -> Tensor:
     tokens = x_TD.shape[0]
     if tokens == TILE_ROWS:
         return x_TD.contiguous()
-    return x_TD.index_select(0, _tile_index(tokens, x_TD.device)) if tokens else x_TD.new_zeros(TILE_ROWS, x_TD.shape[1])
+    return (
+        x_TD.index_select(0, _tile_index(tokens, x_TD.device)) if tokens else x_TD.new_zeros(TILE_ROWS, x_TD.shape[1])
+    )
 
 
 @cache

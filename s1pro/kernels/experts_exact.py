@@ -26,16 +26,16 @@ def forward(
     """As `experts_loop.forward`."""
     experts, places = _tiles(rows.runs)
     place_R = torch.tensor(places, dtype=torch.int64, device=x.device)
-    row_P = torch.zeros(len(experts) * TILE_ROWS, dtype=torch.int64, device=x.device)  # places beyond repeat a row
-    row_P.index_copy_(0, place_R, torch.arange(rows.num_rows, device=x.device))
-    x_PD = x.index_select(0, row_P if rows.tokens_R is None else rows.tokens_R.index_select(0, row_P))
-    act_PG = _products(x_PD, gate_up_EFD, experts)
-    y_PD = _down(act_PG, None if weights_R is None else weights_R.index_select(0, row_P), down_EDF, experts)
+    row_Q = torch.zeros(len(experts) * TILE_ROWS, dtype=torch.int64, device=x.device)  # places beyond repeat a row
+    row_Q.index_copy_(0, place_R, torch.arange(rows.num_rows, device=x.device))
+    x_QD = x.index_select(0, row_Q if rows.tokens_R is None else rows.tokens_R.index_select(0, row_Q))
+    act_QG = _products(x_QD, gate_up_EFD, experts)
+    y_QD = _down(act_QG, None if weights_R is None else weights_R.index_select(0, row_Q), down_EDF, experts)
     if rows.order_R is None:
-        y = y_PD.index_select(0, place_R)
+        y = y_QD.index_select(0, place_R)
     else:
-        y = _sum(y_PD, torch.empty_like(place_R).index_copy_(0, rows.order_R, place_R), rows.top_k, x.dtype)
-    return y, act_PG.index_select(0, place_R) if keep else None
+        y = _sum(y_QD, torch.empty_like(place_R).index_copy_(0, rows.order_R, place_R), rows.top_k, x.dtype)
+    return y, act_QG.index_select(0, place_R) if keep else None
 
 
 def forward_few(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
@@ -53,11 +53,11 @@ def forward_few(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: T
     flat_of_place, place_of_flat = [0] * (len(experts) * TILE_ROWS), [0] * len(ids)
     for flat, place in zip(order, places, strict=True):
         flat_of_place[place], place_of_flat[flat] = flat, place
-    flat_P = torch.tensor(flat_of_place, device=x_TD.device)
-    x_PD = x_TD.index_select(0, flat_P // top_k)
-    act_PG = _products(x_PD, gate_up_EFD, experts)
-    y_PD = _down(act_PG, weights_TK.reshape(-1).index_select(0, flat_P), down_EDF, experts)
-    return _sum(y_PD, torch.tensor(place_of_flat, device=x_TD.device), top_k, x_TD.dtype)
+    flat_Q = torch.tensor(flat_of_place, device=x_TD.device)
+    x_QD = x_TD.index_select(0, flat_Q // top_k)
+    act_QG = _products(x_QD, gate_up_EFD, experts)
+    y_QD = _down(act_QG, weights_TK.reshape(-1).index_select(0, flat_Q), down_EDF, experts)
+    return _sum(y_QD, torch.tensor(place_of_flat, device=x_TD.device), top_k, x_TD.dtype)
 
 
 def _tiles(runs: Sequence[Run]) -> tuple[list[int], list[int]]:
@@ -71,32 +71,32 @@ def _tiles(runs: Sequence[Run]) -> tuple[list[int], list[int]]:
     return experts, places
 
 
-def _down(act_PG: Tensor, weights_P: Tensor | None, down_EDF: Tensor, experts: list[int]) -> Tensor:
-    gate_PF, up_PF = act_PG.chunk(2, dim=1)
-    h_PF = exact_silu(gate_PF).mul_(up_PF)
-    if weights_P is not None:
-        h_PF.mul_(weights_P[:, None])
-    return _products(h_PF, down_EDF, experts)
+def _down(act_QG: Tensor, weights_Q: Tensor | None, down_EDF: Tensor, experts: list[int]) -> Tensor:
+    gate_QF, up_QF = act_QG.chunk(2, dim=1)
+    h_QF = exact_silu(gate_QF).mul_(up_QF)
+    if weights_Q is not None:
+        h_QF.mul_(weights_Q[:, None])
+    return _products(h_QF, down_EDF, experts)
 
 
-def _products(x_PD: Tensor, weight_END: Tensor, experts: list[int]) -> Tensor:
-    y_PN = x_PD.new_empty(x_PD.shape[0], weight_END.shape[1])
+def _products(x_QD: Tensor, weight_END: Tensor, experts: list[int]) -> Tensor:
+    y_QN = x_QD.new_empty(x_QD.shape[0], weight_END.shape[1])
     if not experts:
-        return y_PN
+        return y_QN
     weight_EDN = weight_END.transpose(1, 2)
     if len(experts) < weight_EDN.shape[0]:
         weights = [weight_EDN[expert] for expert in experts]
     else:
         every = weight_EDN.unbind()
         weights = [every[expert] for expert in experts]
-    for tile, weight_DN, out in zip(x_PD.split(TILE_ROWS), weights, y_PN.split(TILE_ROWS), strict=True):
+    for tile, weight_DN, out in zip(x_QD.split(TILE_ROWS), weights, y_QN.split(TILE_ROWS), strict=True):
         torch.mm(tile, weight_DN, out=out)
-    return y_PN
+    return y_QN
 
 
-def _sum(y_PD: Tensor, place_of_flat_R: Tensor, top_k: int, dtype: torch.dtype) -> Tensor:
+def _sum(y_QD: Tensor, place_of_flat_R: Tensor, top_k: int, dtype: torch.dtype) -> Tensor:
     """Adds to every token its experts, in the order of the router."""
-    y_TKD = y_PD.index_select(0, place_of_flat_R).view(-1, top_k, y_PD.shape[1])
+    y_TKD = y_QD.index_select(0, place_of_flat_R).view(-1, top_k, y_QD.shape[1])
     first, *others = y_TKD.unbind(1)
     total_TD = first.to(torch.promote_types(dtype, torch.float32), copy=True)
     for y_TD in others:

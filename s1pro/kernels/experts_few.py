@@ -104,6 +104,8 @@ def _pairs(weight_END: Tensor) -> Callable[[int, int], Tensor]:
 
 def _one_token(x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
     """The same for a single token: all products are of one row."""
+    if x_1D.dtype == torch.float32 == weights_K.dtype and not prefers_weight_first():
+        return _one_float32_token(x_1D, ids, weights_K, gate_up_EFD, down_EDF)
     ordered = sorted(ids)
     if ids != ordered:
         weights_K = weights_K[torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))]
@@ -111,6 +113,22 @@ def _one_token(x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Ten
     gate_KF, up_KF = _row_products(x_1D, gate_up_EFD, ordered).chunk(2, dim=1)
     h_KF = silu(gate_KF).mul_(up_KF).mul_(weights_K[:, None])
     return _row_products(h_KF, down_EDF, ordered).sum(dim=0, keepdim=True)
+
+
+def _one_float32_token(
+    x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor
+) -> Tensor:
+    """Matrix-vector products into their place; the last ones add up what the experts give."""
+    _check_range(min(ids), max(ids), gate_up_EFD.shape[0])
+    act_KG, x_D = x_1D.new_empty(len(ids), gate_up_EFD.shape[1]), x_1D[0]
+    for expert, act_G in zip(ids, act_KG.unbind(), strict=True):
+        torch.mv(gate_up_EFD[expert], x_D, out=act_G)
+    gate_KF, up_KF = act_KG.tensor_split(2, dim=1)
+    h_KF = silu(gate_KF).mul_(up_KF).mul_(weights_K[:, None]).unbind()
+    y_D = torch.mv(down_EDF[ids[0]], h_KF[0])
+    for expert, h_F in zip(ids[1:], h_KF[1:], strict=True):
+        y_D.addmv_(down_EDF[expert], h_F)
+    return y_D[None]
 
 
 def _row_products(x_KD: Tensor, weight_END: Tensor, ids: Sequence[int]) -> Tensor:

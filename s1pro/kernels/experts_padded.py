@@ -91,20 +91,20 @@ def forward(x_TD: Tensor, weights_TK: Tensor, gate_up_EFD: Tensor, down_EDF: Ten
     token_of_place = [0] * total
     for row, place in enumerate(plan.place_of_row):
         token_of_place[place] = row // top_k
-    x_PD = x_TD.index_select(0, torch.tensor(token_of_place))
-    gate_PF, up_PF = _products(x_PD, gate_up_EFD, in_batch, plan.extra).chunk(2, dim=1)
-    y_PD = _products(silu(gate_PF).mul_(up_PF), down_EDF, in_batch, plan.extra)
-    y_TKD = y_PD.index_select(0, torch.tensor(plan.place_of_row)).view(tokens, top_k, -1)
+    x_QD = x_TD.index_select(0, torch.tensor(token_of_place))
+    gate_QF, up_QF = _products(x_QD, gate_up_EFD, in_batch, plan.extra).chunk(2, dim=1)
+    y_QD = _products(silu(gate_QF).mul_(up_QF), down_EDF, in_batch, plan.extra)
+    y_TKD = y_QD.index_select(0, torch.tensor(plan.place_of_row)).view(tokens, top_k, -1)
     wide = torch.promote_types(y_TKD.dtype, weights_TK.dtype)
     return torch.bmm(weights_TK[:, None].to(wide), y_TKD.to(wide))[:, 0].to(x_TD.dtype)
 
 
-def _products(x_PD: Tensor, weight_END: Tensor, in_batch: int, extra: Sequence[Run]) -> Tensor:
+def _products(x_QD: Tensor, weight_END: Tensor, in_batch: int, extra: Sequence[Run]) -> Tensor:
     """Every place times the weight of its expert, `[P, N]`."""
     num_experts, width, size = weight_END.shape
-    y_PN = x_PD.new_empty(x_PD.shape[0], width)
-    x_ESD, y_ESN = x_PD[:in_batch].view(num_experts, -1, size), y_PN[:in_batch].view(num_experts, -1, width)
+    y_QN = x_QD.new_empty(x_QD.shape[0], width)
+    x_ESD, y_ESN = x_QD[:in_batch].view(num_experts, -1, size), y_QN[:in_batch].view(num_experts, -1, width)
     torch.bmm(x_ESD, weight_END.transpose(1, 2), out=y_ESN)
     for expert, start, stop in extra:
-        torch.mm(x_PD[start:stop], weight_END[expert].t(), out=y_PN[start:stop])
-    return y_PN
+        torch.mm(x_QD[start:stop], weight_END[expert].t(), out=y_QN[start:stop])
+    return y_QN

@@ -3,8 +3,8 @@
 Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
 rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`.
 
-Left out: media towers stay as they are (their numbers depend on what is batched with them), and experts in FP8 or
-spread over ranks.
+Left out: media, whose towers compute as they always do (numbers that depend on what is batched), so that a network
+in exact mode takes none; and experts in FP8 or spread over ranks.
 """
 
 from __future__ import annotations
@@ -22,21 +22,18 @@ def use_exact_operators(network: Network, exact: bool = True) -> None:
     """Switches the decoder and the head; `exact=False` switches back.
 
     Raises:
-        ValueError: a network with media towers, FP8 experts, or experts on several ranks.
+        ValueError: a network with FP8 experts, or with experts on several ranks.
     """
     text = network.model.language_model
     if exact:
-        _check(network, text)
+        _check(text)
     network.exact = exact
     for module in text.modules():
         if isinstance(module, Attention | DenseMLP | Experts | Linear | RotaryEmbedding | Router):
             module.exact = exact
 
 
-def _check(network: Network, text: Decoder) -> None:
-    config = network.config
-    if config.vision is not None or config.time_series is not None:
-        raise ValueError("exact mode is for text: the towers for images and signals are not exact")
+def _check(text: Decoder) -> None:
     for module in text.modules():
         if isinstance(module, MoE) and not isinstance(module.dispatch, LocalDispatch):
             raise ValueError("exact mode does not work with experts on several ranks")

@@ -110,7 +110,7 @@ def _logprobs_T(network: Network, batch: PackedBatch, chunk: int) -> Tensor:
         routed_experts_LTK=batch.routed_experts_LTK,
         compute_logits=False,
     )
-    return token_logprobs(output.hidden_TD, network.lm_head.weight, batch.targets_T, chunk=chunk)
+    return token_logprobs(output.hidden_TD, network.lm_head.weight, batch.targets_T, chunk=chunk, exact=network.exact)
 
 
 def _device(network: Network) -> torch.device:

@@ -166,7 +166,9 @@ class PolicyLoss:
             routed_experts_LTK=batch.routed_experts_LTK,
             compute_logits=False,
         )
-        logprobs_T = token_logprobs(output.hidden_TD, model.lm_head.weight, batch.targets_T, chunk=self.chunk)
+        logprobs_T = token_logprobs(
+            output.hidden_TD, model.lm_head.weight, batch.targets_T, chunk=self.chunk, exact=model.exact
+        )
         old_T = logprobs_T.detach() if batch.old_logprobs_T is None else batch.old_logprobs_T
         rows = Rows.of(batch)
         found = coefficients(logprobs_T, old_T, batch.rollout_logprobs_T, batch.advantages_T, rows, self.config)

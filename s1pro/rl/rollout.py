@@ -129,6 +129,11 @@ def check_record(question: Question, completion: Completion, routing_shape: tupl
             f"{where}: routing of shape {trace.experts_TLK.shape} for {len(fed)} fed tokens, {routing_shape[0]} layers "
             f"and {routing_shape[1]} experts per token"
         )
+    if trace.token_ids_T is not None and trace.token_ids_T.tolist() != list(fed):
+        first = next(i for i, (a, b) in enumerate(zip(trace.token_ids_T.tolist(), fed, strict=True)) if a != b)
+        raise RecordError(
+            f"{where}: row {first} of the routing is about token {trace.token_ids_T[first]}, but {fed[first]} was fed"
+        )
     if trace.policy_version != completion.policy_version:
         raise RecordError(
             f"{where}: routing of weights {trace.policy_version}, tokens of weights {completion.policy_version}"

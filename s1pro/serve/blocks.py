@@ -119,6 +119,11 @@ class BlockPool:
 
     def release(self, blocks: Sequence[int], *, owner: int) -> None:
         """One holder less; the owner's reservations end."""
+        self.drop(blocks)
+        self._pencilled[self._pencilled == owner] = NOBODY
+
+    def drop(self, blocks: Sequence[int]) -> None:
+        """One holder less."""
         for block in reversed(blocks):
             assert self._holders[block] > 0, f"block {block} is free already"
             self._holders[block] -= 1
@@ -127,7 +132,6 @@ class BlockPool:
                 if self._digests[block] is not None:
                     self._clock += 1
                     self._last_use[block] = self._clock
-        self._pencilled[self._pencilled == owner] = NOBODY
 
     def forget(self) -> None:
         """All contents are void (new weights)."""

@@ -37,6 +37,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from s1pro.base.errors import InputError
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
@@ -221,6 +222,8 @@ class Engine:
         Raises:
             ValueError: as `generate`; also media or a structure that cannot be used (`InputError`).
         """
+        if media is not None and self.network.exact:
+            raise InputError("an engine in exact mode takes text only: the towers for media are not exact")
         return self._preparation.request(prompt, sampling, media=media, streamed=streamed, on_text=on_text)
 
     def submit(self, request: Request) -> None:
@@ -323,6 +326,7 @@ class Engine:
         if self._record_routing and text.moe_layers:
             shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
             self._routing = torch.empty(shape, dtype=torch.int16, device=self._device)  # bits of uint16
+            self._fed = torch.empty(shape[0], dtype=torch.int32, device=self._device)
 
     @property
     def _run(self) -> Callable[..., NetworkOutput]:
@@ -352,7 +356,7 @@ class Engine:
         source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
         memory = [*self._cache.key, *self._cache.value]
         if self._routing is not None:
-            memory.append(self._routing.unflatten(0, (-1, self._scheduler.block_size)))
+            memory += [x.unflatten(0, (-1, self._scheduler.block_size)) for x in (self._routing, self._fed)]
         for blocks in memory:
             blocks[target] = blocks[source]
         self._scheduler.copied()
@@ -368,7 +372,7 @@ class Engine:
             batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
             self._batch = batch
         output = self._run(batch.ids_B, batch.positions_B, batch.context())
-        self._record(output, batch.slots_B)
+        self._record(output, batch.slots_B, batch.ids_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
         tops = self._sampler.top_logprobs(output.logits, batch.plan)
         batch.advance(tokens_B)
@@ -394,7 +398,7 @@ class Engine:
             logits_index=batch.logits_index if batch.rows else None,
             compute_logits=bool(batch.rows),
         )
-        self._record(output, batch.slots_T)
+        self._record(output, batch.slots_T, batch.ids_T)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
                 hidden_SD = output.hidden_TD[first : first + share.count]
@@ -440,8 +444,10 @@ class Engine:
         self._counters.generated_tokens += 1
         return request.push(token, logprob, top)
 
-    def _record(self, output: NetworkOutput, slots_T: Tensor) -> None:
+    def _record(self, output: NetworkOutput, slots_T: Tensor, ids_T: Tensor) -> None:
+        """Experts beside the keys and values of a token, and the token, so that a trace says what it is about."""
         if self._routing is not None:
+            self._fed[slots_T] = ids_T.to(torch.int32)
             routing_TLK = torch.stack([router.topk_ids_TK for router in output.routers], dim=1)
             self._routing[slots_T] = routing_TLK.to(torch.int16)
 
@@ -460,9 +466,10 @@ class Engine:
     def _trace(self, request: Request) -> RoutingTrace | None:
         if self._routing is None or not request.num_computed:
             return None
-        slots_T = torch.from_numpy(slots_of(request, request.num_computed, self._scheduler.block_size))
-        experts_TLK = self._routing[slots_T.to(self._device)].cpu().numpy().view(np.uint16)
-        return RoutingTrace(experts_TLK=experts_TLK, policy_version=self.policy_version)
+        slots_T = torch.from_numpy(slots_of(request, request.num_computed, self._scheduler.block_size)).to(self._device)
+        experts_TLK = self._routing[slots_T].cpu().numpy().view(np.uint16)
+        fed_T = self._fed[slots_T].cpu().numpy()
+        return RoutingTrace(experts_TLK=experts_TLK, policy_version=self.policy_version, token_ids_T=fed_T)
 
 
 def _context_limit(network: Network, wanted: int | None, num_slots: int) -> int:

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from s1pro.serve.blocks import NOBODY, BlockPool
+from s1pro.serve.blocks import BlockPool
 from s1pro.serve.prefix import extend_digests
 from s1pro.serve.request import Request
 from s1pro.serve.statistics import Counters
@@ -136,7 +136,7 @@ class Scheduler:
     def copied(self) -> None:
         """The engine has copied what `copies` says."""
         for source, _ in self.copies:
-            self.pool.release(source, owner=NOBODY)
+            self.pool.drop(source)
         self.copies = []
 
     def computed(self, share: Share, kept: int) -> None:
@@ -145,6 +145,8 @@ class Scheduler:
         before, request.num_computed = request.num_computed, share.start + kept
         if before // self.block_size != request.num_computed // self.block_size:
             self._name_blocks(request)
+        if share.draft:
+            self._trim(request, request.num_computed)
 
     def _decoding(self, shares: list[Share], budget: int, drafter: Drafter | None) -> int:
         for request in list(self.running):
@@ -268,6 +270,7 @@ class Scheduler:
     def _grow_for_draft(self, request: Request, tokens: int) -> bool:
         while len(request.blocks) * self.block_size < tokens:
             if not self._take_next(request):
+                self._trim(request, len(request.ids))
                 return False
         return True
 
@@ -280,6 +283,14 @@ class Scheduler:
         request.blocks.append(block)
         self.grown.append(request)
         return True
+
+    def _trim(self, request: Request, tokens: int) -> None:
+        """Gives back blocks that were taken for guesses: a block comes with the token that needs it."""
+        held = -(-tokens // self.block_size)
+        if len(request.blocks) > held:
+            self.pool.drop(request.blocks[held:])
+            del request.blocks[held:]
+            request.in_a_row = _in_a_row(request.blocks)
 
     def _preempt(self, request: Request) -> None:
         self.running.remove(request)

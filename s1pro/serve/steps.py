@@ -78,14 +78,14 @@ class DecodeBatch:
         self.slots_B = self.slots_B + self._one
 
     def grow(self, request: Request) -> bool:
-        """A request got a new block for its next token; false if the block table is too narrow."""
+        """A request got a block; false if the block table is too narrow."""
         row, last, size = self._rows[id(request)], len(request.blocks) - 1, self._cache.block_size
         if last >= self._table_BM.shape[1]:
             return False
         if not request.in_a_row:
             self._first_slots = None
             self._table_BM[row, last] = request.blocks[last]
-            self.slots_B[row] = request.blocks[last] * size
+            self.slots_B[row] = request.blocks[request.num_computed // size] * size + request.num_computed % size
         return True
 
 

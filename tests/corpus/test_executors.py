@@ -139,7 +139,7 @@ def test_units_that_others_hold_are_left_to_them(tmp_path: Path) -> None:
 
 
 def test_interrupting_leaves_no_process_no_lease_and_goes_on(tmp_path: Path) -> None:
-    paths = inputs(tmp_path / "in", 12, bad=False, word="slow")
+    paths = inputs(tmp_path / "in", 60, bad=False, word="slow")
     folder = corpus(tmp_path / "out", paths)
     script = "import sys; from s1pro.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", script, "corpus", "ingest", "--folder", str(folder.root), "--workers", "2"]

@@ -52,6 +52,16 @@ def test_every_way_to_die_has_its_status_and_costs_one_page() -> None:
     assert "a page that cannot be read" in results[3].document.error
 
 
+def test_memory_is_that_of_the_worker_and_not_of_its_parent() -> None:
+    """The kernel's own maximum of a process begins with that of its parent: here half a gigabyte, above the limit."""
+    held = bytearray(500 << 20)
+    held[:: 1 << 12] = bytes(len(held[:: 1 << 12]))
+    (result,) = read(document("ok", "crash", "slow"))
+    assert result.pages[1].status == "crash"
+    assert 10 < result.costs["peak_mb"] < 200
+    del held
+
+
 def test_documents_that_never_open() -> None:
     locked, dead = read(b"%PDF-1.7\nlocked", b"%PDF-1.7\ndie")
     assert (locked.document.status, dead.document.status) == ("encrypted", "crash")

@@ -40,6 +40,17 @@ def test_rewards_rise_and_both_sides_agree(tmp_path: Path) -> None:
         assert not record["source_tokens"] or record["ratio"] == pytest.approx(1.0, abs=1e-5)
 
 
+def test_exact_mode_has_no_gap_at_all(tmp_path: Path) -> None:
+    """KL = 0 and rho = 1, bit for bit, over a whole run with several updates per round."""
+    learn(run_in(tmp_path, steps=8, updates=2, exact=True, parity_limit=1e-300))
+    records = read_metrics(tmp_path, "rollout")
+    assert len(records) == 4 and any(record["mismatch"]["tokens"] for record in records)
+    for record in records:
+        found = record["mismatch"]
+        assert found["exact"] and found["k1"] == found["k3"] == found["largest"] == 0.0
+        assert set(found["routing_agreement"]) <= {1.0}
+
+
 def test_shares_of_tasks(tmp_path: Path) -> None:
     learn(run_in(tmp_path, steps=1))
     (record,) = read_metrics(tmp_path, "train")

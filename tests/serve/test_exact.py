@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Sampling
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import token_logprobs
@@ -84,9 +85,15 @@ def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(d
     assert preemptions > 0 and counters.cached_tokens > 0 and counters.accepted_tokens > 0
 
 
-def test_exact_mode_refuses_media_networks() -> None:
-    with pytest.raises(ValueError, match="text"):
-        Engine(make_network(make_processor()), exact=True)
+def test_exact_mode_refuses_media() -> None:
+    """A network with towers answers text; a picture is refused before it is computed."""
+    processor = make_processor()
+    engine = Engine(make_network(processor), exact=True)
+    assert engine.generate([[5, 6, 7]], Sampling(max_new_tokens=2, ignore_eos=True))[0].token_ids
+    picture = {"type": "image", "image": np.zeros((32, 32, 3), np.uint8)}
+    encoded = processor.encode([{"role": "user", "content": [picture]}], add_generation_prompt=True)
+    with pytest.raises(InputError, match="text only"):
+        engine.prepare(encoded.token_ids, Sampling(max_new_tokens=2), media=encoded.media)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -75,6 +75,32 @@ def test_a_request_waits_for_one_that_computes_the_same_beginning() -> None:
     assert follower.cached_tokens == 8
 
 
+def test_blocks_for_guesses_are_given_back_with_them() -> None:
+    plan = scheduler(step_tokens=32)
+    one, two = request([1] * 7, 9), request([2] * 7, 9)
+    plan.inbox.extend([one, two])
+    run_step(plan, plan.schedule())
+    shares = plan.schedule(lambda asked, room: [5] * min(room, 6))
+    assert [len(s.draft) for s in shares] == [6, 6] and [len(r.blocks) for r in (one, two)] == [4, 4]
+    one.push(5, 0.0), one.push(6, 0.0), two.push(6, 0.0)
+    plan.computed(shares[0], 2)
+    plan.computed(shares[1], 1)
+    assert [(r.num_computed, len(r.blocks)) for r in (one, two)] == [(9, 3), (8, 2)]
+    assert plan.pool.num_free == BLOCKS - 5
+    shares = plan.schedule()
+    assert plan.grown == [two] and [s.start for s in shares] == [9, 8]
+
+
+def test_no_guess_without_room_for_all_of_it() -> None:
+    plan = scheduler(num_blocks=4, step_tokens=32)
+    asked = request([1] * 7, 20)
+    plan.inbox.append(asked)
+    run_step(plan, plan.schedule())
+    shares = plan.schedule(lambda asked, room: [5] * 12)
+    assert [(s.start, s.count, s.draft) for s in shares] == [(7, 1, ())]
+    assert len(asked.blocks) == 2 and plan.pool.num_free == 2
+
+
 ARRIVALS = st.lists(
     st.tuples(st.integers(0, 2), st.integers(1, 22), st.integers(0, 16), st.integers(0, 25), st.integers(0, 60)),
     max_size=14,

@@ -76,12 +76,13 @@ def trainer_side(
             routing += [choices[start + len(prefix) : stop] for start, stop in itertools.pairwise(bounds)]
     logits = torch.cat(rows)
     logprobs = logits.double().log_softmax(dim=-1)
+    own = logits.log_softmax(dim=-1) if network.exact else logprobs  # exact mode promises the bits of float32
     sampled = torch.tensor([token for probe in probes for token in probe.completion.token_ids])
     p = logprobs.exp()
     finite = torch.where(p > 0, logprobs, 0.0)
     mean = (p * finite).sum(-1)
     return TrainerSide(
-        logprobs=logprobs.gather(1, sampled[:, None])[:, 0].numpy(),
+        logprobs=own.gather(1, sampled[:, None])[:, 0].double().numpy(),
         mean_logprob=mean.numpy(),
         variance=((p * finite.square()).sum(-1) - mean.square()).clamp(min=0).numpy(),
         top1=logits.argmax(-1).numpy(),
