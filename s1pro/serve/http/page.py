@@ -30,6 +30,7 @@ from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.json_text import Json
 from s1pro.serve.http.paper_figures import PaperReader
 from s1pro.serve.http.service import Service
+from s1pro.serve.http.token_text import token_text
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -82,10 +83,11 @@ def page_routes(service: Service, papers: PaperReader) -> APIRouter:
         tokens, layers, _ = trace.experts_TLK.shape
         if token >= tokens:
             raise ApiError(400, f"token {token} of {tokens}: the last one was sampled and never fed", param="token")
-        config = service.engine.engine.network.config.text
+        config, fed = service.engine.engine.network.config.text, trace.token_ids_T
         return Json(
             {
                 "token": token,
+                "text": None if fed is None else token_text(service.processor.tokenizer, int(fed[token])),
                 "tokens": tokens,
                 "num_experts": config.router.num_experts,
                 "num_groups": config.router.num_groups,

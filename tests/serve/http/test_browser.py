@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect
 
 from tests.serve.http import browsing, running
 from tests.serve.http.browsing import LAST, Visit, visit
-from tests.serve.http.running import scripted
+from tests.serve.http.running import WEB, post, scripted
 
 pytestmark = pytest.mark.slow
 
@@ -194,6 +194,7 @@ def test_images_and_experts_with_a_real_model(chromium: Browser, server: str) ->
     with visit(chromium, server) as tab:
         page = tab.page
         page.fill("#max-tokens", "12")
+        page.fill("#temperature", "0")
         tab.choose("teal.png", browsing.png(), "image/png")
         tab.drop("red.png", browsing.png("red"), "image/png")
         expect(page.locator("#attachments .card img")).to_have_count(2)
@@ -208,13 +209,20 @@ def test_images_and_experts_with_a_real_model(chromium: Browser, server: str) ->
         fired = page.locator(".routing svg .fired")
         expect(fired).to_have_count(len(config.moe_layers) * config.router.top_k)
         first = page.input_value(".routing input")
+        ref = post(server + browsing.CHAT, {**tab.asked[0], "stream": False}).json()["choices"][0]
+        tokens = [entry["token"] for entry in ref["logprobs"]["content"]]
+        assert len(tokens) > 3
+        for place, token in enumerate(tokens[:-1]):  # the rows are about the tokens that the page shows beside them
+            route = f"{server}/page/routing/{ref['routed_experts']['ref']}?token={int(first) + place}"
+            assert WEB.get(route).json()["text"] == token
+        assert WEB.get(route.replace(f"={int(first) + place}", f"={int(first) + place + 1}")).status_code == 400
         chosen = page.locator(".routing .tokens [aria-pressed=true]")
         chosen.press("ArrowRight")
         assert page.input_value(".routing input") == str(int(first) + 1)
         expect(page.locator(".routing .tokens [aria-pressed=true]")).to_be_focused()
         page.fill(".routing input", "0")
         page.press(".routing input", "Enter")
-        expect(page.locator(".routing .which")).to_contain_text("of the prompt")
+        expect(page.locator(".routing .which")).to_contain_text('of the prompt: "<|im_start|>"')
         expect(fired).to_have_count(len(config.moe_layers) * config.router.top_k)
         tab.check()
 

@@ -42,12 +42,13 @@ export class RoutingView {
     if (own >= 0) this.first = Math.floor(own / SHOWN) * SHOWN;
     this.list(own);
     const probability = own >= 0 ? Math.exp(this.message.logprobs[own]) : null;
-    this.fact.textContent = own < 0 ? "of the prompt" : `${JSON.stringify(this.message.tokens[own])}, probability ${probability.toPrecision(3)}`;
+    this.fact.textContent = own < 0 ? "" : `${JSON.stringify(this.message.tokens[own])}, probability ${probability.toPrecision(3)}`;
     const asked = this.chosen;
     try {
       const answer = await request(`/page/routing/${encodeURIComponent(this.message.routing)}?token=${asked}`);
       const found = await answer.json();
       if (asked !== this.chosen) return;
+      if (own < 0) this.fact.textContent = `of the prompt: ${JSON.stringify(found.text)}`;
       const first = !this.grid.firstChild;
       this.grid.replaceChildren(captionOf(found), gridOf(found), listOf(found));
       if (first) this.node.scrollIntoView({ block: "nearest" });
