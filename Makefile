@@ -61,7 +61,14 @@ test: check test-fast ## checks and the fast tests
 test-fast: $(ALL)
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -n $(WORKERS)
 
-test-slow: $(ALL) ## tests that take minutes
+CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name) 2>/dev/null)))
+
+test-slow: $(ALL) ## tests that take minutes (the page is tested in Chromium; as root it is installed if it is missing)
+ifeq ($(CHROMIUM),)
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { \
+	    echo "error: the page is tested in Chromium, which is missing; install it: sudo apt-get install chromium" >&2; exit 1; }
+	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium
+endif
 	$(ONE_THREAD) $(BIN)/python -m pytest -q -m slow --timeout 1800 || { code=$$?; [ $$code -eq 5 ] && echo "there are no slow tests"; }
 
 check: $(ALL) ## lint, format and types

@@ -72,13 +72,18 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     check_model_folder(args.folder)
     settings = _settings(args)
+    from s1pro.cli.paper_figures import figures_reader
     from s1pro.serve.http.app import create_app
     from s1pro.serve.http.server import make_server
 
     service = _service(args, settings)
     try:
         server, listening = make_server(
-            create_app(service), host=args.host, port=args.port, drain_seconds=args.drain, access_log=args.verbose
+            create_app(service, figures_of_pdf=figures_reader()),
+            host=args.host,
+            port=args.port,
+            drain_seconds=args.drain,
+            access_log=args.verbose,
         )
     except InputError:
         service.close()

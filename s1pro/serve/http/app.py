@@ -20,6 +20,7 @@ from s1pro.serve.http.errors import add_error_handlers
 from s1pro.serve.http.info import info_routes
 from s1pro.serve.http.middleware import App, Gate
 from s1pro.serve.http.page import page_routes
+from s1pro.serve.http.paper_figures import FiguresOfPdf, PaperReader
 from s1pro.serve.http.responses import response_routes
 from s1pro.serve.http.service import Service
 from s1pro.serve.http.token_routes import token_routes
@@ -62,14 +63,20 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(service: Service) -> App:
-    """The ASGI application of a server. It closes the service at its end."""
+def create_app(service: Service, *, figures_of_pdf: FiguresOfPdf | None = None) -> App:
+    """The ASGI application of a server. It closes the service at its end.
+
+    Args:
+        figures_of_pdf: reads papers for the page; without it `/page/pdf` answers 501.
+    """
+    papers = PaperReader(figures_of_pdf)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         try:
             yield
         finally:
+            papers.close()
             service.close()
 
     app = FastAPI(
@@ -89,9 +96,9 @@ def create_app(service: Service) -> App:
         response_routes,
         token_routes,
         control_routes,
-        page_routes,
     ):
         app.include_router(routes(service))
+    app.include_router(page_routes(service, papers))
 
     def observe(scope: Any, status: int) -> None:
         route = scope.get("route")

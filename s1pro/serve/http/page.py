@@ -6,7 +6,7 @@
   and the part of a message: the values as NPY in a data URL, with rate and unit.
 * `GET /page/molecule?smiles=` draws a structural formula (RDKit).
 * `GET /page/routing/REF?token=N` gives the experts of one token, layer by layer, of an answer with `routed_experts`.
-* `POST /page/pdf` answers 501 as long as the extraction of figures is not part of the server.
+* `POST /page/pdf` gives the figures of a paper (`paper_figures`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from s1pro.inputs.signals import Signal
 from s1pro.science.rdkit_access import UnreadableSmiles, read_smiles
 from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.json_text import Json
+from s1pro.serve.http.paper_figures import PaperReader
 from s1pro.serve.http.service import Service
+from s1pro.serve.http.token_text import token_text
 
 STATIC = Path(__file__).parent / "static"
 POLICY = (
@@ -40,7 +42,7 @@ MAX_PLOT_POINTS, MAX_PLOT_CHANNELS = 2000, 12
 _EMPTY = "<!doctype html><meta charset=utf-8><title>s1pro</title><p>This server has no page: see /docs of the project."
 
 
-def page_routes(service: Service) -> APIRouter:
+def page_routes(service: Service, papers: PaperReader) -> APIRouter:
     """The routes of this module."""
     router = APIRouter()
 
@@ -81,12 +83,14 @@ def page_routes(service: Service) -> APIRouter:
         tokens, layers, _ = trace.experts_TLK.shape
         if token >= tokens:
             raise ApiError(400, f"token {token} of {tokens}: the last one was sampled and never fed", param="token")
-        config = service.engine.engine.network.config.text
+        config, fed = service.engine.engine.network.config.text, trace.token_ids_T
         return Json(
             {
                 "token": token,
+                "text": None if fed is None else token_text(service.processor.tokenizer, int(fed[token])),
                 "tokens": tokens,
                 "num_experts": config.router.num_experts,
+                "num_groups": config.router.num_groups,
                 "layers": [
                     {"layer": int(layer), "experts": [int(e) for e in trace.experts_TLK[token, i]]}
                     for i, layer in zip(range(layers), config.moe_layers, strict=True)
@@ -95,9 +99,9 @@ def page_routes(service: Service) -> APIRouter:
         )
 
     @router.post("/page/pdf", openapi_extra=_BINARY_BODY)
-    async def pdf() -> Response:
-        """Figures of a paper: not there yet."""
-        raise ApiError(501, "figures of PDFs are not extracted by this server; send them as images")
+    async def pdf(request: Request) -> Response:
+        """The figures of a paper in the body, as pictures with their captions."""
+        return await papers.answer(request)
 
     return router
 

@@ -25,6 +25,7 @@ from s1pro.model.network import Network
 from s1pro.serve.async_engine import AsyncEngine
 from s1pro.serve.client import build_engine
 from s1pro.serve.http.app import create_app
+from s1pro.serve.http.paper_figures import FiguresOfPdf
 from s1pro.serve.http.server import make_server
 from s1pro.serve.http.service import Service
 from s1pro.serve.http.settings import RequestLimits, ServerSettings
@@ -37,6 +38,7 @@ TEXTS = (
     '{"name": "get_weather", "arguments": {"city": "Ghent"}}',
 )
 WEB = httpx.Client(timeout=60)
+_SETTINGS = ("enable_thinking", "api_keys")
 SETTINGS = ServerSettings(model_name="tiny", control=True, requests=RequestLimits(max_waiting=64))
 
 
@@ -62,9 +64,12 @@ def engine(*, max_batch: int = 8, cache_tokens: int = 8192, **settings: Any) -> 
 
 
 @contextmanager
-def running(service: Service) -> Iterator[str]:
+def running(
+    service: Service, *, port: int = 0, drain_seconds: int = 5, figures_of_pdf: FiguresOfPdf | None = None
+) -> Iterator[str]:
     """Serves on a free port; gives the address."""
-    server, listening = make_server(create_app(service), host="127.0.0.1", port=0, drain_seconds=5)
+    app = create_app(service, figures_of_pdf=figures_of_pdf)
+    server, listening = make_server(app, host="127.0.0.1", port=port, drain_seconds=drain_seconds)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
@@ -168,7 +173,8 @@ class ScriptedStream:
 @contextmanager
 def scripted(write: Callable[[str], str], **options: Any) -> Iterator[tuple[str, ScriptedEngine]]:
     """A server whose answers are written by `write`."""
-    settings = replace(SETTINGS, **{name: options.pop(name) for name in ("enable_thinking",) if name in options})
+    settings = replace(SETTINGS, **{name: options.pop(name) for name in _SETTINGS if name in options})
+    around = {name: options.pop(name) for name in ("port", "drain_seconds", "figures_of_pdf") if name in options}
     fake = ScriptedEngine(write, **options)
-    with running(Service(fake, processor(), settings)) as url:  # type: ignore[arg-type]
+    with running(Service(fake, processor(), settings), **around) as url:  # type: ignore[arg-type]
         yield url, fake

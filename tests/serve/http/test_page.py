@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import struct
+import threading
+import time
 import wave
+from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,9 +17,11 @@ from xml.etree import ElementTree
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from s1pro.serve.http import page
-from tests.serve.http.running import WEB, post
+from s1pro.serve.http.paper_figures import MAX_FIGURE_BYTES, MAX_FIGURES, PaperFigure, PaperFigures, as_record
+from tests.serve.http.running import WEB, post, scripted
 
 
 def signal(server: str, data: bytes, **query: Any) -> httpx.Response:
@@ -97,5 +105,103 @@ def test_files_of_the_page_and_nothing_else(server: str, tmp_path: Path, monkeyp
         assert WEB.get(f"{server}/static/{path}").status_code == 404, path
 
 
-def test_pdfs_are_not_taken_yet(server: str) -> None:
-    assert WEB.post(f"{server}/page/pdf", content=b"%PDF").status_code == 501
+def test_a_server_without_a_reader_of_pdfs_says_so(server: str) -> None:
+    refused = WEB.post(f"{server}/page/pdf", content=b"%PDF")
+    assert refused.status_code == 501 and "papers" in refused.json()["error"]["message"]
+
+
+def test_figures_of_a_pdf() -> None:
+    pytest.importorskip("pypdfium2")
+    pytest.importorskip("reportlab")
+    from s1pro.cli.paper_figures import figures_of_pdf
+    from tests.corpus.pdf.paper import Paper
+
+    paper = Paper()
+    paper.body(60, 60, 220, 10)
+    paper.chart((60, 220, 280, 380))
+    paper.text(60, 400, "Figure 1. Heating curve of the sample.")
+    with scripted(str.upper, figures_of_pdf=figures_of_pdf) as (url, _):
+        got = WEB.post(f"{url}/page/pdf", content=paper.data()).json()
+        assert got["num_pages"] == 1 and got["note"] == ""
+        (figure,) = got["figures"]
+        assert (figure["page"], figure["label"], figure["caption"]) == (1, "Figure 1", "Heating curve of the sample.")
+        image = Image.open(BytesIO(base64.b64decode(figure["image"].partition(",")[2])))
+        assert image.size == (figure["width"], figure["height"]) and min(image.size) > 200
+        for data, why in ((b"", "empty"), (b"words", "not_pdf"), (b"%PDF-1.7\nrubbish", "corrupt")):
+            refused = WEB.post(f"{url}/page/pdf", content=data)
+            assert refused.status_code == 400 and why in refused.json()["error"]["message"]
+
+
+def test_reading_a_pdf_ends_when_nobody_waits() -> None:
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(data: bytes, wanted: Callable[[], bool]) -> PaperFigures:
+        began.set()
+        while wanted():
+            time.sleep(0.01)
+        ended.set()
+        return PaperFigures(num_pages=0, figures=())
+
+    with scripted(str.upper, figures_of_pdf=endless) as (url, _):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/page/pdf", content=b"%PDF", timeout=httpx.Timeout(5, read=0.5))
+        assert began.wait(5) and ended.wait(5)
+
+
+def test_the_worker_ends_when_nobody_waits_and_is_left_out_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pypdfium2")
+    pytest.importorskip("reportlab")
+    from s1pro.cli import paper_figures
+    from tests.corpus.pdf.paper import Paper
+
+    paper = Paper()
+    paper.body(60, 60, 220, 10)
+    data = paper.data()
+    with pytest.raises(paper_figures.GivenUp):
+        paper_figures.figures_of_pdf(data, lambda: False)
+    assert paper_figures.figures_of_pdf(data, lambda: True).num_pages == 1
+    assert paper_figures.figures_reader() is paper_figures.figures_of_pdf
+    monkeypatch.setattr(paper_figures.importlib.util, "find_spec", lambda name: None)
+    assert paper_figures.figures_reader() is None
+
+
+def test_an_answer_holds_only_so_many_figures() -> None:
+    one = PaperFigure(
+        page=1, type="figure", label="", caption="", mime="image/png", image=b"1" * 1000, width=1, height=1
+    )
+    many = as_record(PaperFigures(num_pages=9, figures=(one,) * (MAX_FIGURES + 5), note="page 3: timeout"))
+    assert len(many["figures"]) == MAX_FIGURES and many["note"] == "page 3: timeout; 5 more figures are not shown"
+    large = replace(one, image=bytes(MAX_FIGURE_BYTES))
+    assert [len(as_record(PaperFigures(num_pages=1, figures=(large, one)))["figures"])] == [1]
+
+
+def test_every_file_that_the_page_carries_is_the_published_one() -> None:
+    vendor = page.STATIC / "vendor"
+    table = (vendor / "VENDOR.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"^\| (\S+) \| `([0-9a-f]{64})` \|$", table, flags=re.MULTILINE))
+    files = [path for path in vendor.rglob("*") if path.is_file() and path.name != "VENDOR.md"]
+    assert listed == {
+        path.relative_to(vendor).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+    for package in ("marked", "dompurify", "katex", "uplot"):
+        assert re.search(rf"^\| {package} \| [\d.]+ \| (MIT|Apache-2\.0)", table, flags=re.MULTILINE)
+        assert (vendor / package / "LICENSE.txt").stat().st_size > 500
+
+
+def test_the_page_loads_nothing_from_elsewhere(server: str) -> None:
+    index = WEB.get(f"{server}/")
+    sources = re.findall(r'(?:src|href)="([^"#]+)"', index.text)
+    assert len(sources) > 5
+    for source in sources:
+        assert source.startswith("/static/") and WEB.get(server + source).status_code == 200, source
+    assert re.search(r"<script(?![^>]*\bsrc=)|<style|\bstyle=|\bon\w+=", index.text) is None
+    for path in page.STATIC.glob("*.js"):
+        text = path.read_text(encoding="utf-8")
+        assert (
+            re.search(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|https?://(?!www\.w3\.org)", text
+            )
+            is None
+        )
+        for module in re.findall(r'from "\./([^"]+)"', text):
+            assert (page.STATIC / module).is_file(), (path.name, module)
