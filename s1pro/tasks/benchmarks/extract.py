@@ -1,0 +1,103 @@
+"""Reading predictions out of responses: the parts that several scorers share, upstream's way and ours.
+
+**Reasoning.** The strict profile cuts it off once, by one rule: what follows the last `</think>`; an opening tag
+without a closing one leaves nothing, because the model never came to an answer. Upstream scorers differ; several keep it.
+
+**Numbers.** Upstream's extractors take an optional minus, digits, an optional point, digits: no exponent, no plus, no
+thousands separator, no unit. The strict reader takes all of these.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_PAIR = re.compile(r"<think>.*?</think>", re.DOTALL)
+_UPSTREAM_NUMBER = r"-?\d*\.?\d+"
+_STRICT_NUMBER = re.compile(
+    r"(?<![\w.])(?P<sign>[-+\N{MINUS SIGN}]?)(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)"
+    r"(?:(?:[eE]|\s?(?:\*|x|\N{MULTIPLICATION SIGN}|\\times)\s?10\s?\^?\s?\{?)"
+    r"(?P<exponent>[-+\N{MINUS SIGN}]?\d{1,3})\}?)?"
+)
+
+
+def answer_part(response: str) -> str:
+    """What counts of a response, for the strict profile."""
+    _, tag, tail = response.rpartition("</think>")
+    if tag:
+        return tail.strip()
+    return "" if "<think>" in response else response.strip()
+
+
+def without_think_pairs(response: str) -> str:
+    """What several upstream scorers do: pairs of tags go, a lone closing tag leaves all reasoning in place."""
+    return _PAIR.sub("", response)
+
+
+def after_think(response: str) -> str:
+    """What the others do: text after the last closing tag, all of it without one."""
+    return response.rpartition("</think>")[2]
+
+
+def boxed(text: str) -> list[str]:
+    """Contents of all `\\boxed{…}`, in order, braces inside counted."""
+    found = []
+    for match in re.finditer(r"\\boxed\s*\{", text):
+        depth, start = 1, match.end()
+        for i in range(start, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[i], 0)
+            if depth == 0:
+                found.append(text[start:i])
+                break
+    return found
+
+
+def tagged(text: str, tags: Sequence[str], *, ignore_case: bool = False) -> list[tuple[str, str]]:
+    """(tag, content) of all `<TAG>…</TAG>` of the given names, in order, contents stripped."""
+    names = "|".join(map(re.escape, tags))
+    flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
+    return [(m[1], m[2].strip()) for m in re.finditer(rf"<({names})>(.*?)</\1>", text, flags)]
+
+
+def upstream_numbers(text: str) -> list[float]:
+    """Contents of `<NUMBER>…</NUMBER>` and `\\boxed{…}` that are numbers in upstream's sense, in order."""
+    pattern = rf"<NUMBER>\s*({_UPSTREAM_NUMBER})\s*</NUMBER>|\\boxed\{{\s*({_UPSTREAM_NUMBER})\s*\}}"
+    return [float(a or b) for a, b in re.findall(pattern, text)]
+
+
+def number_in(text: str) -> float | None:
+    """The number that a short text is or ends with: sign, exponent, thousands separators; units are left alone."""
+    found = list(_STRICT_NUMBER.finditer(text))
+    if not found:
+        return None
+    match = found[-1]
+    sign = -1.0 if match["sign"] in ("-", "\N{MINUS SIGN}") else 1.0
+    exponent = int((match["exponent"] or "0").replace("\N{MINUS SIGN}", "-"))
+    value = sign * float(match["digits"].replace(",", "")) * 10.0**exponent
+    return value if abs(value) < float("inf") else None
+
+
+def final_number(response: str, tags: Sequence[str] = ("NUMBER",)) -> float | None:
+    """The strict reader of numeric answers: the last tag or box that holds a number, else the last number."""
+    text = answer_part(response)
+    marked = [content for _, content in tagged(text, tags, ignore_case=True)] + boxed(text)
+    for content in reversed(marked):
+        number = number_in(content)
+        if number is not None:
+            return number
+    return number_in(text)
+
+
+def final_yes_no(response: str) -> bool | None:
+    """The strict reader of yes and no: a tag or box, else the last line that holds one of the words alone; both words in
+    one place are no answer."""
+    text = answer_part(response)
+    marked = [content for _, content in tagged(text, ("BOOLEAN",), ignore_case=True)] + boxed(text)
+    for place in [*reversed(marked), *reversed(text.splitlines())]:
+        words = {word.lower() for word in re.findall(r"(?<![\w-])(yes|no|true|false)(?![\w-])", place, re.IGNORECASE)}
+        meant = {word in ("yes", "true") for word in words}
+        if len(meant) == 1:
+            return meant.pop()
+        if len(meant) > 1:
+            return None
+    return None

@@ -1,0 +1,131 @@
+"""MatBench as the paper's harness runs it: fold 0 of four tasks, `{problem, answer}`, the problem is the prompt.
+
+Upstream a judge model reads the answers. The compat profile here has no judge: it applies the readers that follow the
+judge (a number by a regular expression, the first capital A or B) to what a judge would be asked to extract, which is
+the answer itself; so its numbers are labelled judge-free. The strict profile reads the last box or number with sign,
+exponent and unit, and one clear yes or no.
+
+The mean is not clipped upstream: one silly number can make it strongly negative. The strict mean clips at 0.
+
+Source: OpenCompass `matbench` as described in the specification, section 4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from s1pro.base.errors import InputError
+from s1pro.tasks.benchmarks.extract import after_think, final_number, final_yes_no
+from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, upstream_mae
+from s1pro.tasks.benchmarks.smolinstruct import nearness
+from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, user_prompt
+
+FIELDS: Mapping[str, type | tuple[type, ...]] = {"problem": str, "answer": (str, float, int, bool)}
+LIMITS: Mapping[str, float] = {"matbench_expt_gap": 2.0, "matbench_steels": 2000.0}
+"""Errors that give 0 points."""
+_UPSTREAM = re.compile(r"-?\d+\.\d+|\d+")
+_TRUE, _FALSE = ("true", "yes", "1", "a"), ("false", "no", "0", "b")
+
+
+def upstream_number(response: str, record: Record) -> float | None:
+    """The first number: integers lose their sign, exponents are cut off."""
+    found = _UPSTREAM.search(after_think(response))
+    return float(found[0]) if found else None
+
+
+def strict_number(response: str, record: Record) -> float | None:
+    return final_number(response)
+
+
+def upstream_choice(response: str, record: Record) -> bool | None:
+    """A clear yes or no as a judge would mark it A or B, else the first capital A or B anywhere in the text."""
+    read = final_yes_no(response)
+    if read is not None:
+        return read
+    found = re.search(r"[AB]", after_think(response))
+    return None if found is None else found[0] == "A"
+
+
+def strict_choice(response: str, record: Record) -> bool | None:
+    return final_yes_no(response)
+
+
+def gold_number(record: Record) -> float:
+    return float(record["answer"])
+
+
+def gold_choice(record: Record) -> bool:
+    text = str(record["answer"]).strip().lower()
+    if text not in _TRUE + _FALSE:
+        raise InputError(f"the field 'answer' is {record['answer']!r}, expected a yes or no")
+    return text in _TRUE
+
+
+def _subtask(name: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str) -> Subtask:
+    return Subtask(
+        name=name,
+        files=(f"matbench_base_fold_0_{name}_test.json", f"{name}.json", f"{name}.jsonl"),
+        fields=FIELDS,
+        prompt=lambda record: user_prompt(record["problem"]),
+        gold=gold,
+        compat=profiles[0],
+        strict=profiles[1],
+        defects=defects,
+        needs=("eval",),
+    )
+
+
+def _regression(name: str) -> Subtask:
+    value = nearness(LIMITS[name])
+    profiles = (
+        Profile(extract=upstream_number, value=value, metric=upstream_mae()),
+        Profile(extract=strict_number, value=value, metric=errors_with_penalty()),
+    )
+    return _subtask(
+        name,
+        profiles,
+        gold_number,
+        "no number is 0",
+        "the sign of integers and all exponents are lost",
+        "judge-free here",
+    )
+
+
+def _classification(name: str) -> Subtask:
+    profiles = (
+        Profile(extract=upstream_choice, value=equality, metric=accuracy()),
+        Profile(extract=strict_choice, value=equality, metric=accuracy()),
+    )
+    return _subtask(name, profiles, gold_choice, "the first capital A or B anywhere decides", "judge-free here")
+
+
+SUBTASKS = (
+    _regression("matbench_steels"),
+    _regression("matbench_expt_gap"),
+    _classification("matbench_expt_is_metal"),
+    _classification("matbench_glass"),
+)
+
+
+def upstream_aggregate(scores: Mapping[str, float]) -> float:
+    """Errors in points without a floor."""
+    points = {**scores, **{name: 100.0 * (limit - scores[name]) / limit for name, limit in LIMITS.items()}}
+    return sum(points[subtask.name] for subtask in SUBTASKS) / len(SUBTASKS)
+
+
+def clipped_aggregate(scores: Mapping[str, float]) -> float:
+    """The same with a floor of 0 for each task."""
+    return upstream_aggregate({**scores, **{name: min(scores[name], limit) for name, limit in LIMITS.items()}})
+
+
+MATBENCH = Benchmark(
+    name="matbench",
+    title="MatBench",
+    subtasks=SUBTASKS,
+    aggregate={"compat": upstream_aggregate, "strict": clipped_aggregate},
+    source="matbench v0.1 in the layout of OpenCompass (matbench_base_fold_0_*_test.json)",
+    licence="MIT (not verified)",
+    published=72.8,
+)

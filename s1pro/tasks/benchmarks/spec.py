@@ -1,0 +1,217 @@
+"""A benchmark is data: records in the upstream schema, a prompt, two ways to read an answer, two ways to count.
+
+    Benchmark ── published score, source, licence
+      └── Subtask ── reader, prompt, gold
+            ├── compat    reproduces the upstream scorer number for number, defects included, to compare with tables
+            └── strict    the metric done right, to know
+
+A `Profile` is three functions: `extract` reads a prediction out of a response (None: nothing was found), `value` grades
+one prediction for rewards and for the error browser, `metric` counts over all pairs of gold and prediction. What a
+scorer does about unreadable answers belongs to its metric, because upstream every metric does something else.
+
+`BenchmarkTask` makes an ordinary `Task` of a subtask and its records, so benchmarks are evaluated, resumed, reported and
+used as rewards by the code that serves all tasks. A score keeps both predictions and the gold, and `aggregate` computes
+both profiles from them: `compat`, `strict`, the shares that could be read, and the strict number over those alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from s1pro.base.errors import InputError
+from s1pro.base.records import Message
+from s1pro.tasks.task import Item, Prompt, Score
+
+Record = Mapping[str, Any]
+ProfileName = Literal["compat", "strict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One item as a metric sees it; `prediction` is None where nothing could be read."""
+
+    gold: Any
+    prediction: Any
+    record: Record = field(default_factory=dict)
+
+
+Extract = Callable[[str, Record], Any]
+Metric = Callable[[Sequence[Pair]], Mapping[str, float]]
+"""Numbers by name; `score` is the one that tables show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How responses become a score; see the module docstring."""
+
+    extract: Extract
+    metric: Metric
+    value: Callable[[Any, Any], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subtask:
+    """One number of a benchmark.
+
+    Attributes:
+        name: unique in the benchmark.
+        files: name patterns of its data below the folder of the benchmark, the first that exists is read.
+        fields: that every record must have, with their types.
+        prompt: the messages for a record.
+        gold: what is right.
+        keep: which records of a shared file belong to it.
+        defects: what the upstream scorer does that its metric does not say; shown beside the number.
+        needs: extras or services without which it cannot be computed.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    fields: Mapping[str, type | tuple[type, ...]]
+    prompt: Callable[[Record], Prompt]
+    gold: Callable[[Record], Any]
+    compat: Profile
+    strict: Profile
+    keep: Callable[[Record], bool] = lambda record: True
+    defects: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """A named set of subtasks, and how they become one number.
+
+    Attributes:
+        aggregate: per profile, subtask scores to the number in the table; None where upstream has no such formula.
+        published: score of Intern-S1-Pro in the paper's table, for reference only.
+        licence: of the data. Data are never part of this project.
+        source: where the data come from.
+    """
+
+    name: str
+    title: str
+    subtasks: tuple[Subtask, ...]
+    aggregate: Mapping[ProfileName, Callable[[Mapping[str, float]], float]]
+    source: str
+    licence: str
+    published: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def subtask(self, name: str) -> Subtask:
+        """By name. Raises `InputError` for an unknown one."""
+        for subtask in self.subtasks:
+            if subtask.name == name:
+                return subtask
+        raise InputError(f"{self.name} has no subtask {name!r}; there are {', '.join(s.name for s in self.subtasks)}")
+
+
+class BenchmarkTask:
+    """A `Task` over the records of one subtask.
+
+    Args:
+        limit: only the first so many records.
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, subtask: Subtask, records: Sequence[Record], *, limit: int | None = None
+    ) -> None:
+        self.benchmark, self.subtask = benchmark, subtask
+        self.name = f"{benchmark.name}/{subtask.name}"
+        self._records = dict(enumerate(records[:limit]))
+        self._items = [
+            Item(id=str(record.get("id", number)) if _unique(records, "id") else str(number), asked={"record": number})
+            for number, record in self._records.items()
+        ]
+
+    def items(self) -> Sequence[Item]:
+        return self._items
+
+    def record(self, item: Item) -> Record:
+        """What the item was made of."""
+        return self._records[item.asked["record"]]
+
+    def prompt(self, item: Item) -> Prompt:
+        return self.subtask.prompt(self.record(item))
+
+    async def score(self, item: Item, response: str) -> Score:
+        return self.grade(item, response)
+
+    def grade(self, item: Item, response: str) -> Score:
+        """`score` without waiting. The value is the strict one."""
+        record = self.record(item)
+        gold = self.subtask.gold(record)
+        found = {name: _extract(profile, response, record) for name, profile in self._profiles().items()}
+        values = {
+            name: 0.0 if prediction is None else _bounded(self._profiles()[name].value(gold, prediction))
+            for name, prediction in found.items()
+        }
+        return Score(
+            value=values["strict"],
+            extraction={"gold": gold, "record": item.asked["record"], **found},
+            valid=found["strict"] is not None,
+            parts=dict(values.items()),
+        )
+
+    def aggregate(self, scores: Sequence[Score]) -> Mapping[str, float]:
+        """`compat`, `strict` and what the metrics say besides, with the names `compat.…` and `strict.…`."""
+        if not scores:
+            raise ValueError("there is nothing to aggregate")
+        result: dict[str, float] = {"n_total": len(scores)}
+        for name, profile in self._profiles().items():
+            pairs = [
+                Pair(
+                    gold=score.extraction["gold"],
+                    prediction=score.extraction[name],
+                    record=self._records.get(score.extraction["record"], {}),
+                )
+                for score in scores
+            ]
+            read = [pair for pair in pairs if pair.prediction is not None]
+            numbers = dict(profile.metric(pairs))
+            result[name] = defined(numbers.pop("score"))
+            result[f"{name}.n_valid"] = len(read)
+            result[f"{name}.of_valid"] = defined(profile.metric(read)["score"]) if read else 0.0
+            result |= {f"{name}.{key}": defined(value) for key, value in numbers.items()}
+        return result
+
+    def _profiles(self) -> dict[ProfileName, Profile]:
+        return {"compat": self.subtask.compat, "strict": self.subtask.strict}
+
+
+def defined(value: float) -> float:
+    """0 for what is undefined (a correlation of constants, the mean of nothing): a table has no room for NaN."""
+    return float(value) if math.isfinite(value) else 0.0
+
+
+def user_prompt(text: str, *, system: str | None = None) -> Prompt:
+    """One question, with or without a system message."""
+    before = () if system is None else (Message(role="system", content=system),)
+    return Prompt(messages=(*before, Message(role="user", content=text)))
+
+
+def data_file(folder: Path, benchmark: Benchmark, subtask: Subtask) -> Path:
+    """The file of a subtask below `folder`. Raises `InputError` with the names that were looked for."""
+    for pattern in subtask.files:
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found[0]
+    raise InputError(
+        f"{folder}: no data for {benchmark.name}/{subtask.name}; expected {' or '.join(subtask.files)} (source: "
+        f"{benchmark.source}; licence: {benchmark.licence})"
+    )
+
+
+def _extract(profile: Profile, response: str, record: Record) -> Any:
+    return profile.extract(response, record)
+
+
+def _bounded(value: float) -> float:
+    return min(max(defined(value), 0.0), 1.0)
+
+
+def _unique(records: Sequence[Record], name: str) -> bool:
+    values = [record.get(name) for record in records]
+    return None not in values and len(set(map(str, values))) == len(values)

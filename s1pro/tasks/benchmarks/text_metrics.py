@@ -1,0 +1,94 @@
+"""METEOR without synonyms, ROUGE-L and BLEU, offline.
+
+METEOR of nltk asks WordNet for synonyms, which is not here. Left out, the number can only be lower, so it is called
+"METEOR (no synonyms)" and is not for comparison with tables without that remark. Matches are exact first, then by
+Porter stem, both from the end of the hypothesis as nltk aligns; then
+
+    F = P R / (alpha P + (1 - alpha) R),   penalty = gamma (chunks / matches)^beta,   score = (1 - penalty) F
+
+with alpha 0.9, beta 3, gamma 0.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from s1pro.base.errors import MissingExtraError
+
+ALPHA, BETA, GAMMA = 0.9, 3.0, 0.5
+
+
+def meteor(reference: Sequence[str], hypothesis: Sequence[str]) -> float:
+    """METEOR (no synonyms) of two token lists, 0 to 1."""
+    reference, hypothesis = [w.lower() for w in reference], [w.lower() for w in hypothesis]
+    left = list(enumerate(hypothesis)), list(enumerate(reference))
+    matches = _aligned(*left, key=lambda word: word)
+    matches += _aligned(*left, key=_stem)
+    if not matches:
+        return 0.0
+    precision, recall = len(matches) / len(hypothesis), len(matches) / len(reference)
+    f_mean = precision * recall / (ALPHA * precision + (1 - ALPHA) * recall)
+    penalty = GAMMA * (_chunks(sorted(matches)) / len(matches)) ** BETA
+    return (1 - penalty) * f_mean
+
+
+def _aligned(hypothesis: list[tuple[int, str]], reference: list[tuple[int, str]], key: Any) -> list[tuple[int, int]]:
+    """Pairs of positions with equal keys, from the end; what is matched leaves both lists."""
+    found = []
+    for i in range(len(hypothesis) - 1, -1, -1):
+        for j in range(len(reference) - 1, -1, -1):
+            if key(hypothesis[i][1]) == key(reference[j][1]):
+                found.append((hypothesis.pop(i)[0], reference.pop(j)[0]))
+                break
+    return found
+
+
+def _chunks(matches: list[tuple[int, int]]) -> int:
+    """Runs of matches that are neighbours in both texts."""
+    breaks = sum(b[0] != a[0] + 1 or b[1] != a[1] + 1 for a, b in zip(matches, matches[1:], strict=False))
+    return breaks + 1
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    return str(_stemmer().stem(word))
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    try:
+        from nltk.stem.porter import PorterStemmer
+    except ImportError as error:
+        raise MissingExtraError("nltk", "eval") from error
+    return PorterStemmer()
+
+
+def rouge_l(reference: str, hypothesis: str, *, stem: bool = False) -> float:
+    """F-measure of ROUGE-L, 0 to 1."""
+    return float(_rouge(("rougeL",), stem).score(reference, hypothesis)["rougeL"].fmeasure)
+
+
+def rouge(reference: str, hypothesis: str, kind: str, *, stem: bool = False) -> float:
+    """F-measure of `rouge1`, `rouge2` or `rougeL`."""
+    return float(_rouge((kind,), stem).score(reference, hypothesis)[kind].fmeasure)
+
+
+@lru_cache(maxsize=8)
+def _rouge(kinds: tuple[str, ...], stem: bool) -> Any:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingExtraError("rouge-score", "eval") from error
+    return RougeScorer(list(kinds), use_stemmer=stem)
+
+
+def corpus_bleu(references: Sequence[str], hypotheses: Sequence[str], *, by_character: bool = False) -> float:
+    """BLEU-4 of a corpus, 0 to 100, by sacrebleu."""
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError as error:
+        raise MissingExtraError("sacrebleu", "eval") from error
+    measure = BLEU(tokenize="char" if by_character else "13a")
+    return float(measure.corpus_score(list(hypotheses), [list(references)]).score)
