@@ -11,6 +11,7 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
+from s1pro.eval.prompts import digest
 from s1pro.eval.runner import EvalSettings, run
 from s1pro.tasks.task import Item, Prompt, Score
 
@@ -98,6 +99,10 @@ def test_answers_scores_and_results(tmp_path: Path) -> None:
         "parts": {},
         "finish_reason": "stop",
         "num_tokens": 2,
+        "num_prompt_tokens": 0,
+        "status": "answered",
+        "error": "",
+        "digest": digest([{"role": "user", "content": "Double 3"}]),
     }
     assert {name: baseline.value for name, baseline in result.baselines.items()} == {"constant": 1 / 12, "copy": 1 / 12}
     saved = json.loads((tmp_path / "results.json").read_text())
