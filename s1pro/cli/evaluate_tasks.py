@@ -1,0 +1,147 @@
+"""What `s1pro eval` asks: tasks of this project, the suite of the demo, benchmarks from files, or your own questions."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s1pro.base.errors import InputError
+
+if TYPE_CHECKING:
+    from s1pro.tasks.task import Task
+
+DEMO = Path("runs/demo")
+KINDS = ("tasks", "suite", "benchmark", "file")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The tasks, a name for the folder of their answers, and how long an answer may be unless the user says so."""
+
+    tasks: list[Task]
+    name: str
+    max_new_tokens: int = 128
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is asked (one of --tasks, --suite, --benchmark, --file)")
+    group.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks; all of the modalities by default")
+    group.add_argument(
+        "--modalities",
+        nargs="+",
+        choices=("text", "image", "video", "signal"),
+        default=["text"],
+        help="which tasks, where --tasks names none",
+    )
+    group.add_argument("--list-tasks", action=_ListTasks, nargs=0, help="list all tasks and benchmarks, and leave")
+    group.add_argument("--suite", choices=("demo",), help="the tasks of the demo, with its molecules and settings")
+    group.add_argument(
+        "--benchmark",
+        nargs="+",
+        metavar="NAME[/SUBTASK]",
+        help="benchmarks whose files lie in --data, whole or in part",
+    )
+    group.add_argument(
+        "--data", type=Path, metavar="DIR", help=f"files of the benchmark; for --suite demo its run ({DEMO})"
+    )
+    group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
+    group.add_argument(
+        "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"
+    )
+    group.add_argument("--tolerance", type=float, default=0.01, metavar="X", help="of the metric number, relative")
+    group.add_argument("--question-column", default="question", metavar="NAME", help="of --file")
+    group.add_argument("--answer-column", default="answer", metavar="NAME", help="of --file")
+    group.add_argument("--system", metavar="TEXT", help="system message before every question of --file")
+    group.add_argument(
+        "--media", type=Path, default=Path("runs/media"), metavar="DIR", help="where pictures and signals of tasks go"
+    )
+
+
+def choose(args: argparse.Namespace) -> Chosen:
+    """Raises `InputError` for what does not go together, unknown names, and files that are wrong."""
+    given = [kind for kind in KINDS if getattr(args, kind)]
+    if len(given) > 1:
+        raise InputError(f"give one of {' and '.join('--' + kind for kind in given)}")
+    if args.metric and not args.file:
+        raise InputError("--metric is of --file")
+    kind = given[0] if given else "tasks"
+    return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own}[kind](args)
+
+
+def _tasks(args: argparse.Namespace) -> Chosen:
+    from s1pro.tasks import registry
+
+    names = dict.fromkeys(args.tasks or registry.names(*args.modalities))
+    return Chosen(tasks=[registry.get(name, folder=args.media) for name in names], name="eval")
+
+
+def _demo(args: argparse.Namespace) -> Chosen:
+    """The questions that the demo itself asks, about the molecules that its model never saw."""
+    from s1pro.corpus.write import read_molecules
+    from s1pro.recipes.demo_training import DemoSettings
+    from s1pro.tasks import registry
+
+    beside = None if args.folder is None else args.folder.resolve().parent
+    folder = next(
+        (f for f in (args.data, beside, DEMO) if f is not None and (f / "data" / "molecules.parquet").is_file()), None
+    )
+    if folder is None or (args.data is not None and folder != args.data):
+        raise InputError(
+            f"{args.data or DEMO}: there is no data/molecules.parquet of a demo; run `s1pro demo`, or name its folder "
+            "with --data"
+        )
+    settings = DemoSettings()
+    molecules = read_molecules(folder / "data" / "molecules.parquet")
+    tasks = [
+        registry.get(name, molecules=molecules, num_items=settings.items, folder=args.media, media=settings.sizes)
+        for name in settings.tasks
+    ]
+    return Chosen(tasks=list(tasks), name="eval-demo", max_new_tokens=settings.max_new_tokens)
+
+
+def _benchmarks(args: argparse.Namespace) -> Chosen:
+    from s1pro.tasks.benchmarks import catalog
+
+    if args.data is None:
+        raise InputError("--benchmark needs --data DIR with its files; --list-tasks says where they come from")
+    tasks: dict[str, Task] = {}
+    for name in args.benchmark:
+        tasks |= {task.name: task for task in catalog.load(name, args.data)}
+    label = "-".join(dict.fromkeys(name.split("/")[0] for name in args.benchmark))
+    return Chosen(tasks=list(tasks.values()), name=f"eval-{label}", max_new_tokens=1024)
+
+
+def _own(args: argparse.Namespace) -> Chosen:
+    from s1pro.tasks.own import METRICS, OwnTask
+
+    if args.metric is None:
+        raise InputError(f"--file needs --metric, one of {', '.join(METRICS)}")
+    task = OwnTask(
+        args.file,
+        args.metric,
+        tolerance=args.tolerance,
+        question=args.question_column,
+        answer=args.answer_column,
+        system=args.system,
+    )
+    return Chosen(tasks=[task], name=f"eval-{args.file.stem}")
+
+
+class _ListTasks(argparse.Action):
+    """Prints the table and leaves, as --help and --version do."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
+        from s1pro.tasks import registry
+        from s1pro.tasks.benchmarks import catalog
+
+        for entry in registry.table():
+            print(f"{entry.name:24}  {entry.domain:10}  {entry.modality}")
+        for benchmark in catalog.benchmarks():
+            count = len(benchmark.subtasks)
+            print(
+                f"{benchmark.name:24}  benchmark   {count} part{'s' if count > 1 else ''}; {benchmark.source}; "
+                f"{benchmark.licence}"
+            )
+        parser.exit()
