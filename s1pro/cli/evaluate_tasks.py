@@ -1,4 +1,4 @@
-"""What `s1pro eval` asks: tasks of this project, the suite of the demo, benchmarks from files, or your own questions."""
+"""What `s1pro eval` asks: tasks of this project, the demo's, benchmarks from files, or your own questions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--benchmark",
         nargs="+",
         metavar="NAME[/SUBTASK]",
-        help="benchmarks whose files lie in --data, whole or in part",
+        help="benchmarks with their files in --data",
     )
     group.add_argument(
         "--data", type=Path, metavar="DIR", help=f"files of the benchmark; for --suite demo its run ({DEMO})"

@@ -1,8 +1,8 @@
 """Two runs of the same tasks, item by item.
 
-Items that both runs answered are paired by task and id; an item whose prompt differs between the runs is an error, since
-then the models were not asked the same thing. With repeats, an item's value is its mean. A benchmark is compared under
-both profiles. All comparisons of one call are adjusted together (Holm).
+Items that both runs answered are paired by task and id; an item whose prompt differs between the runs is an error,
+since then the models were not asked the same thing. With repeats, an item's value is its mean. A benchmark is compared
+under both profiles. All comparisons of one call are adjusted together (Holm).
 """
 
 from __future__ import annotations

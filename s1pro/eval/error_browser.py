@@ -1,7 +1,7 @@
 """The answers of a run as pages: what was asked and shown, what came, what was read from it, what it scored.
 
-Wrong and failed answers come first. A page holds `PER_PAGE` answers and a task has at most `MOST_PAGES` pages, so that a
-run of any size can be opened; how many answers are left out is said on the last page.
+Wrong and failed answers come first. A page holds `PER_PAGE` answers and a task has at most `MOST_PAGES` pages, so that
+a run of any size can be opened; how many answers are left out is said on the last page.
 """
 
 from __future__ import annotations

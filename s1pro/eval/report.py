@@ -189,22 +189,23 @@ def _defects(results: Sequence[TaskResult]) -> list[blocks.Section]:
 
 def _run(settings: dict[str, Any], found: dict[str, Any]) -> blocks.Section:
     tasks = found["tasks"]
-    sources = {
-        str(t["facts"]["title"]): f"{t['facts']['source']}; {t['facts']['licence']}" for t in tasks if t["facts"]
+    facts = [task["facts"] for task in tasks if task["facts"]]
+    groups: dict[str, dict[str, blocks.Cell]] = {
+        "Tokens and cost of all answers": {
+            name: sum(task[name] for task in tasks) for name in ("num_prompt_tokens", "num_tokens", "cost")
+        },
+        "Requests of the last session, retries included": found["session"] or {},
+        "Data": {str(some["title"]): f"{some['source']}; {some['licence']}" for some in facts},
+        "Settings": {
+            "thinking": _cell(settings.get("thinking")),
+            **{f"sampling: {name}": _cell(value) for name, value in settings["sampling"].items()},
+        },
+        "Made with": {name: _cell(value) for name, value in found["stamp"].items()},
     }
-    totals_of = {name: sum(task[name] for task in tasks) for name in ("num_prompt_tokens", "num_tokens", "cost")}
-    session = {} if found["session"] is None else {f"session: {k}": v for k, v in found["session"].items()}
-    sampling = {f"sampling: {name}": _cell(value) for name, value in settings["sampling"].items()}
     return blocks.Section(
         title="Run",
-        blocks=[
-            blocks.KeyValues(caption="Tokens and cost of all answers", values=totals_of),
-            *([blocks.KeyValues(caption="Requests of the last session, retries included", values=session)] * bool(session)),
-            *([blocks.KeyValues(caption="Data", values=sources)] * bool(sources)),
-            blocks.KeyValues(caption="Settings", values={"thinking": _cell(settings.get("thinking")), **sampling}),
-            blocks.KeyValues(caption="Made with", values={k: _cell(v) for k, v in found["stamp"].items()}),
-        ],
-    )  # fmt: skip
+        blocks=[blocks.KeyValues(caption=caption, values=values) for caption, values in groups.items() if values],
+    )
 
 
 def _tiles(results: Sequence[TaskResult]) -> list[blocks.Tile]:

@@ -2,7 +2,8 @@
 
     Report ── title, headline tiles
       └── Section ── a heading, a sentence of introduction
-            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings | Verdict
+            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings
+                         | Verdict
 
 A recipe or the evaluation builds the records from its numbers; `report.html` renders them. Every text field is plain
 text and is escaped; only the drawings of `Figure` and `Answer.picture_svg` are markup, and they must be SVG without

@@ -33,7 +33,7 @@ from s1pro.base.records import Message
 from s1pro.tasks.benchmarks.choices import options_of, strict_choice
 from s1pro.tasks.benchmarks.extract import answer_part, boxed, final_number, final_yes_no, number_in, tagged
 from s1pro.tasks.benchmarks.molecules import strict_molecule
-from s1pro.tasks.benchmarks.reading import read_records
+from s1pro.tasks.benchmarks.reading import Fields, read_records
 from s1pro.tasks.task import Item, Prompt, Score, mean_parts
 
 MEDIA = ("image", "video", "time_series")
@@ -90,7 +90,7 @@ class OwnTask:
         self.name, self.path, self.system = name or path.stem, path, system
         self.metric_name, self.metric = metric, known[metric]
         self._question, self._answer = question, answer
-        fields = {question: str, answer: (str, list, int, float, bool)}
+        fields: Fields = {question: str, answer: (str, list, int, float, bool)}
         self._records = read_records(path, fields)
         self._golds = [self._gold(record, number) for number, record in enumerate(self._records, start=1)]
         for number, record in enumerate(self._records, start=1):
