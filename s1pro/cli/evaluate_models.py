@@ -38,6 +38,8 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.url is not None and not args.model:
         raise InputError("--url needs --model, the name of the model there")
+    if args.url is not None:
+        _endpoint(args)
     for folder in filter(None, (args.folder, args.reference)):
         check_model_folder(folder)
     if args.reference is not None and args.folder is not None and args.reference.resolve() == args.folder.resolve():

@@ -212,7 +212,7 @@ def test_reasoning_of_a_server_is_scored_like_that_of_a_folder(tmp_path: Path) -
         return chat_answer("", reasoning_content="is it 0", finish_reason="length")
 
     with FakeEndpoint(thinking) as server:
-        [result] = run([task], client(server.url), tmp_path / "run")
+        run([task], client(server.url), tmp_path / "run")
     responses = {line["id"]: (line["response"], line["score"], line["valid"]) for line in answers(tmp_path / "run")}
     assert responses == {"d0": ("is it 0</think>", 0.0, False), "d1": ("maybe 7</think>it is 2", 1.0, True)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from s1pro.cli import main
 from s1pro.corpus.write import write_molecules
 from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
+from s1pro.recipes import demo_training
 from s1pro.recipes.demo_training import DemoSettings
 from s1pro.science.compounds import read_compounds
 from s1pro.science.molecules import SMALL_MOLECULES, load_molecules
@@ -64,12 +66,15 @@ def responses(folder: Path, task: str) -> dict[str, str]:
 
 
 def test_the_suite_of_the_demo_scores_the_same_in_process_and_over_http(
-    demo: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    demo: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(demo_training, "DemoSettings", functools.partial(DemoSettings, items=8))
     shared = ("--suite", "demo", "--limit", LIMIT, "--media", tmp_path / "media")
     assert evaluate(demo / "model", *shared) == 0  # finds the molecules beside the model
     assert (
-        evaluate("--url", url, "--model", "tiny", *shared, "--data", demo, "--no-thinking", "--output", tmp_path / "http")
+        evaluate(
+            "--url", url, "--model", "tiny", *shared, "--data", demo, "--no-thinking", "--output", tmp_path / "http"
+        )
         == 0
     )
     local, remote = outcome(demo / "model" / "eval-demo"), outcome(tmp_path / "http")
@@ -86,7 +91,10 @@ def test_the_suite_of_the_demo_scores_the_same_in_process_and_over_http(
 def test_sampled_answers_are_the_same_too(
     demo: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shared = ("--tasks", "count_in_smiles", "--limit", 6, "--temperature", 1.0, "--top-k", 20, "--seed", 11)
+    file = tmp_path / "atoms.csv"
+    lines = ("id,question,answer", *(f"{i},How many atoms has {'C' * i}?,{i}" for i in range(1, 7)))
+    file.write_text("\n".join(lines), encoding="utf-8")
+    shared = ("--file", file, "--metric", "number", "--temperature", 1.0, "--top-k", 20, "--seed", 11)
     assert evaluate(demo / "model", *shared, "--repeats", 2, "--output", tmp_path / "local") == 0
     endpoint = ("--url", url, "--model", "tiny", "--no-thinking")
     assert evaluate(*endpoint, *shared, "--repeats", 2, "--output", tmp_path / "http") == 0
@@ -95,7 +103,7 @@ def test_sampled_answers_are_the_same_too(
     assert evaluate("--compare", tmp_path / "local", tmp_path / "http", "--json") == 0
     [comparison] = json.loads(capsys.readouterr().out)
     assert (comparison["num_items"], comparison["difference"]["ties"], comparison["p"]) == (6, 6, 1.0)
-    first, second = (responses(tmp_path / name, "count_in_smiles") for name in ("local", "http"))
+    first, second = (responses(tmp_path / name, "atoms") for name in ("local", "http"))
     assert first == second
     assert len(set(first.values())) > 1
 
