@@ -58,13 +58,13 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         return _compare(args)
     longest = args.max_new_tokens
-    args.max_new_tokens = longest or 128
+    args.max_new_tokens = 128 if longest is None else longest
     sampling = sampling_of(args)
     evaluate_models.check(args)
     chosen = evaluate_tasks.choose(args)
     if longest is None:
         sampling = dataclasses.replace(sampling, max_new_tokens=chosen.max_new_tokens)
-    from s1pro.eval import report, runner
+    from s1pro.eval import agents, report, runner
     from s1pro.eval.cache import CompletionCache
     from s1pro.eval.progress import ProgressBar
     from s1pro.eval.results import Prices
@@ -73,27 +73,28 @@ def run(args: argparse.Namespace) -> int:
     client = evaluate_models.client_of(args)
     reference = None if args.reference is None else evaluate_models.local(args, args.reference)
     reference_name = "reference" if args.reference is None else args.reference.resolve().name
+    if chosen.played is not None:
+        reference_name = args.user_model or name  # who plays the customer is a part of the settings
     folder = args.output or (args.folder or Path("runs/eval") / name.replace("/", "-")) / chosen.name
+    cache = None if args.cache is None else CompletionCache(folder=args.cache, model=evaluate_models.identity(args))
+    settings = runner.EvalSettings(model=name, reference=reference_name, sampling=sampling, thinking=args.thinking)
+    options = runner.RunOptions(
+        limit=args.limit,
+        repeats=args.repeats,
+        concurrency=args.concurrency,
+        overwrite=args.overwrite,
+        retry_failed=args.retry_failed,
+        cache=cache,
+        prices=Prices(prompt=args.price_prompt, completion=args.price_completion),
+    )
     with ProgressBar() as progress:
-        results = runner.run(
-            chosen.tasks,
-            client,
-            folder,
-            settings=runner.EvalSettings(
-                model=name, reference=reference_name, sampling=sampling, thinking=args.thinking
-            ),
-            reference=reference,
-            progress=progress,
-            limit=args.limit,
-            repeats=args.repeats,
-            concurrency=args.concurrency,
-            overwrite=args.overwrite,
-            retry_failed=args.retry_failed,
-            cache=None
-            if args.cache is None
-            else CompletionCache(folder=args.cache, model=evaluate_models.identity(args)),
-            prices=Prices(prompt=args.price_prompt, completion=args.price_completion),
-        )
+        if chosen.played is not None:
+            customer = evaluate_models.customer_of(args, client)
+            results = [agents.run_agents(chosen.played, client, customer, folder, options, settings, progress)]
+        else:
+            results = runner.run(
+                chosen.tasks, client, folder, options, settings=settings, reference=reference, progress=progress
+            )
     written = report.write_run(folder, results, chosen.tasks)
     if args.json:
         print_json([dataclasses.asdict(result) for result in results])

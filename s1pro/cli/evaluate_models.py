@@ -21,6 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("endpoint, in place of FOLDER")
     group.add_argument("--url", metavar="URL", help="like http://localhost:8000/v1")
     group.add_argument("--model", metavar="NAME", help="name of the model there")
+    group.add_argument("--user-url", metavar="URL", help="endpoint that plays the customer of --tau2")
+    group.add_argument("--user-model", metavar="NAME", help="name of the model there; default: the model itself plays")
     group.add_argument("--api-key-variable", metavar="NAME", help="environment variable that holds the key")
     group.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest time of one try")
     group.add_argument("--attempts", type=positive, default=6, metavar="N", help="tries of one request")
@@ -39,7 +41,9 @@ def check(args: argparse.Namespace) -> None:
     if args.url is not None and not args.model:
         raise InputError("--url needs --model, the name of the model there")
     if args.url is not None:
-        _endpoint(args)
+        _endpoint(args, args.url, args.model)
+    if (args.user_url is None) != (args.user_model is None):
+        raise InputError("--user-url and --user-model belong together")
     for folder in filter(None, (args.folder, args.reference)):
         check_model_folder(folder)
     if args.reference is not None and args.folder is not None and args.reference.resolve() == args.folder.resolve():
@@ -64,7 +68,12 @@ def identity(args: argparse.Namespace) -> str:
 
 def client_of(args: argparse.Namespace) -> ModelClient:
     """The model that is evaluated."""
-    return _endpoint(args) if args.url is not None else local(args, args.folder)
+    return _endpoint(args, args.url, args.model) if args.url is not None else local(args, args.folder)
+
+
+def customer_of(args: argparse.Namespace, client: ModelClient) -> ModelClient:
+    """Who plays the customer in conversations."""
+    return client if args.user_url is None else _endpoint(args, args.user_url, args.user_model)
 
 
 def local(args: argparse.Namespace, folder: Path) -> ModelClient:
@@ -75,15 +84,15 @@ def local(args: argparse.Namespace, folder: Path) -> ModelClient:
     )
 
 
-def _endpoint(args: argparse.Namespace) -> ModelClient:
+def _endpoint(args: argparse.Namespace, url: str, model: str) -> ModelClient:
     """Whether to think is sent only if the user says so: hosted servers refuse fields that they do not know."""
     from s1pro.base.endpoint import EndpointSettings, RetrySettings
     from s1pro.base.http_client import HttpClient
 
     extra = {} if args.thinking is None else {"chat_template_kwargs": {"enable_thinking": args.thinking}}
     settings = EndpointSettings(
-        base_url=args.url,
-        model=args.model,
+        base_url=url,
+        model=model,
         concurrency=args.concurrency,
         timeout_s=args.timeout,
         requests_per_second=args.requests_per_second,

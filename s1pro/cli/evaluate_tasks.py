@@ -10,23 +10,28 @@ from typing import TYPE_CHECKING
 from s1pro.base.errors import InputError
 
 if TYPE_CHECKING:
+    from s1pro.eval.agents import Played
     from s1pro.tasks.task import Task
 
 DEMO = Path("runs/demo")
-KINDS = ("tasks", "suite", "benchmark", "file")
+KINDS = ("tasks", "suite", "benchmark", "file", "tau2")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """The tasks, a name for the folder of their answers, and how long an answer may be unless the user says so."""
+    """The tasks, a name for the folder of their answers, and how long an answer may be unless the user says so.
+
+    `played` holds tasks that are conversations; then `tasks` is empty.
+    """
 
     tasks: list[Task]
     name: str
     max_new_tokens: int = 128
+    played: Played | None = None
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("what is asked (one of --tasks, --suite, --benchmark, --file)")
+    group = parser.add_argument_group("what is asked (one of --tasks, --suite, --benchmark, --file, --tau2)")
     group.add_argument("--tasks", nargs="+", metavar="TASK", help="names of tasks; all of the modalities by default")
     group.add_argument(
         "--modalities",
@@ -46,6 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data", type=Path, metavar="DIR", help=f"files of the benchmark; for --suite demo its run ({DEMO})"
     )
+    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of tau2-bench's mock domain")
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
         "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"
@@ -67,7 +73,7 @@ def choose(args: argparse.Namespace) -> Chosen:
     if args.metric and not args.file:
         raise InputError("--metric is of --file")
     kind = given[0] if given else "tasks"
-    return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own}[kind](args)
+    return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
 
 
 def _tasks(args: argparse.Namespace) -> Chosen:
@@ -127,6 +133,15 @@ def _own(args: argparse.Namespace) -> Chosen:
         system=args.system,
     )
     return Chosen(tasks=[task], name=f"eval-{args.file.stem}")
+
+
+def _tau2(args: argparse.Namespace) -> Chosen:
+    from s1pro.eval.agents import Played
+    from s1pro.tasks.tau2.mock_domain import MockDomain
+    from s1pro.tasks.tau2.records import read_tasks
+
+    played = Played(MockDomain(args.tau2), read_tasks(args.tau2))
+    return Chosen(tasks=[], name="eval-tau2-mock", max_new_tokens=512, played=played)
 
 
 class _ListTasks(argparse.Action):

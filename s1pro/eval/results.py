@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +21,7 @@ from s1pro.eval.answers import Answer
 from s1pro.eval.statistics import PairedDifference, mean_estimate, paired_difference
 from s1pro.report.scores import Estimate, TaskScore
 from s1pro.tasks.benchmarks.spec import Benchmark, BenchmarkTask
+from s1pro.tasks.draws import all_at, pass_at
 from s1pro.tasks.task import HasBaselines, Item, Score, Task
 
 PROFILES = ("compat", "strict")
@@ -155,16 +155,6 @@ def totals(tasks: Sequence[Task], results: Sequence[TaskResult]) -> list[Benchma
             )
         )
     return found
-
-
-def pass_at(draws: int, right: int, k: int) -> float:
-    """Chance that at least one of `k` of the draws, chosen without replacement, is right."""
-    return 1.0 - math.comb(draws - right, k) / math.comb(draws, k)
-
-
-def all_at(draws: int, right: int, k: int) -> float:
-    """Chance that all `k` are right (tau2 writes it pass^k)."""
-    return math.comb(right, k) / math.comb(draws, k)
 
 
 async def _scores(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:

@@ -38,7 +38,7 @@ from s1pro.eval.progress import ProgressBar
 from s1pro.eval.results import Prices, TaskResult, task_result, totals
 from s1pro.tasks.task import Task
 
-__all__ = ["EvalSettings", "TaskResult", "answer_path", "results_json", "run", "run_async"]
+__all__ = ["EvalSettings", "TaskResult", "answer_path", "claim", "results_json", "run", "run_async"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +91,15 @@ def run(
     tasks: Sequence[Task],
     client: ModelClient,
     folder: str | Path,
+    options: RunOptions | None = None,
     *,
     settings: EvalSettings | None = None,
     reference: ModelClient | None = None,
     progress: ProgressBar | None = None,
-    **options: Any,
+    **changes: Any,
 ) -> list[TaskResult]:
-    """Evaluates in an event loop of its own. See `run_async`; `options` are the fields of `RunOptions`."""
-    chosen = RunOptions(**options)
+    """Evaluates in an event loop of its own. See `run_async`; `changes` are fields of `RunOptions`."""
+    chosen = dataclasses.replace(options or RunOptions(), **changes)
     return asyncio.run(
         run_async(tasks, client, folder, chosen, settings=settings, reference=reference, progress=progress)
     )
@@ -126,7 +127,7 @@ async def run_async(
     settings, folder, options = settings or EvalSettings(), Path(folder), options or RunOptions()
     if options.repeats > 1 and settings.sampling.temperature == 0:
         raise InputError("repeats at temperature 0 ask for the same answer again; give a temperature")
-    _claim(folder, settings, options.overwrite)
+    claim(folder, settings, options.overwrite)
     results = []
     for task in tasks:
         items = list(task.items())[: options.limit]
@@ -171,7 +172,7 @@ async def _ask(
         return await asking.ask(client, files, label)
 
 
-def _claim(folder: Path, settings: EvalSettings, overwrite: bool) -> None:
+def claim(folder: Path, settings: EvalSettings, overwrite: bool) -> None:
     """Writes the settings of a new run, or checks them against those of the run that goes on."""
     path, wanted = folder / "settings.json", config_to_json(settings)
     answers = sorted((folder / "answers").rglob("*.jsonl"))

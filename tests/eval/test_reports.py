@@ -19,12 +19,13 @@ from s1pro.cli import main
 from s1pro.eval import compare, error_browser, report
 from s1pro.eval.answers import Answer, AnswerFile
 from s1pro.eval.paper_table import PUBLISHED_COLUMN, ROWS, as_markdown
-from s1pro.eval.results import all_at, pass_at, totals
+from s1pro.eval.results import totals
 from s1pro.eval.runner import run
 from s1pro.eval.statistics import holm, paired_p
 from s1pro.tasks.benchmarks import catalog
 from s1pro.tasks.benchmarks.metrics import accuracy, equality
 from s1pro.tasks.benchmarks.spec import Benchmark, BenchmarkTask, Profile, Subtask, user_prompt
+from s1pro.tasks.draws import all_at, pass_at
 from s1pro.tasks.own import OwnTask
 from tests.fake_endpoint import FakeEndpoint, chat_answer
 
