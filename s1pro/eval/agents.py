@@ -149,7 +149,7 @@ class _Playing:
         rewards = {
             name: reward(self.played.domain, task, played.world, played.turns, played.ending, name) for name in PROFILES
         }
-        parts = {name: found.value for name, found in rewards.items()}
+        parts: dict[str, float] = {name: found.value for name, found in rewards.items()}
         parts |= {f"{name}.{part}": v for name, found in rewards.items() for part, v in found.parts.items()}
         extraction = {"gold": ", ".join(task.basis), "ending": played.ending}
         return _line(item, prompt, transcript(played), parts, extraction, agent)
