@@ -2,11 +2,12 @@
 
 **compat** (VLMEvalKit's inference, in its order)
 
-1. a refusal is the option Z, which is never right
+1. a refusal (as spelled) is the option Z, which is never right; a lone Z too
 2. a single option letter among the tokens of the reply (punctuation removed) that stands within the last four of them;
-   then the verbose forms "answer is X", `\\boxed{X}`, `**X**`
-3. the only option whose text occurs in the reply
-4. otherwise upstream asks a judge, and without one draws at random: here that is wrong, and counted (`uninferred`)
+   then "answer is X", which upstream knows for A to D only
+3. the only option whose text occurs in the reply, unless the reply is more than twice as long as all options together
+4. otherwise upstream asks a judge, and without one gives Z or draws at random: here that is wrong, and counted
+   (`uninferred`)
 
 **strict**: after the reasoning, the last clear statement of a letter; a reply that is the text of one option; nothing
 else. A letter that is not offered is not read.
@@ -17,18 +18,19 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.benchmarks.extract import answer_part, boxed
-from s1pro.tasks.benchmarks.spec import Pair, Profile, Record
+from s1pro.tasks.benchmarks.extract import answer_part, boxed, upstream_visible
+from s1pro.tasks.benchmarks.spec import Metric, Pair, Profile, Record
 
 REFUSALS = (
-    "sorry, i can't help with images of people yet.", "i can't process this file.", "i'm sorry, but without the image",
-    "cannot determine the answer",
+    "Sorry, I can't help with images of people yet.", "I can't process this file.",
+    "I'm sorry, but without the image provided", "Cannot determine the answer",
 )  # fmt: skip
+API_FAILURE = "Failed to obtain answer via API"
+_VERBOSE = re.compile(r"answer\s+is\s+\**([ABCD])\**", re.IGNORECASE)
 LETTERS = string.ascii_uppercase
 _STATED = (
     r"answer\s*(?:is|:)?\s*:?\s*\**\(?([A-Z])\)?(?![A-Za-z])",
@@ -53,33 +55,28 @@ def options_of(record: Record) -> dict[str, str]:
 
 def upstream_choice(text: str, options: Mapping[str, str]) -> str | None:
     """A letter, "Z" for a refusal, or None where upstream would ask a judge."""
-    if any(refusal in text.lower() for refusal in REFUSALS):
-        return "Z"
     return _by_letter(text, options) or _by_content(text, options)
 
 
 def _by_letter(text: str, options: Mapping[str, str]) -> str | None:
-    plain = text
-    for mark in ".()[],:;!*#{}":
-        plain = plain.replace(mark, " ")
-    tokens = plain.split()
+    if API_FAILURE in text:
+        return None
+    if any(refusal in text for refusal in REFUSALS):
+        return "Z"
+    tokens = re.sub(r"[.()\[\],:;!*#{}]", " ", text).split()
     present = [letter for letter in options if letter in tokens]
-    if len(present) == 1:
-        letter = present[0]
-        if letter == "A" and len(tokens) > 3:  # the article
-            present = []
-        elif tokens.index(letter) > len(tokens) - 5:
-            return letter
-    for pattern in _STATED[:3]:
-        found = [letter for letter in re.findall(pattern, text, re.IGNORECASE) if letter.upper() in options]
-        if found:
-            return str(found[-1]).upper()
-    return None
+    if len(present) == 1 and tokens.index(present[0]) > len(tokens) - 5:
+        return present[0]
+    if not present and "Z" in tokens:
+        return "Z"
+    verbose = _VERBOSE.search(text)
+    return verbose[1].upper() if verbose and verbose[1].upper() in options else None
 
 
 def _by_content(text: str, options: Mapping[str, str]) -> str | None:
-    lower = text.lower()
-    found = [letter for letter, option in options.items() if option.lower() in lower]
+    if len(text) > 2 * sum(map(len, options.values())):
+        return None
+    found = [letter for letter, option in options.items() if option.lower() in text.lower()]
     return found[0] if len(found) == 1 else None
 
 
@@ -109,17 +106,18 @@ def choice_accuracy(pairs: Sequence[Pair]) -> Mapping[str, float]:
     return {"score": 100.0 * float(np.mean(right)), "uninferred": float(sum(p.prediction is None for p in pairs))}
 
 
-def by_category(field: str) -> Any:
-    """Mean over the categories of a field, and over all items (`micro`)."""
+def by_category(*fields: str) -> Metric:
+    """Mean over the categories of some fields (`macro`, the score), and over all items (`micro`)."""
 
     def metric(pairs: Sequence[Pair]) -> Mapping[str, float]:
         groups: dict[str, list[float]] = {}
         for pair in pairs:
-            groups.setdefault(str(pair.record.get(field, "")), []).append(float(pair.prediction == pair.gold))
+            name = "/".join(str(pair.record.get(field, "")) for field in fields)
+            groups.setdefault(name, []).append(float(pair.prediction == pair.gold))
         macro = float(np.mean([np.mean(values) for values in groups.values()]))
         micro = float(np.mean([value for values in groups.values() for value in values]))
         missing = float(sum(p.prediction is None for p in pairs))
-        return {"score": 100.0 * macro, "micro": 100.0 * micro, "uninferred": missing}
+        return {"score": 100.0 * macro, "macro": 100.0 * macro, "micro": 100.0 * micro, "uninferred": missing}
 
     return metric
 
@@ -128,11 +126,11 @@ def _equal(gold: str, prediction: str) -> float:
     return float(gold == prediction)
 
 
-def choice_profiles(metric: Any = choice_accuracy) -> tuple[Profile, Profile]:
+def choice_profiles(metric: Metric = choice_accuracy) -> tuple[Profile, Profile]:
     """For records with their options in columns A, B, …"""
     return (
         Profile(
-            extract=lambda response, record: upstream_choice(answer_part(response), options_of(record)),
+            extract=lambda response, record: upstream_choice(upstream_visible(response), options_of(record)),
             value=_equal,
             metric=metric,
         ),
@@ -150,17 +148,25 @@ def gold_letter(record: Record) -> str:
     return letter
 
 
-# -- several letters (XLRS-Bench) ---------------------------------------------------------------------------------------
+_PREFIXES = (
+    "The best answer is", "The correct answer is", "The answer is", "The answer",
+    "The best option isThe correct option is", "Best answer:Best option:",
+)  # fmt: skip
 
 
 def upstream_letter_set(response: str, record: Record) -> str | None:
-    """Letters in brackets, else lone letters, else any of A to E: sorted and joined."""
-    text = answer_part(response)
-    for pattern in (r"\(([A-E])\)", r"(?<![A-Za-z])([A-E])(?![A-Za-z])", r"([A-E])"):
-        found = re.findall(pattern, text)
-        if found:
-            return "".join(sorted(set(found)))
-    return None
+    """Several letters (XLRS-Bench): those in brackets, else every letter from a to e of either case, anywhere.
+
+    Upstream means lone letters in the second place, but all borders of its pattern are optional; and it reads nothing
+    where no capital from A to E stands.
+    """
+    text = upstream_visible(response)
+    for prefix in _PREFIXES:
+        text = text.replace(prefix, "")
+    if not re.search("[ABCDE]", text):
+        return None
+    found = re.findall(r"\(([a-eA-E])\)", text) or re.findall(r"[a-eA-E]", text)
+    return "".join(sorted({letter.upper() for letter in found}))
 
 
 def strict_letter_set(response: str, record: Record) -> str | None:
@@ -169,8 +175,34 @@ def strict_letter_set(response: str, record: Record) -> str | None:
         found = re.findall(r"(?<![A-Za-z])([A-E])(?![A-Za-z])", re.sub(r"\bA (?=[a-z])", "", line))
         if found:
             return "".join(sorted(set(found)))
-    return None
+    bare = re.sub(r"[\s.,]", "", answer_part(response))
+    return "".join(sorted(set(bare))) if re.fullmatch("[A-E]{1,5}", bare) else None
 
 
-def letter_set(text: str) -> str:
-    return "".join(sorted(set(re.findall(r"[A-E]", text.upper()))))
+def gold_letter_set(record: Record) -> str:
+    """Raises `InputError` for an answer without letters from A to E."""
+    letters = "".join(sorted(set(str(record["answer"]).strip().upper()) - set(" ,;()")))
+    if not re.fullmatch("[A-E]{1,5}", letters):
+        raise InputError(f"the field 'answer' is {record['answer']!r:.60}, expected letters from A to E")
+    return letters
+
+
+def letter_set_profiles(metric: Metric) -> tuple[Profile, Profile]:
+    return (
+        Profile(extract=upstream_letter_set, value=_equal, metric=metric),
+        Profile(extract=strict_letter_set, value=_equal, metric=metric),
+    )
+
+
+# The last line that begins with "Answer:" (MMMU-Pro with reasoning).
+
+
+def after_answer_line(text: str) -> str:
+    """What upstream leaves of a reply with a chain of thought: the only capital behind the last "Answer:", or the
+    tail."""
+    lines = [line.strip() for line in text.strip().split("\n")]
+    tails = [line.removeprefix("Answer:") for line in lines if line.startswith("Answer:")]
+    if not tails:
+        return text
+    capitals = {letter for letter in tails[-1] if letter in LETTERS}
+    return capitals.pop() if len(capitals) == 1 else tails[-1]

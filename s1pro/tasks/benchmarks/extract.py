@@ -1,7 +1,10 @@
 """Reading predictions out of responses: the parts that several scorers share, upstream's way and ours.
 
 **Reasoning.** The strict profile cuts it off once, by one rule: what follows the last `</think>`; an opening tag
-without a closing one leaves nothing, because the model never came to an answer. Upstream scorers differ; several keep it.
+without a closing one leaves nothing, because the model never came to an answer. Upstream a post-processor of the run
+does it (`upstream_visible`): a closing tag alone leaves the text after the last one, pairs of tags go with what they
+hold, and an opening tag alone changes nothing. Scorers that were run without it keep the reasoning
+(`without_think_pairs`).
 
 **Numbers.** Upstream's extractors take an optional minus, digits, an optional point, digits: no exponent, no plus, no
 thousands separator, no unit. The strict reader takes all of these.
@@ -13,7 +16,10 @@ import re
 from collections.abc import Sequence
 
 _PAIR = re.compile(r"<think>.*?</think>", re.DOTALL)
-_UPSTREAM_NUMBER = r"-?\d*\.?\d+"
+_UPSTREAM_NUMBER = re.compile(r"(?:<NUMBER>|\\boxed\{)\s*(-?\d*\.?\d+)\s*(?:</NUMBER>|\})")
+_UPSTREAM_BOX = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+LARGEST = 1e100
+"""Numbers of more digits are cut down to this: infinity would make sums undefined, and undefined is shown as 0."""
 _STRICT_NUMBER = re.compile(
     r"(?<![\w.])(?P<sign>[-+\N{MINUS SIGN}]?)(?P<digits>\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)"
     r"(?:(?:[eE]|\s?(?:\*|x|\N{MULTIPLICATION SIGN}|\\times)\s?10\s?\^?\s?\{?)"
@@ -34,6 +40,13 @@ def without_think_pairs(response: str) -> str:
     return _PAIR.sub("", response)
 
 
+def upstream_visible(response: str) -> str:
+    """What the post-processor of the paper's run leaves of a response; see the module docstring."""
+    if "<think>" not in response and "</think>" in response:
+        return after_think(response).strip()
+    return _PAIR.sub("", response).strip()
+
+
 def after_think(response: str) -> str:
     """What the others do: text after the last closing tag, all of it without one."""
     return response.rpartition("</think>")[2]
@@ -52,6 +65,11 @@ def boxed(text: str) -> list[str]:
     return found
 
 
+def upstream_boxed(text: str) -> list[str]:
+    """Contents of boxes with at most one level of braces inside; deeper ones are not seen."""
+    return [content.strip() for content in _UPSTREAM_BOX.findall(text)]
+
+
 def tagged(text: str, tags: Sequence[str], *, ignore_case: bool = False) -> list[tuple[str, str]]:
     """(tag, content) of all `<TAG>…</TAG>` of the given names, in order, contents stripped."""
     names = "|".join(map(re.escape, tags))
@@ -60,9 +78,9 @@ def tagged(text: str, tags: Sequence[str], *, ignore_case: bool = False) -> list
 
 
 def upstream_numbers(text: str) -> list[float]:
-    """Contents of `<NUMBER>…</NUMBER>` and `\\boxed{…}` that are numbers in upstream's sense, in order."""
-    pattern = rf"<NUMBER>\s*({_UPSTREAM_NUMBER})\s*</NUMBER>|\\boxed\{{\s*({_UPSTREAM_NUMBER})\s*\}}"
-    return [float(a or b) for a, b in re.findall(pattern, text)]
+    """Contents of `<NUMBER>…</NUMBER>` and `\\boxed{…}` that are numbers in upstream's sense, in order. Ends may be
+    mixed."""
+    return [min(max(float(number), -LARGEST), LARGEST) for number in _UPSTREAM_NUMBER.findall(text)]
 
 
 def number_in(text: str) -> float | None:
@@ -73,8 +91,19 @@ def number_in(text: str) -> float | None:
     match = found[-1]
     sign = -1.0 if match["sign"] in ("-", "\N{MINUS SIGN}") else 1.0
     exponent = int((match["exponent"] or "0").replace("\N{MINUS SIGN}", "-"))
-    value = sign * float(match["digits"].replace(",", "")) * 10.0**exponent
-    return value if abs(value) < float("inf") else None
+    digits = float(match["digits"].replace(",", ""))
+    return sign * min(digits * 10.0 ** min(exponent, 300), LARGEST)
+
+
+def final_number_text(text: str) -> str | None:
+    """The characters of the number that `final_number` reads, without reasoning: last box or tag with one, else the
+    last."""
+    marked = [content for _, content in tagged(text, ("NUMBER",), ignore_case=True)] + boxed(text)
+    for place in [*reversed(marked), text]:
+        found = list(_STRICT_NUMBER.finditer(place))
+        if found:
+            return found[-1][0]
+    return None
 
 
 def final_number(response: str, tags: Sequence[str] = ("NUMBER",)) -> float | None:
@@ -89,8 +118,8 @@ def final_number(response: str, tags: Sequence[str] = ("NUMBER",)) -> float | No
 
 
 def final_yes_no(response: str) -> bool | None:
-    """The strict reader of yes and no: a tag or box, else the last line that holds one of the words alone; both words in
-    one place are no answer."""
+    """The strict reader of yes and no: a tag or box, else the last line that holds one of the words alone; both words
+    in one place are no answer."""
     text = answer_part(response)
     marked = [content for _, content in tagged(text, ("BOOLEAN",), ignore_case=True)] + boxed(text)
     for place in [*reversed(marked), *reversed(text.splitlines())]:

@@ -1,12 +1,12 @@
 """Boxes and points in pictures: RefCOCO, ScreenSpot V2. Upstream guesses the scale of numbers; so does compat.
 
 **RefCOCO.** Four numbers, corners sorted; a hit if IoU >= 0.5. compat: all numbers up to 1.5 are fractions, up to 1000
-per-mille, else pixels, so pixel answers below 1000 are misread. strict: the scale that the prompt asks for (`scale` of the
-record, per-mille by default), no guess.
+per-mille, else pixels, so pixel answers below 1000 are misread. strict: the scale that the prompt asks for (`scale` of
+the record: fraction, per-mille or pixel; per-mille by default), no guess.
 
-**ScreenSpot.** A click; compat reads `x=…, y=…` with a comma and blank, takes a value above 1 in either for pixels, and an
-unreadable reply for the point (0, 0), which hits a box that touches the corner. strict: unreadable is wrong, and per-mille
-answers (0 to 1000) are read where the prompt asked for them.
+**ScreenSpot.** A click; compat reads `x=..., y=...` with a comma and one blank, takes a value above 1 in either for
+pixels, and an unreadable reply for the point (0, 0), which hits a box that touches the corner. strict: unreadable is
+wrong, and per-mille answers (0 to 1000) are read where the record says so.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from s1pro.tasks.benchmarks.extract import answer_part
+from s1pro.base.errors import InputError
+from s1pro.tasks.benchmarks.extract import answer_part, upstream_visible
 from s1pro.tasks.benchmarks.spec import Pair, Record
 
 Box = tuple[float, float, float, float]
-_CLICK = re.compile(r"x=\s*(-?\d+\.?\d*), y=\s*(-?\d+\.?\d*)")
+_CLICK = re.compile(r"x=([\d.]+), y=([\d.]+)")
+SPLITS = (
+    "RefCOCO_val", "RefCOCO_testA", "RefCOCO_testB", "RefCOCO+_val", "RefCOCO+_testA", "RefCOCO+_testB", "RefCOCOg_val",
+    "RefCOCOg_test",
+)  # fmt: skip
 _ANY_CLICK = re.compile(
     r"x\s*=\s*(-?\d+\.?\d*)\s*,?\s*y\s*=\s*(-?\d+\.?\d*)|[\(\[]\s*(-?\d+\.?\d*)\s*,\s*(-?\d+\.?\d*)\s*[\)\]]"
 )
@@ -45,11 +50,11 @@ def _sorted(box: Sequence[float]) -> Box:
 
 def upstream_box(response: str, record: Record) -> Box | None:
     """The first four numbers, scaled to pixels by guessing."""
-    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", answer_part(response))]
+    numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", upstream_visible(response))]
     if len(numbers) < 4:
         return None
     box, width, height = numbers[:4], float(record["width"]), float(record["height"])
-    top = max(box)
+    top = max(map(abs, box))
     factor = 1.0 if top <= 1.5 else 1000.0 if top <= 1000 else None
     if factor is not None:
         box = [v / factor * side for v, side in zip(box, (width, height, width, height), strict=True)]
@@ -91,12 +96,15 @@ def hits_by(field: str) -> Any:
     return metric
 
 
-def upstream_click(response: str, record: Record) -> tuple[float, float]:
-    """A point as fractions; (0, 0) for what cannot be read."""
-    found = _CLICK.search(answer_part(response))
+def upstream_click(response: str, record: Record) -> tuple[float, float] | None:
+    """A point as fractions; (0, 0) for what cannot be read, None for digits and dots that are no number."""
+    found = _CLICK.search(upstream_visible(response))
     if not found:
         return 0.0, 0.0
-    x, y = float(found[1]), float(found[2])
+    try:
+        x, y = float(found[1]), float(found[2])
+    except ValueError:
+        return None
     if x > 1 or y > 1:
         x, y = x / float(record["width"]), y / float(record["height"])
     return x, y
@@ -104,7 +112,7 @@ def upstream_click(response: str, record: Record) -> tuple[float, float]:
 
 def strict_click(response: str, record: Record) -> tuple[float, float] | None:
     """The last point, in fractions, per-mille (`scale` of the record) or pixels."""
-    found = [m for m in _ANY_CLICK.finditer(answer_part(response))]
+    found = list(_ANY_CLICK.finditer(answer_part(response)))
     if not found:
         return None
     x, y = (float(value) for value in found[-1].groups() if value is not None)
@@ -121,10 +129,29 @@ def click_hit(gold: Sequence[float], prediction: Sequence[float]) -> float:
 
 
 def click_gold(record: Record) -> Box:
-    """`bbox` is x, y, width, height in pixels; the last pixel belongs to the box: x + w - 1."""
+    """`bbox` is x, y, width, height in pixels; the last pixel belongs to the box: x + w - 1. A corner at -1 is at 0."""
     x, y, w, h = (float(v) for v in record["bbox"])
     width, height = float(record["width"]), float(record["height"])
-    return (x / width, y / height, (x + w - 1) / width, (y + h - 1) / height)
+    corners = (x, y, x + w - 1, y + h - 1)
+    box = [(0.0 if v == -1 else v) / side for v, side in zip(corners, (width, height) * 2, strict=True)]
+    if any(v < 0 or v > 1 for v in box):
+        raise InputError(f"the box {record['bbox']} is not inside the picture of {width:g} x {height:g}")
+    return (box[0], box[1], box[2], box[3])
+
+
+def box_gold(record: Record) -> Box:
+    """Corners in pixels, from `bbox_x1` to `bbox_y2`, or from `answer` (fractions if nothing is above 1.5)."""
+    names = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
+    if all(name in record for name in names):
+        numbers = [float(record[name]) for name in names]
+    else:
+        numbers = [float(text) for text in re.findall(r"-?\d+\.?\d*", str(record.get("answer", "")))][:4]
+    if len(numbers) != 4:
+        raise InputError(f"expected {', '.join(names)} or four numbers in 'answer', got {record.get('answer')!r:.60}")
+    if max(map(abs, numbers)) <= 1.5:
+        sides = (float(record["width"]), float(record["height"])) * 2
+        numbers = [value * side for value, side in zip(numbers, sides, strict=True)]
+    return _sorted(numbers)
 
 
 def click_accuracy(pairs: Sequence[Pair]) -> Mapping[str, float]:

@@ -1,9 +1,9 @@
 """MatBench as the paper's harness runs it: fold 0 of four tasks, `{problem, answer}`, the problem is the prompt.
 
-Upstream a judge model reads the answers. The compat profile here has no judge: it applies the readers that follow the
-judge (a number by a regular expression, the first capital A or B) to what a judge would be asked to extract, which is
-the answer itself; so its numbers are labelled judge-free. The strict profile reads the last box or number with sign,
-exponent and unit, and one clear yes or no.
+Upstream a judge model extracts the answer, and a post-processor reads the judge's reply (`judged_number`, the first
+capital A or B). The compat profile here has no judge: the strict reader plays it, and then upstream's post-processor
+reads what it found, so the defects stay (an integer loses its sign, an exponent is cut off) and the numbers are
+labelled judge-free. The strict profile keeps sign, exponent and unit.
 
 The mean is not clipped upstream: one silly number can make it strongly negative. The strict mean clips at 0.
 
@@ -17,7 +17,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.benchmarks.extract import after_think, final_number, final_yes_no
+from s1pro.tasks.benchmarks.extract import (
+    LARGEST,
+    final_number,
+    final_number_text,
+    final_yes_no,
+    number_in,
+    upstream_visible,
+)
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, upstream_mae
 from s1pro.tasks.benchmarks.smolinstruct import nearness
 from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, user_prompt
@@ -25,14 +32,26 @@ from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, use
 FIELDS: Mapping[str, type | tuple[type, ...]] = {"problem": str, "answer": (str, float, int, bool)}
 LIMITS: Mapping[str, float] = {"matbench_expt_gap": 2.0, "matbench_steels": 2000.0}
 """Errors that give 0 points."""
-_UPSTREAM = re.compile(r"-?\d+\.\d+|\d+")
+_UPSTREAM = re.compile(r"[-+]?\d*\.\d+|\d+\.\d*|\d+")
 _TRUE, _FALSE = ("true", "yes", "1", "a"), ("false", "no", "0", "b")
 
 
+def judged_number(reply: str) -> float:
+    """What upstream reads in the reply of a judge: the first number; none is 0, integers lose their sign."""
+    found = _UPSTREAM.search(reply)
+    return min(max(float(found[0]), -LARGEST), LARGEST) if found else 0.0
+
+
+def judged_choice(reply: str) -> str | None:
+    """What upstream reads in the verdict of a judge: the first capital A or B anywhere; None is "not attempted"."""
+    found = re.search(r"[AB]", reply)
+    return found[0] if found else None
+
+
 def upstream_number(response: str, record: Record) -> float | None:
-    """The first number: integers lose their sign, exponents are cut off."""
-    found = _UPSTREAM.search(after_think(response))
-    return float(found[0]) if found else None
+    """The strict reader's number as a judge would write it, read by upstream."""
+    place = final_number_text(upstream_visible(response))
+    return None if place is None else judged_number(place)
 
 
 def strict_number(response: str, record: Record) -> float | None:
@@ -40,12 +59,8 @@ def strict_number(response: str, record: Record) -> float | None:
 
 
 def upstream_choice(response: str, record: Record) -> bool | None:
-    """A clear yes or no as a judge would mark it A or B, else the first capital A or B anywhere in the text."""
-    read = final_yes_no(response)
-    if read is not None:
-        return read
-    found = re.search(r"[AB]", after_think(response))
-    return None if found is None else found[0] == "A"
+    """A clear yes or no, which a judge would find."""
+    return final_yes_no(response)
 
 
 def strict_choice(response: str, record: Record) -> bool | None:
@@ -53,7 +68,10 @@ def strict_choice(response: str, record: Record) -> bool | None:
 
 
 def gold_number(record: Record) -> float:
-    return float(record["answer"])
+    number = number_in(str(record["answer"]))
+    if number is None:
+        raise InputError(f"the field 'answer' is {record['answer']!r:.60}, expected a number")
+    return number
 
 
 def gold_choice(record: Record) -> bool:
@@ -73,8 +91,11 @@ def _subtask(name: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        needs=("eval",),
+        lower_is_better=gold is gold_number,
     )
+
+
+_FREE = "upstream has a judge; judge-free here"
 
 
 def _regression(name: str) -> Subtask:
@@ -89,7 +110,7 @@ def _regression(name: str) -> Subtask:
         gold_number,
         "no number is 0",
         "the sign of integers and all exponents are lost",
-        "judge-free here",
+        _FREE,
     )
 
 
@@ -98,7 +119,7 @@ def _classification(name: str) -> Subtask:
         Profile(extract=upstream_choice, value=equality, metric=accuracy()),
         Profile(extract=strict_choice, value=equality, metric=accuracy()),
     )
-    return _subtask(name, profiles, gold_choice, "the first capital A or B anywhere decides", "judge-free here")
+    return _subtask(name, profiles, gold_choice, "the first capital A or B of the judge's reply decides", _FREE)
 
 
 SUBTASKS = (

@@ -48,8 +48,8 @@ def upstream_mae(*, missing: float = 0.0) -> Metric:
 
 
 def errors_with_penalty(*, root: bool = False) -> Metric:
-    """Mean absolute error (or its quadratic sister), ours: an unreadable prediction errs as much as the mean of the golds
-    does at its worst, so that silence never pays; the error over readable ones alone stands beside."""
+    """Mean absolute error (or its quadratic sister), ours: an unreadable prediction errs as much as the mean of the
+    golds does at its worst, so that silence never pays; the error over readable ones alone stands beside."""
 
     def metric(pairs: Sequence[Pair]) -> Numbers:
         golds = np.array([p.gold for p in pairs], dtype=float)
@@ -95,8 +95,8 @@ def spearman(golds: Sequence[float], predictions: Sequence[float]) -> float:
 
 
 def correlation(measure: Callable[[Sequence[float], Sequence[float]], float], *, scale: float = 100.0) -> Metric:
-    """A correlation, ours: unreadable predictions are the mean of the readable ones, which adds nothing, and the result is
-    multiplied by the share that could be read; undefined is 0."""
+    """A correlation over the readable predictions, multiplied by the share that could be read (upstream's rule, and a
+    fair one); undefined is 0, where upstream gives NaN, inf or an exception."""
 
     def metric(pairs: Sequence[Pair]) -> Numbers:
         read = [p for p in pairs if p.prediction is not None]

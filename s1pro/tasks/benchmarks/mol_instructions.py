@@ -1,14 +1,14 @@
 """Mol-Instructions (chemistry, six tasks), as the paper's harness scores it, and as it should be.
 
-Records come in one JSONL file per task; the conversation of a record holds question and answer: `dialogs[0].content` and
-`dialogs[1].content`. Molecules are SELFIES. The system message names the chemist and the task, the question follows the
-rule for the form of the answer.
+Records come in one JSONL file per task; the conversation of a record holds question and answer: `dialogs[0].content`
+and `dialogs[1].content`. Molecules are SELFIES. The system message names the chemist and the task, the question follows
+the rule for the form of the answer.
 
-| task | compat | strict |
-|---|---|---|
-| reagents, design, forward, retrosynthesis | Tanimoto of Morgan 2/2048; a tagged prediction makes both sides SELFIES, an untagged one makes both SMILES | SELFIES on both sides |
-| property (Hartree) | last number; unreadable, or 0, is 0.0 | last number, signs and exponents kept; unreadable errs at worst |
-| description | METEOR on words split at blanks | the same after the reasoning is cut |
+* reagents, design, forward, retrosynthesis: Tanimoto of Morgan 2/2048; upstream a tagged prediction makes both sides
+  SELFIES, an untagged one makes both SMILES; strict decodes SELFIES on both sides
+* property (Hartree): compat reads the last number in a box or NUMBER tag, unreadable is 0.0; strict takes the last
+  number with sign and exponent, and unreadable errs at worst
+* description: METEOR on words split at blanks
 
 The published mean of six forgets to multiply METEOR by 100; both means are given.
 
@@ -22,7 +22,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.benchmarks.extract import answer_part, final_number, tagged, without_think_pairs
+from s1pro.tasks.benchmarks.extract import (
+    answer_part,
+    final_number,
+    number_in,
+    tagged,
+    upstream_numbers,
+    upstream_visible,
+)
 from s1pro.tasks.benchmarks.metrics import errors_with_penalty, mean_of, upstream_mae
 from s1pro.tasks.benchmarks.molecules import selfies_to_smiles, strict_molecule, tanimoto, upstream_molecule
 from s1pro.tasks.benchmarks.smolinstruct import nearness, words_meteor
@@ -30,7 +37,6 @@ from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, use
 from s1pro.tasks.task import Prompt
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {"dialogs": list}
-_NUMBER = re.compile(r"-?\d*\.?\d+")
 _SELFIES = "Give the molecule as SELFIES in <SELFIES> and </SELFIES> tags."
 ASKED: Mapping[str, tuple[str, str]] = {
     "reagent_prediction": ("find the reagents of a reaction", _SELFIES),
@@ -57,18 +63,22 @@ def prompt_of(task: str) -> Callable[[Record], Prompt]:
 
 
 def upstream_selfies(response: str, record: Record) -> dict[str, Any]:
-    """The last tag, or the whole text, and whether there was a tag."""
-    text = without_think_pairs(response)
+    """The last tag, or the whole text if there is none or nothing in it, and whether there was one."""
+    text = upstream_visible(response)
     found = tagged(text, ("SELFIES",))
-    return {"text": found[-1][1] if found else text.strip(), "tagged": bool(found)}
+    content = found[-1][1] if found else ""
+    return {"text": content or text, "tagged": bool(content)}
 
 
 def upstream_similarity(gold: str, prediction: Mapping[str, Any]) -> float:
     """Both sides are decoded if the prediction has a tag, and none of them if it has not."""
     sides = [gold, prediction["text"]]
     if prediction["tagged"]:
-        sides = [selfies_to_smiles(side) or "" for side in sides]
-    a, b = (upstream_molecule(side) if side else None for side in sides)
+        decoded = [selfies_to_smiles(side) for side in sides]
+        if None in decoded:
+            return 0.0
+        sides = [side or "" for side in decoded]
+    a, b = (upstream_molecule(side) for side in sides)
     return 0.0 if a is None or b is None else tanimoto(a, b)
 
 
@@ -87,17 +97,26 @@ def strict_similarity(gold: str, prediction: str) -> float:
 
 
 def upstream_property(response: str, record: Record) -> float | None:
-    """The last number of the text."""
-    found = _NUMBER.findall(without_think_pairs(response))
-    return float(found[-1]) if found else None
+    """The last number in a box or tag."""
+    found = upstream_numbers(upstream_visible(response))
+    return found[-1] if found else None
 
 
 def gold_text(record: Record) -> str:
     return turn(record, 1).strip()
 
 
+def gold_selfies(record: Record) -> str:
+    """Of a tag if the record has one."""
+    found = tagged(turn(record, 1), ("SELFIES",))
+    return (found[-1][1] if found else "") or gold_text(record)
+
+
 def gold_number(record: Record) -> float:
-    return float(turn(record, 1))
+    number = number_in(turn(record, 1))
+    if number is None:
+        raise InputError(f"dialogs[1].content is {turn(record, 1)!r:.60}, expected a number")
+    return number
 
 
 SIMILAR = (
@@ -110,7 +129,7 @@ PROPERTY = (
 )
 DESCRIPTION = (
     Profile(
-        extract=lambda response, _: without_think_pairs(response).strip(),
+        extract=lambda response, _: upstream_visible(response),
         value=words_meteor,
         metric=mean_of(words_meteor),
     ),
@@ -131,13 +150,14 @@ def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         strict=profiles[1],
         defects=defects,
         needs=("eval",),
+        lower_is_better=gold is gold_number,
     )
 
 
 _UNTAGGED = "without a tag both sides are read as SMILES: [C][C][O] is then a molecule, and [C][=C] is none"
 SUBTASKS = (
     *(
-        _subtask(task, SIMILAR, gold_text, _UNTAGGED)
+        _subtask(task, SIMILAR, gold_selfies, _UNTAGGED)
         for task in (
             "reagent_prediction",
             "description_guided_molecule_design",

@@ -1,4 +1,4 @@
-"""Molecules in answers: fingerprints, identity, formulas, SELFIES; upstream's rules and ours.
+"""Molecules in answers: fingerprints, identity, SELFIES; upstream's rules and ours.
 
 **A trap of RDKit.** Whatever follows the first blank of a SMILES is its name, so "I cannot tell" is iodine. Upstream
 scorers fall into it; `strict_molecule` takes a string without white space only.
@@ -13,8 +13,6 @@ from typing import Any
 from s1pro.base.errors import MissingExtraError
 from s1pro.science.rdkit_access import chem
 
-UPSTREAM_FORMULA = re.compile(r"([A-Za-z]\d*)+([\+\-]\d*)*$")
-_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
 MAX_LETTERS = 5000
 
 
@@ -81,20 +79,6 @@ def same_molecules(gold: str, prediction: str) -> float:
     """1 if both are the same set of molecules."""
     wanted, found = inchi_parts(gold), inchi_parts(prediction)
     return float(wanted is not None and wanted == found)
-
-
-def upstream_element_counts(formula: str) -> dict[str, int] | None:
-    """Atoms per element and charge, of a formula that upstream takes: no brackets. None for what it refuses."""
-    if not UPSTREAM_FORMULA.match(formula):
-        return None
-    body = re.split(r"[+-]", formula, maxsplit=1)[0]
-    counts: dict[str, int] = {}
-    for element, number in _ELEMENT.findall(body):
-        counts[element] = counts.get(element, 0) + int(number or 1)
-    charge = re.search(r"([+-])(\d*)", formula)
-    if charge:
-        counts[charge[1]] = int(charge[2] or 1)
-    return counts
 
 
 def selfies_to_smiles(text: str) -> str | None:

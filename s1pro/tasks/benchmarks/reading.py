@@ -5,6 +5,7 @@ A file that is wrong is refused whole, with its line and field: scores of half a
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import sys
@@ -19,7 +20,12 @@ Fields = Mapping[str, type | tuple[type, ...]]
 
 
 def read_records(path: Path, fields: Fields) -> list[dict[str, Any]]:
-    """All records of a file.
+    """All records of a file; see `located_records`."""
+    return [record for _, record in located_records(path, fields)]
+
+
+def located_records(path: Path, fields: Fields) -> list[tuple[str, dict[str, Any]]]:
+    """All records of a file, each with the place it stands at ("line 3").
 
     Args:
         fields: names and types that every record must have; others may be there too. Numbers in CSV and TSV are text
@@ -38,8 +44,9 @@ def read_records(path: Path, fields: Fields) -> list[dict[str, Any]]:
     if path.suffix not in readers:
         raise InputError(f"{path}: unknown ending; a benchmark is one of {', '.join(readers)}")
     records = []
-    for where, record in readers[path.suffix](path):
-        records.append(_checked(record, fields, f"{path}, {where}", is_text=path.suffix in (".csv", ".tsv")))
+    for where, record in _decoded(readers[path.suffix](path), path):
+        is_text = path.suffix in (".csv", ".tsv")
+        records.append((where, _checked(record, fields, f"{path}, {where}", is_text=is_text)))
     if not records:
         raise InputError(f"{path}: there are no records")
     return records
@@ -66,11 +73,21 @@ def _checked(record: Any, fields: Fields, where: str, *, is_text: bool) -> dict[
     return record
 
 
+def _decoded(records: Iterator[tuple[str, Any]], path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from records
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+
+
 def _number(text: str, types: tuple[type, ...], where: str) -> Any:
+    """A cell as one of the types: numbers by themselves, lists and objects as JSON or Python literals."""
     for kind in types:
         try:
-            return kind(text)
-        except (ValueError, TypeError):
+            if kind in (list, dict):
+                return ast.literal_eval(text)  # constants only, it runs nothing
+            return text.strip().lower() == "true" if kind is bool else kind(text)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
     raise InputError(f"{where}: {text!r:.60} is no {' or '.join(t.__name__ for t in types)}")
 

@@ -1,33 +1,51 @@
 """SciTS (time series of science, 43 tasks) by the rules of the TimeOmni scorer, and as it should be.
 
 Records are lines of the `meta_data.jsonl` of a task folder: `id`, `task_id` (a list), `input_text`, `input_ts` with a
-`path`, and `gt_result` with `answer` (a letter), a class by key, or `contain` (true or false) with times; forecasts have
-`gt_ts`. Series lie beside the file.
+`path`, and `gt_result` with `answer` (a letter), a class by key, or `contain` (true or false) with times; forecasts
+have `gt_ts` with a `path`. Series lie beside the file: csv (the letter X is a missing value), npy.
 
-| kind | compat | strict |
-|---|---|---|
-| classification, choice | a label is predicted if it occurs in the reply as a substring; several may be, and the gold among them is a hit; F1 leaves labels out that were never hit | whole words; exactly one label, else unread; macro F1 over all labels of the gold |
-| detection | words of "no" first, as substrings ("no" is in "noise"), then those of "yes"; undecided replies are in the denominator of accuracy and not in F1 | one clear verdict |
-| times of events | whole numbers in order of appearance against the gold's fields, relative error, correct positives only | numbers of any form, the same fields |
-| forecast, imputation | mean absolute and relative error over points whose gold is not 0 | the same, and a forecast of the wrong length is unread |
+* classification, choice: compat predicts every label that occurs in the reply as a substring, the gold among them is a
+  hit, and F1 leaves labels out that were never hit; strict reads whole words, wants exactly one label (the letter that
+  a reply chose), and takes the macro F1 over all labels of the gold
+* detection: compat looks for words of "no" first, as substrings ("no" is in "noise"), then for those of "yes" if the
+  data set has any, else it is a yes; undecided replies are in the denominator of accuracy and not in F1; strict wants
+  one clear verdict
+* times of events: whole numbers in order of appearance against the gold's fields, relative error, right positives only;
+  strict reads numbers of any form
+* forecast, imputation: mean absolute and relative error; points without an answer err at worst, in both; strict does
+  not read a reply of the wrong length
 
-All times 100 with two decimals upstream; here without rounding. The licence forbids passing samples on (CC-BY-NC-SA-4.0).
+All times 100 with two decimals upstream; here without rounding. The licence forbids passing samples on
+(CC-BY-NC-SA-4.0).
 
 Source: OpenTSLab/TimeOmni `eval_benchmark.py` as described in the specification, section 6.
 """
 
 from __future__ import annotations
 
+import csv
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.benchmarks.extract import answer_part, number_in
-from s1pro.tasks.benchmarks.metrics import binary_f1, equality, macro_f1
-from s1pro.tasks.benchmarks.spec import Benchmark, Pair, Profile, Record, Subtask
+from s1pro.base.records import Message
+from s1pro.tasks.benchmarks.choices import LETTERS, strict_choice
+from s1pro.tasks.benchmarks.extract import answer_part, number_in, upstream_visible
+from s1pro.tasks.benchmarks.scits_metrics import (
+    detection,
+    has_all_labels,
+    near_series,
+    right_verdict,
+    series_errors,
+    strict_classes,
+    upstream_classes,
+)
+from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask
 from s1pro.tasks.task import Prompt
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -44,26 +62,30 @@ FORECAST = (
     "ENG05", "PHG03", "URG03",
 )  # fmt: skip
 NO_WORDS: Mapping[str, tuple[str, ...]] = {
-    "GWOSC GW Event": ("false", "no", "not"), "STEAD": ("false", "no", "not"), "TIMECAP": ("false", "not"),
-    "MDD": ("healthy",), "MIMII Due": ("normal",), "TS_MQA": ("normal", "no anomalies"),
+    "GWOSC GW Event": ("no", "not"), "STEAD": ("no", "not"), "TIMECAP": ("not",), "MDD": ("healthy",),
+    "MIMII Due": ("normal",), "TS_MQA": ("normal", "no anomalies"),
 }  # fmt: skip
 YES_WORDS: Mapping[str, tuple[str, ...]] = {
     "MDD": ("depressive",), "MIMII Due": ("anomaly",), "TS_MQA": ("anomaly", "anomalous"),
 }  # fmt: skip
+"""Data sets that are not here say yes with whatever does not say no."""
+MAX_POINTS = 240_000
 
 
 def prompt(record: Record) -> Prompt:
     """The series, then the question."""
-    from s1pro.base.records import Message
-
     path = record["input_ts"].get("path")
     if not isinstance(path, str):
-        raise InputError(f"record {record['id']!r}: input_ts.path is {path!r}, expected the name of a file")
-    parts = ({"type": "time_series", "time_series": path}, {"type": "text", "text": record["input_text"]})
+        raise InputError(f"input_ts.path is {path!r}, expected the name of a file")
+    parts = (
+        {"type": "time_series", "time_series": str(_beside(record, path))},
+        {"type": "text", "text": record["input_text"]},
+    )
     return Prompt(messages=(Message(role="user", content=parts),))
 
 
-# -- classes ------------------------------------------------------------------------------------------------------------
+def _beside(record: Record, path: str) -> Path:
+    return Path(record.get("_folder", "")) / path
 
 
 def gold_labels(record: Record) -> dict[str, list[str]]:
@@ -74,207 +96,108 @@ def gold_labels(record: Record) -> dict[str, list[str]]:
     classes = result.get("gt_class")
     if isinstance(classes, str):
         classes = {"default": classes}
-    if not isinstance(classes, dict):
-        raise InputError(f"record {record['id']!r}: gt_result has neither answer nor gt_class")
+    if not isinstance(classes, dict) or not classes:
+        raise InputError("gt_result has neither answer nor gt_class")
     return {key: [str(v) for v in value] if isinstance(value, list) else [str(value)] for key, value in classes.items()}
 
 
 def whole_reply(response: str, record: Record) -> str:
-    return response.lower()
+    return upstream_visible(response)
 
 
 def strict_reply(response: str, record: Record) -> str | None:
-    return answer_part(response).lower() or None
+    return answer_part(response) or None
 
 
-def labels_of(pairs: Sequence[Pair], key: str) -> list[str]:
-    return sorted({label for pair in pairs for label in pair.gold.get(key, ())})
+def strict_letter(response: str, record: Record) -> str | None:
+    return strict_choice(response, dict.fromkeys(LETTERS, "\0"))
 
 
-def substring_labels(text: str, labels: Sequence[str]) -> set[str]:
-    return {label for label in labels if label.lower() in text}
-
-
-def whole_word_label(text: str, labels: Sequence[str]) -> str | None:
-    """The only label that stands as a whole word; letters alone in capitals, brackets or as the whole reply."""
-    found = set()
-    for label in sorted(labels, key=len, reverse=True):
-        text, times = re.subn(rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])", " | ", text)
-        if times:
-            found.add(label)
-    return found.pop() if len(found) == 1 else None
-
-
-def upstream_classes(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Accuracy, unweighted average recall and F1 per key; the score is the F1 of the first key."""
-    numbers: dict[str, float] = {}
-    for key in sorted({key for pair in pairs for key in pair.gold}):
-        labels = labels_of(pairs, key)
-        hits, said = [], []
-        for pair in pairs:
-            found = substring_labels(pair.prediction or "", labels)
-            gold = pair.gold.get(key, [])
-            said.append(found)
-            hits.append(sum(label in found for label in gold) / len(gold) if gold else 0.0)
-        recalls, scores = [], []
-        for label in labels:
-            truth = [label in pair.gold.get(key, ()) for pair in pairs]
-            tp = sum(t and label in s for t, s in zip(truth, said, strict=True))
-            fn, fp = sum(truth) - tp, sum(not t and label in s for t, s in zip(truth, said, strict=True))
-            if tp + fn:
-                recalls.append(tp / (tp + fn))
-            if tp:  # labels that were never hit are left out of the mean
-                precision, recall = tp / (tp + fp), tp / (tp + fn)
-                scores.append(2 * precision * recall / (precision + recall))
-        suffix = "" if key in ("default", "answer") else f"_{key}"
-        numbers |= {
-            f"accuracy{suffix}": 100.0 * float(np.mean(hits)),
-            f"uar{suffix}": 100.0 * float(np.mean(recalls)) if recalls else 0.0,
-            f"f1{suffix}": 100.0 * float(np.mean(scores)) if scores else 0.0,
-        }
-    first = next(name for name in numbers if name.startswith("f1"))
-    return {"score": numbers[first], **numbers}
-
-
-def strict_classes(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Macro F1 over all labels of the gold, with one label per reply."""
-    numbers: dict[str, float] = {}
-    for key in sorted({key for pair in pairs for key in pair.gold}):
-        labels = labels_of(pairs, key)
-        golds = [(pair.gold.get(key) or [""])[0] for pair in pairs]
-        said = [whole_word_label(pair.prediction or "", labels) for pair in pairs]
-        suffix = "" if key in ("default", "answer") else f"_{key}"
-        numbers |= {
-            f"accuracy{suffix}": 100.0 * float(np.mean([g == s for g, s in zip(golds, said, strict=True)])),
-            f"f1{suffix}": 100.0 * macro_f1(golds, said, labels),
-        }
-    first = next(name for name in numbers if name.startswith("f1"))
-    return {"score": numbers[first], **numbers}
-
-
-def _has_label(gold: Mapping[str, Sequence[str]], prediction: str) -> float:
-    """For rewards: all labels of the gold stand as whole words."""
-    labels = [label for some in gold.values() for label in some]
-    return float(all(re.search(rf"(?<![\w-]){re.escape(label.lower())}(?![\w-])", prediction) for label in labels))
-
-
-# -- detection ----------------------------------------------------------------------------------------------------------
-
-
-def gold_contains(record: Record) -> bool:
-    value = record["gt_result"].get("contain")
+def gold_event(record: Record) -> dict[str, Any]:
+    """Whether there is one, and the numeric fields beside it in their order."""
+    result = record["gt_result"]
+    value = result.get("contain")
     if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.lower() == "true"
+        value = value.lower() == "true"
     if not isinstance(value, bool):
-        raise InputError(f"record {record['id']!r}: gt_result.contain is {value!r}, expected true or false")
-    return value
+        raise InputError(f"gt_result.contain is {value!r}, expected true or false")
+    times = [float(v) for k, v in result.items() if k != "contain" and isinstance(v, (int, float))]
+    return {"contain": value, "times": times}
 
 
-def upstream_verdict(response: str, record: Record) -> bool | None:
-    """Words of "no" first, by substring."""
-    text, dataset = response.lower(), str(record.get("dataset_name", "GWOSC GW Event"))
-    if any(word in text for word in NO_WORDS.get(dataset, ("false", "no", "not"))):
-        return False
-    return True if any(word in text for word in YES_WORDS.get(dataset, ("true", "yes"))) else None
+def dataset_of(record: Record) -> str:
+    """Name of the data set, which decides the words of a verdict."""
+    named = record.get("dataset_name") or record.get("meta_data", {}).get("dataset_name")
+    return str(named or "GWOSC GW Event")
 
 
-def strict_verdict(response: str, record: Record) -> bool | None:
+def upstream_verdict(response: str, record: Record) -> dict[str, Any] | None:
+    """Words of "no" first, by substring; whole numbers are the times."""
+    visible = upstream_visible(response)
+    text, dataset = visible.lower(), dataset_of(record)
+    times = [min(float(digits), 1e100) for digits in re.findall(r"\d+", visible)]
+    if any(word in text for word in NO_WORDS.get(dataset, ("no", "not"))):
+        return {"contain": False, "times": times}
+    words = YES_WORDS.get(dataset)
+    return {"contain": True, "times": times} if words is None or any(word in text for word in words) else None
+
+
+def strict_verdict(response: str, record: Record) -> dict[str, Any] | None:
     """One verdict in whole words; a reply with words of both kinds gives none, "no anomalies" is one word."""
-    text, dataset = answer_part(response).lower(), str(record.get("dataset_name", ""))
-    no = {*NO_WORDS.get(dataset, ()), "false", "no", "not"} - ({"no", "not"} if dataset in YES_WORDS else set())
+    text, dataset = answer_part(response).lower(), dataset_of(record)
+    no = {*NO_WORDS.get(dataset, ()), "false", "no", "not"}
     yes = {*YES_WORDS.get(dataset, ()), "true", "yes"}
     found = set()
+    rest = text
     for word, verdict in sorted([*((w, False) for w in no), *((w, True) for w in yes)], key=lambda p: -len(p[0])):
-        text, times = re.subn(rf"(?<![\w-]){re.escape(word)}(?![\w-])", " | ", text)
+        rest, times = re.subn(rf"(?<![\w-]){re.escape(word)}(?![\w-])", " | ", rest)
         if times:
             found.add(verdict)
-    return found.pop() if len(found) == 1 else None
+    return {"contain": found.pop(), "times": _numbers_in(text)} if len(found) == 1 else None
 
 
-def detection(*, undecided_in_f1: bool) -> Any:
-    """Accuracy over all, F1 of the positives, share of decided replies; errors of times beside (`event_times`).
-
-    Args:
-        undecided_in_f1: count them as negatives there, instead of leaving them out.
-    """
-
-    def metric(pairs: Sequence[Pair]) -> Mapping[str, float]:
-        decided = [p for p in pairs if p.prediction is not None]
-        used = pairs if undecided_in_f1 else decided
-        f1 = binary_f1([p.gold for p in used], [bool(p.prediction) for p in used])
-        return {
-            "score": 100.0 * f1,
-            "accuracy": 100.0 * sum(p.prediction == p.gold for p in pairs) / len(pairs),
-            "success_rate": 100.0 * len(decided) / len(pairs),
-        }
-
-    return metric
+def _numbers_in(text: str) -> list[float]:
+    pieces = re.findall(r"(?<![\w.])[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?", text)
+    numbers = [number_in(piece.rstrip(",")) for piece in pieces]
+    return [number for number in numbers if number is not None]
 
 
-def event_time_errors(record: Record, response: str, *, strict: bool = False) -> list[float]:
-    """Relative errors of the numbers of a reply against the numeric fields of the gold, in their order.
+def gold_series(record: Record) -> list[float | None]:
+    """Numbers of `gt_ts.path`, or `gt_ts.values` if an export has them in place; None for missing ones."""
+    series = record.get("gt_ts") or {}
+    values = series.get("values")
+    if values is None:
+        if not isinstance(series.get("path"), str):
+            raise InputError("gt_ts.path is missing, expected the name of a file with the numbers")
+        values = _read_series(_beside(record, series["path"]))
+    try:
+        numbers = [None if value is None or value == "X" else float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"gt_ts holds something that is no number ({error})") from error
+    known = [number if number is not None and math.isfinite(number) else None for number in numbers]
+    if all(number is None for number in known):
+        raise InputError("gt_ts holds no numbers")
+    return known[:MAX_POINTS]
 
-    Upstream reads whole numbers only and divides by a gold of 0; here that field is left out.
-    """
-    golds = [float(v) for k, v in record["gt_result"].items() if k != "contain" and isinstance(v, (int, float))]
-    if strict:
-        text = answer_part(response)
-        found = [number_in(piece) for piece in re.findall(r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?", text)]
-        numbers = [number for number in found if number is not None]
-    else:
-        numbers = [float(digits) for digits in re.findall(r"\d+", response)]
-    return [abs(n - g) / abs(g) for n, g in zip(numbers, golds, strict=False) if g]
 
-
-# -- numbers ------------------------------------------------------------------------------------------------------------
-
-
-def gold_series(record: Record) -> list[float]:
-    series = record.get("gt_ts", {}).get("values")
-    if not isinstance(series, list) or not all(isinstance(v, (int, float)) for v in series):
-        raise InputError(
-            f"record {record['id']!r}: gt_ts.values is missing; write the numbers of gt_ts.path there when exporting"
-        )
-    return [float(value) for value in series]
+def _read_series(path: Path) -> list[Any]:
+    try:
+        if path.suffix == ".npy":
+            return [float(value) for value in np.load(path, allow_pickle=False).ravel()]
+        with path.open(encoding="utf-8", newline="") as file:
+            return [cell.strip() for row in csv.reader(file) for cell in row if cell.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a series, csv or npy ({error})") from error
 
 
 def series_in(response: str, record: Record) -> list[float] | None:
     """All numbers after the reasoning, in order."""
-    found = re.findall(r"[-+]?\d+\.?\d*(?:[eE][-+]?\d+)?", answer_part(response))
-    return [float(text) for text in found] or None
+    return _numbers_in(answer_part(response)) or None
 
 
 def strict_series(response: str, record: Record) -> list[float] | None:
     found = series_in(response, record)
     return found if found is not None and len(found) == len(gold_series(record)) else None
-
-
-def series_errors(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Mean absolute error over all points of readable replies, and the relative one over points whose gold is not 0."""
-    absolute: list[float] = []
-    relative: list[float] = []
-    for pair in pairs:
-        for gold, said in zip(pair.gold, pair.prediction or (), strict=False):
-            absolute.append(abs(gold - said))
-            if gold:
-                relative.append(abs(gold - said) / (abs(gold) + 1e-6))
-    success = sum(pair.prediction is not None for pair in pairs) / len(pairs)
-    mae = float(np.mean(absolute)) if absolute else float("nan")
-    return {
-        "score": mae,
-        "relative_mae": float(np.mean(relative)) if relative else float("nan"),
-        "success_rate": 100.0 * success,
-    }
-
-
-def _near_series(gold: Sequence[float], prediction: Sequence[float]) -> float:
-    if not gold or len(gold) != len(prediction):
-        return 0.0
-    spread = float(np.std(gold)) or 1.0
-    return max(0.0, 1.0 - float(np.mean(np.abs(np.subtract(gold, prediction)))) / spread)
-
-
-# -- the tasks ----------------------------------------------------------------------------------------------------------
 
 
 def _subtask(name: str, gold: Callable[[Record], Any], compat: Profile, strict: Profile, *defects: str) -> Subtask:
@@ -285,17 +208,26 @@ def _subtask(name: str, gold: Callable[[Record], Any], compat: Profile, strict: 
         return bool(wanted & {part for id_ in ids for part in str(id_).split("_")})
 
     return Subtask(
-        name=name, files=(f"{name}/meta_data.jsonl", f"{name}.jsonl", "*/meta_data.jsonl"), fields=FIELDS, prompt=prompt,
-        gold=gold, compat=compat, strict=strict, keep=keep, defects=defects,
-    )  # fmt: skip
+        name=name,
+        files=(f"{name}/meta_data.jsonl", f"{name}.jsonl", "*/meta_data.jsonl"),
+        fields=FIELDS,
+        prompt=prompt,
+        gold=gold,
+        compat=compat,
+        strict=strict,
+        keep=keep,
+        defects=defects,
+        lower_is_better=gold is gold_series,
+    )
 
 
 def _classes(name: str) -> Subtask:
+    read = strict_letter if name in CHOICE else strict_reply
     return _subtask(
         name,
         gold_labels,
-        Profile(extract=whole_reply, value=_has_label, metric=upstream_classes),
-        Profile(extract=strict_reply, value=_has_label, metric=strict_classes),
+        Profile(extract=whole_reply, value=has_all_labels, metric=upstream_classes),
+        Profile(extract=read, value=has_all_labels, metric=strict_classes),
         "labels are looked for as substrings, so a wordy reply contains nearly every letter",
         "labels that were never hit are left out of the mean of F1",
     )
@@ -304,9 +236,9 @@ def _classes(name: str) -> Subtask:
 def _detection(name: str) -> Subtask:
     return _subtask(
         name,
-        gold_contains,
-        Profile(extract=upstream_verdict, value=equality, metric=detection(undecided_in_f1=False)),
-        Profile(extract=strict_verdict, value=equality, metric=detection(undecided_in_f1=True)),
+        gold_event,
+        Profile(extract=upstream_verdict, value=right_verdict, metric=detection(undecided_in_f1=False)),
+        Profile(extract=strict_verdict, value=right_verdict, metric=detection(undecided_in_f1=True)),
         '"no" is looked for as a substring, also in "noise" and "know"; "normal" also in "abnormal"',
         "undecided replies are left out of F1",
     )
@@ -316,8 +248,9 @@ def _numbers(name: str) -> Subtask:
     return _subtask(
         name,
         gold_series,
-        Profile(extract=series_in, value=_near_series, metric=series_errors),
-        Profile(extract=strict_series, value=_near_series, metric=series_errors),
+        Profile(extract=series_in, value=near_series, metric=series_errors),
+        Profile(extract=strict_series, value=near_series, metric=series_errors),
+        "the error of one reply is in units of its series, the mean mixes them",
     )
 
 
@@ -341,5 +274,5 @@ SCITS = Benchmark(
     aggregate={"compat": mean_f1, "strict": mean_f1},
     source="OpenTSLab/SciTS on the Hugging Face Hub",
     licence="CC-BY-NC-SA-4.0: do not pass on",
-    notes=("ENG01 (synthesis) is listed without a scorer: there is nothing to compare with",),
+    notes=("ENG01 (synthesis) has no scorer: there is nothing to compare with",),
 )

@@ -1,17 +1,21 @@
 """SmolInstruct (SMolInstruct, 14 tasks), as the paper's harness scores it, and as it should be.
 
-Records are those of the Hub data set, exported once to JSONL or Parquet: `input` and `output` with core tags, `raw_input`,
-`raw_output`, `task`, `sample_id`. The question is one user message: what the task is and in which form to answer,
-then `Question:` and `Answer:`. The wording is ours; what it asks for is upstream's.
+Records are those of the Hub data set, exported once to JSONL or Parquet: `input` and `output` with core tags,
+`raw_input`, `raw_output`, `task`, `sample_id`. The question is one user message: what the task is and in which form to
+answer, then `Question:` and `Answer:`. The wording is ours; what it asks for is upstream's.
 
-| task | compat | strict |
-|---|---|---|
-| I2F, S2F | atoms per element equal; no brackets in formulas | the same with brackets and charges read |
-| I2S, S2I | strings equal | same molecule (InChI) for I2S; names equal without case and white space, parts in any order, for S2I |
-| ESOL, Lipo | "RMSE" = mean of absolute errors, unreadable is 0.0 (a good guess) | root of the mean square, unreadable errs at worst |
-| BBBP, ClinTox, HIV, SIDER | accuracy by a list of patterns; "no" at either end of a text counts | accuracy of one clear yes or no |
-| captions | METEOR on words split at blanks | the same after the reasoning is cut |
-| generation, synthesis | Tanimoto of Morgan 2/2048 over all, invalid 0; any text after a blank is a name | one string without blanks |
+compat and strict, by task:
+
+* I2F, S2F: atoms per element equal, no brackets in formulas; strict reads brackets and charges
+* I2S, S2I: strings equal; strict takes the same molecule (InChI) for I2S, and for S2I equal names without case and
+  white space, parts in any order
+* ESOL, Lipo: "RMSE" is the mean of absolute errors, unreadable is 0.0 (a good guess); strict is the root of the mean
+  square, and unreadable errs at worst
+* BBBP, ClinTox, HIV, SIDER: accuracy by a list of patterns, "no" at either end of a text counts; strict wants one clear
+  yes or no
+* captions: METEOR on words split at blanks, in both
+* generation, synthesis: Tanimoto of Morgan 2/2048 over all, invalid 0, any text after a blank is a name; strict takes
+  strings without blanks
 
 Source: OpenCompass `datasets/smolinstruct.py` as described in the specification, section 1.
 """
@@ -22,21 +26,28 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks.extract import (
     after_think,
     answer_part,
     final_number,
     final_yes_no,
+    number_in,
     tagged,
     upstream_numbers,
-    without_think_pairs,
+    upstream_visible,
+)
+from s1pro.tasks.benchmarks.formulas import (
+    formula_counts,
+    strict_formula_match,
+    upstream_element_counts,
+    upstream_formula_match,
 )
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, mean_of, upstream_mae
 from s1pro.tasks.benchmarks.molecules import (
     same_molecules,
     strict_molecule,
     tanimoto,
-    upstream_element_counts,
     upstream_molecule,
 )
 from s1pro.tasks.benchmarks.spec import Benchmark, Pair, Profile, Record, Subtask, user_prompt
@@ -45,14 +56,23 @@ from s1pro.tasks.task import Prompt
 
 CORE_TAGS = ("MOLFORMULA", "SMILES", "IUPAC")
 FIELDS: Mapping[str, type | tuple[type, ...]] = {"input": str, "output": str, "task": str}
-_LEAD_IN = re.compile(r"reactants and reagents are:\s*```(?:\w*\n)?(.*?)```", re.DOTALL | re.IGNORECASE)
+_LEAD_INS = (
+    "reactants and reagents are:\n```\n",
+    "reactants and reagents:\n```\n",
+    "Reactants and Reagents:**\n```\n",
+    "Reactants and Reagents SMILES:**\n```\n",
+    "Reactants and Reagents:**  \n`",
+)
+"""Where upstream looks for an untagged answer: what follows, up to the end of the line."""
+_QUOTE = "'\"\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}\N{LEFT DOUBLE QUOTATION MARK}"
 _YES_NO = (
-    r"\\boxed\{\s*(?:\\text\{)?\s*(yes|no)\b",
-    r"the answer is:?\s*\**\s*(yes|no)\b",
-    r"answer:\s*\**\s*(yes|no)\b",
-    r"\*\*\s*(yes|no)\s*\.?\s*\*\*",
+    r"\\boxed\{\s*(yes|no)\s*\}",
+    rf"the\s+answer\s+is\s*[.:\-{_QUOTE}]*\s*(yes|no)",
+    r"answer:\s*(yes|no)\b",
+    r"\*\*answer:\*\*\s*(yes|no)\b",
+    r"\*\*answer\*\*:\s*(yes|no)\b",
     r"<boolean>\s*(yes|no)\s*</boolean>",
-    r"^\s*(yes|no)\s*[.!]?\s*$",
+    r"^\s*(yes|no)[.?!]?\s*$",
     r"<\|begin_of_box\|>\s*(yes|no)\s*<\|end_of_box\|>",
 )
 ASKED: Mapping[str, tuple[str, str]] = {
@@ -86,13 +106,15 @@ def prompt_of(task: str) -> Callable[[Record], Prompt]:
 
 
 def upstream_tag(response: str, record: Record) -> str:
-    """Content of the last core tag; without one what follows a lead-in, else the whole text."""
-    text = without_think_pairs(response)
+    """Content of the last core tag; without one the line behind the first lead-in that occurs, else the whole text."""
+    text = upstream_visible(response)
     found = tagged(text, CORE_TAGS)
     if found:
         return found[-1][1]
-    lead_in = _LEAD_IN.search(text)
-    return (lead_in[1] if lead_in else text).strip()
+    for lead_in in _LEAD_INS:
+        if lead_in in text:
+            return text.split(lead_in)[-1].split("\n")[0]
+    return text
 
 
 def strict_tag(response: str, record: Record) -> str | None:
@@ -106,17 +128,17 @@ def strict_tag(response: str, record: Record) -> str | None:
 
 def upstream_number(response: str, record: Record) -> float | None:
     """The first number in a tag or box."""
-    found = upstream_numbers(without_think_pairs(response))
+    found = upstream_numbers(upstream_visible(response))
     return found[0] if found else None
 
 
 def upstream_boolean(response: str, record: Record) -> bool | None:
     """Patterns in order; at last the ends of the text, where "note" begins with no."""
-    text = after_think(response).strip().lower()
+    text = after_think(upstream_visible(response)).strip().lower()
     if text in ("yes", "no"):
         return text == "yes"
     for pattern in _YES_NO:
-        match = re.search(pattern, text, re.MULTILINE)
+        match = re.search(pattern, text)
         if match:
             return match[1] == "yes"
     for word in ("yes", "no"):
@@ -134,66 +156,22 @@ def strict_boolean(response: str, record: Record) -> bool | None:
 
 
 def gold_tag(record: Record) -> str:
-    found = tagged(record["output"], (*CORE_TAGS, "NUMBER", "BOOLEAN"))
+    found = tagged(str(record["output"]), (*CORE_TAGS, "NUMBER", "BOOLEAN"))
     return found[-1][1] if found else str(record["output"]).strip()
 
 
 def gold_number(record: Record) -> float:
-    return float(gold_tag(record))
+    number = number_in(gold_tag(record))
+    if number is None:
+        raise InputError(f"the field 'output' is {record['output']!r:.60}, expected a number in a NUMBER tag")
+    return number
 
 
 def gold_boolean(record: Record) -> bool:
-    return gold_tag(record).lower() == "yes"
-
-
-def upstream_formula_match(gold: str, prediction: str) -> float:
-    wanted, found = upstream_element_counts(gold), upstream_element_counts(prediction)
-    return float(found is not None and wanted == found)
-
-
-def strict_formula_match(gold: str, prediction: str) -> float:
-    wanted, found = formula_counts(gold), formula_counts(prediction)
-    return float(found is not None and wanted == found)
-
-
-def formula_counts(text: str) -> dict[str, int] | None:
-    """Atoms per element and the charge (key "charge"), brackets and parts read; None for what is no formula."""
-    text = re.sub(r"[\s_{}$]", "", text)
-    match = re.fullmatch(r"((?:[A-Z][a-z]?\d*|[()\[\].\N{MIDDLE DOT}]|\d+)+?)(?:\^?([+-]\d*|\d+[+-]))?", text)
-    if not match or len(text) > 200:
-        return None
-    counts: dict[str, int] = {}
-    for part in re.split(r"[.\N{MIDDLE DOT}]", match[1]):
-        if not _add_part(part, counts):
-            return None
-    charge = match[2] or ""
-    if charge:
-        size = int(re.sub(r"\D", "", charge) or 1)
-        counts["charge"] = -size if "-" in charge else size
-    return counts
-
-
-def _add_part(part: str, counts: dict[str, int]) -> bool:
-    lead = re.match(r"\d+", part)
-    factor, body = (int(lead[0]), part[lead.end() :]) if lead else (1, part)
-    stack: list[dict[str, int]] = [{}]
-    for token in re.findall(r"[A-Z][a-z]?\d*|[(\[]|[)\]]\d*", body):
-        if token[0] in "([":
-            stack.append({})
-        elif token[0] in ")]":
-            if len(stack) == 1:
-                return False
-            inner, times = stack.pop(), int(token[1:] or 1)
-            for element, number in inner.items():
-                stack[-1][element] = stack[-1].get(element, 0) + times * number
-        else:
-            symbol = token.rstrip("0123456789")
-            stack[-1][symbol] = stack[-1].get(symbol, 0) + int(token[len(symbol) :] or 1)
-    if len(stack) != 1 or not stack[0]:
-        return False
-    for element, number in stack[0].items():
-        counts[element] = counts.get(element, 0) + factor * number
-    return True
+    text = gold_tag(record).lower()
+    if text not in ("yes", "no"):
+        raise InputError(f"the field 'output' is {record['output']!r:.60}, expected Yes or No in a BOOLEAN tag")
+    return text == "yes"
 
 
 def upstream_tanimoto(gold: str, prediction: str) -> float:
@@ -238,7 +216,7 @@ FORMULA = (
     _profile(
         upstream_tag,
         upstream_formula_match,
-        _with_validity(upstream_formula_match, lambda p: upstream_element_counts(p) is not None),
+        _with_validity(upstream_formula_match, lambda p: not p or upstream_element_counts(p) is not None),
     ),
     _profile(
         strict_tag,
@@ -267,11 +245,11 @@ def _regression(scale: float) -> tuple[Profile, Profile]:
     )
 
 
-def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str, needs: str = "science") -> Subtask:
+def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str) -> Subtask:
     short = task.replace("name_conversion-", "").replace("property_prediction-", "")
     return Subtask(
         name=short,
-        files=(f"{task}.jsonl", f"{task}.parquet", "test.jsonl", "test.parquet", "*.jsonl", "*.parquet"),
+        files=(f"{task}.jsonl", f"{task}.parquet", "test.jsonl", "test.parquet", "*test*.jsonl"),
         fields=FIELDS,
         prompt=prompt_of(task),
         gold=gold,
@@ -279,45 +257,39 @@ def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         strict=profiles[1],
         keep=lambda record: record["task"] == task,
         defects=defects,
-        needs=(needs,),
+        needs=("eval",),
+        lower_is_better=gold is gold_number,
     )
 
 
-_KEEPS_REASONING = "a lone closing tag of the reasoning leaves all of it in the answer"
 _BRACKETS = "formulas with brackets count as invalid"
 _IODINE = "text after the first blank is taken for the name of a molecule: 'I cannot tell' is iodine, and valid"
 _MAE = "called RMSE, is the mean absolute error; an unreadable answer is taken for 0.0"
 SUBTASKS = (
-    _subtask("forward_synthesis", SIMILAR, gold_tag, _KEEPS_REASONING, _IODINE),
-    _subtask("retrosynthesis", SIMILAR, gold_tag, _KEEPS_REASONING, _IODINE),
+    _subtask("forward_synthesis", SIMILAR, gold_tag, _IODINE),
+    _subtask("retrosynthesis", SIMILAR, gold_tag, _IODINE),
     _subtask(
         "molecule_captioning",
         (
-            Profile(
-                extract=lambda r, _: without_think_pairs(r).strip(), value=words_meteor, metric=mean_of(words_meteor)
-            ),
+            Profile(extract=lambda r, _: upstream_visible(r), value=words_meteor, metric=mean_of(words_meteor)),
             Profile(extract=lambda r, _: answer_part(r) or None, value=words_meteor, metric=mean_of(words_meteor)),
         ),
         gold_tag,
-        _KEEPS_REASONING,
         "METEOR without synonyms here: not above the published numbers",
-        needs="eval",
     ),
-    _subtask("molecule_generation", SIMILAR, gold_tag, _KEEPS_REASONING, _IODINE),
-    _subtask("name_conversion-i2f", FORMULA, gold_tag, _KEEPS_REASONING, _BRACKETS),
+    _subtask("molecule_generation", SIMILAR, gold_tag, _IODINE),
+    _subtask("name_conversion-i2f", FORMULA, gold_tag, _BRACKETS),
     _subtask(
         "name_conversion-i2s",
         (_profile(upstream_tag, equality), _profile(strict_tag, same_molecules)),
         gold_tag,
-        _KEEPS_REASONING,
         "strings are compared: OCC is not CCO",
     ),
-    _subtask("name_conversion-s2f", FORMULA, gold_tag, _KEEPS_REASONING, _BRACKETS),
+    _subtask("name_conversion-s2f", FORMULA, gold_tag, _BRACKETS),
     _subtask(
         "name_conversion-s2i",
         (_profile(upstream_tag, equality), _profile(strict_tag, same_name)),
         gold_tag,
-        _KEEPS_REASONING,
     ),
     _subtask("property_prediction-esol", _regression(2.0), gold_number, _MAE),
     _subtask("property_prediction-lipo", _regression(1.2), gold_number, _MAE),

@@ -9,14 +9,18 @@ A `Profile` is three functions: `extract` reads a prediction out of a response (
 one prediction for rewards and for the error browser, `metric` counts over all pairs of gold and prediction. What a
 scorer does about unreadable answers belongs to its metric, because upstream every metric does something else.
 
-`BenchmarkTask` makes an ordinary `Task` of a subtask and its records, so benchmarks are evaluated, resumed, reported and
-used as rewards by the code that serves all tasks. A score keeps both predictions and the gold, and `aggregate` computes
-both profiles from them: `compat`, `strict`, the shares that could be read, and the strict number over those alone.
+`BenchmarkTask` makes an ordinary `Task` of a subtask and its records, so benchmarks are evaluated, resumed, reported
+and used as rewards by the code that serves all tasks. A score keeps both predictions and the gold, and `aggregate`
+computes both profiles from them: `compat`, `strict`, how many could be read, and each number over those alone.
+
+Numbers that are undefined (a correlation of constants) are 0 and named in `undefined`. For errors, where less is
+better, 0 would be perfect, so metrics of errors are never undefined: silence has a price there.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +70,8 @@ class Subtask:
         keep: which records of a shared file belong to it.
         defects: what the upstream scorer does that its metric does not say; shown beside the number.
         needs: extras or services without which it cannot be computed.
+        lower_is_better: the score is an error.
+        prepare: completes a record once, when it is loaded (the size of a picture, say).
     """
 
     name: str
@@ -78,6 +84,11 @@ class Subtask:
     keep: Callable[[Record], bool] = lambda record: True
     defects: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    lower_is_better: bool = False
+    prepare: Callable[[Record], Record] = lambda record: record
+
+
+Status = Literal["computable", "needs a judge", "not computable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +100,7 @@ class Benchmark:
         published: score of Intern-S1-Pro in the paper's table, for reference only.
         licence: of the data. Data are never part of this project.
         source: where the data come from.
+        status: benchmarks that cannot be scored here are listed without subtasks, with the reason among the notes.
     """
 
     name: str
@@ -99,6 +111,7 @@ class Benchmark:
     licence: str
     published: float | None = None
     notes: tuple[str, ...] = ()
+    status: Status = "computable"
 
     def subtask(self, name: str) -> Subtask:
         """By name. Raises `InputError` for an unknown one."""
@@ -143,7 +156,7 @@ class BenchmarkTask:
         """`score` without waiting. The value is the strict one."""
         record = self.record(item)
         gold = self.subtask.gold(record)
-        found = {name: _extract(profile, response, record) for name, profile in self._profiles().items()}
+        found = {name: profile.extract(response, record) for name, profile in self._profiles().items()}
         values = {
             name: 0.0 if prediction is None else _bounded(self._profiles()[name].value(gold, prediction))
             for name, prediction in found.items()
@@ -171,6 +184,8 @@ class BenchmarkTask:
             ]
             read = [pair for pair in pairs if pair.prediction is not None]
             numbers = dict(profile.metric(pairs))
+            undefined = [key for key, value in numbers.items() if not math.isfinite(value)]
+            result |= {f"{name}.undefined": 1.0} if undefined else {}
             result[name] = defined(numbers.pop("score"))
             result[f"{name}.n_valid"] = len(read)
             result[f"{name}.of_valid"] = defined(profile.metric(read)["score"]) if read else 0.0
@@ -186,26 +201,35 @@ def defined(value: float) -> float:
     return float(value) if math.isfinite(value) else 0.0
 
 
+def mean_score(scores: Mapping[str, float]) -> float:
+    """Plain mean of the subtasks; the score itself where there is one."""
+    return sum(scores.values()) / len(scores)
+
+
+MEAN: Mapping[ProfileName, Callable[[Mapping[str, float]], float]] = {"compat": mean_score, "strict": mean_score}
+
+
 def user_prompt(text: str, *, system: str | None = None) -> Prompt:
     """One question, with or without a system message."""
     before = () if system is None else (Message(role="system", content=system),)
     return Prompt(messages=(*before, Message(role="user", content=text)))
 
 
-def data_file(folder: Path, benchmark: Benchmark, subtask: Subtask) -> Path:
-    """The file of a subtask below `folder`. Raises `InputError` with the names that were looked for."""
+def data_files(folder: Path, benchmark: Benchmark, subtask: Subtask) -> list[Path]:
+    """The files of a subtask below `folder`, all of the first pattern that fits any, numbers in names in their order.
+    Raises `InputError` with the names that were looked for."""
     for pattern in subtask.files:
-        found = sorted(folder.glob(pattern))
+        found = sorted(folder.glob(pattern), key=_natural)
         if found:
-            return found[0]
+            return found
     raise InputError(
         f"{folder}: no data for {benchmark.name}/{subtask.name}; expected {' or '.join(subtask.files)} (source: "
         f"{benchmark.source}; licence: {benchmark.licence})"
     )
 
 
-def _extract(profile: Profile, response: str, record: Record) -> Any:
-    return profile.extract(response, record)
+def _natural(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]
 
 
 def _bounded(value: float) -> float:

@@ -11,6 +11,7 @@ with alpha 0.9, beta 3, gamma 0.5.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -47,7 +48,7 @@ def _aligned(hypothesis: list[tuple[int, str]], reference: list[tuple[int, str]]
 
 def _chunks(matches: list[tuple[int, int]]) -> int:
     """Runs of matches that are neighbours in both texts."""
-    breaks = sum(b[0] != a[0] + 1 or b[1] != a[1] + 1 for a, b in zip(matches, matches[1:], strict=False))
+    breaks = sum(b[0] != a[0] + 1 or b[1] != a[1] + 1 for a, b in itertools.pairwise(matches))
     return breaks + 1
 
 

@@ -1,0 +1,274 @@
+"""SciReasoner: the groups GUE, OPI, PEER and SmolInstruct as tasks; formulas of all nine groups in
+`scireasoner_groups`.
+
+Data are lists in `{task}/test/data.json` with `input` (the prompt) and `output`; GUE has `meta_data.label`.
+
+* GUE: positive or negative, Matthews correlation; unreadable replies are negative upstream ("all"); strict makes them a
+  class of their own
+* OPI: EC numbers, fold and location by equal strings; functions by ROUGE-L with stems; terms, keywords, cancer and
+  tissue by the mean F1 of sets, split at semicolons and commas
+* PEER: yes or no; upstream's second stage asks a model, and can never count a hit, so it is left out
+* SmolInstruct in the original scorer's way: the first tag, molecules equal as sets of InChIs, true RMSE over readable
+  replies (strict: unreadable errs at worst), booleans right over all
+
+Not here: Bio_Instruction (zero-shot classifier bart-large-mnli), Mol_Instructions (BERTScore), LLM4Mat (its property
+names come with its data), generation (SMACT, ViennaRNA).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from s1pro.base.errors import InputError
+from s1pro.tasks.benchmarks import scireasoner_groups as groups
+from s1pro.tasks.benchmarks import smolinstruct as smol
+from s1pro.tasks.benchmarks.biology_metrics import strict_mcc
+from s1pro.tasks.benchmarks.extract import answer_part, final_number, final_yes_no, number_in, upstream_visible
+from s1pro.tasks.benchmarks.formulas import strict_formula_match, upstream_formula_match
+from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, matthews, mean_of
+from s1pro.tasks.benchmarks.molecules import same_molecules
+from s1pro.tasks.benchmarks.spec import Benchmark, Pair, Profile, Record, Subtask, user_prompt
+from s1pro.tasks.benchmarks.text_metrics import rouge_l
+
+FIELDS: Mapping[str, type | tuple[type, ...]] = {"input": str, "output": str}
+GUE = (
+    "cpd-prom_core_all", "cpd-prom_core_notata", "cpd-prom_core_tata", "pd-prom_300_all", "pd-prom_300_notata",
+    "pd-prom_300_tata", "tf-h-0", "tf-h-1", "tf-h-2", "tf-h-3", "tf-h-4",
+)  # fmt: skip
+OPI: Mapping[str, str] = {
+    "EC_number_CLEAN_EC_number_new": "equal", "EC_number_CLEAN_EC_number_price": "equal", "Fold_type_fold_type":
+    "equal", "Function_CASPSimilarSeq_function": "text", "Function_IDFilterSeq_function": "text",
+    "Function_UniProtSeq_function": "text", "gName2Cancer_gene_name_to_cancer": "set", "GO_CASPSimilarSeq_go": "set",
+    "GO_IDFilterSeq_go": "set", "GO_UniProtSeq_go": "set", "gSymbol2Cancer_gene_symbol_to_cancer": "set",
+    "gSymbol2Tissue_gene_symbol_to_tissue": "set", "Keywords_CASPSimilarSeq_keywords": "set",
+    "Keywords_IDFilterSeq_keywords": "set", "Keywords_UniProtSeq_keywords": "set",
+    "Subcellular_localization_subcell_loc": "equal",
+}  # fmt: skip
+PEER = ("solubility", "stability", "human_ppi", "yeast_ppi")
+SMOL = (
+    "forward_synthesis", "retrosynthesis", "molecule_captioning", "molecule_generation", "name_conversion-i2f",
+    "name_conversion-i2s", "name_conversion-s2f", "name_conversion-s2i", "property_prediction-esol",
+    "property_prediction-lipo", "property_prediction-bbbp", "property_prediction-clintox", "property_prediction-hiv",
+    "property_prediction-sider", "USPTO_50K",
+)  # fmt: skip
+_RESULT = re.compile(r"\bthe prediction result is\s+(positive|negative)\b", re.IGNORECASE)
+
+
+def gue_label(response: str, record: Record) -> bool | None:
+    """Upstream's sentence, else the only one of the words positive and negative that occurs."""
+    text = upstream_visible(response)
+    found = _RESULT.search(text)
+    if found:
+        return found[1].lower() == "positive"
+    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
+    return words.pop() == "positive" if len(words) == 1 else None
+
+
+def strict_gue_label(response: str, record: Record) -> bool | None:
+    """The last of the sentences or, without one, a single word or a clear yes or no."""
+    text = answer_part(response)
+    found = _RESULT.findall(text)
+    if found:
+        return str(found[-1]).lower() == "positive"
+    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
+    return words.pop() == "positive" if len(words) == 1 else final_yes_no(response)
+
+
+def gold_label(record: Record) -> bool:
+    label = str((record.get("meta_data") or {}).get("label", record["output"])).strip().lower()
+    if label not in ("positive", "negative", "1", "0"):
+        raise InputError(f"meta_data.label is {label!r:.60}, expected positive or negative")
+    return label in ("positive", "1")
+
+
+def all_matthews(pairs: Sequence[Pair]) -> Mapping[str, float]:
+    """Unreadable replies are negative."""
+    return {"score": 100.0 * matthews([p.gold for p in pairs], [bool(p.prediction) for p in pairs])}
+
+
+def visible(response: str, record: Record) -> str:
+    return upstream_visible(response)
+
+
+def answer(response: str, record: Record) -> str | None:
+    return answer_part(response) or None
+
+
+def gold_text(record: Record) -> str:
+    return str(record["output"]).strip()
+
+
+def same_text(gold: str, prediction: str) -> float:
+    return float(gold.strip().lower() == prediction.strip().lower())
+
+
+def set_f1(gold: str, prediction: str) -> float:
+    """Of the parts between semicolons and commas."""
+    wanted, said = (
+        {part.strip() for part in re.split("[;,\N{FULLWIDTH COMMA}\N{FULLWIDTH SEMICOLON}]", text) if part.strip()}
+        for text in (gold, prediction)
+    )
+    return 2 * len(wanted & said) / (len(wanted) + len(said)) if wanted and said else 0.0
+
+
+def stemmed_rouge(gold: str, prediction: str) -> float:
+    return rouge_l(gold, prediction, stem=True)
+
+
+def gold_yes(record: Record) -> bool:
+    text = str(record["output"])
+    meant = final_yes_no(text)
+    if meant is None:
+        raise InputError(f"the field 'output' is {text!r:.60}, expected yes or no")
+    return meant
+
+
+def peer_answer(response: str, record: Record) -> bool | None:
+    """Upstream's sentence, else a clear yes or no."""
+    found = re.search(r"The answer is\s+(Yes|No)", upstream_visible(response), re.IGNORECASE)
+    return found[1].lower() == "yes" if found else final_yes_no(response)
+
+
+def first_tag(*tags: str) -> Any:
+    """From the first opening tag to the first closing one; None without either, which is no answer."""
+
+    def read(response: str, record: Record) -> str | None:
+        text = upstream_visible(response)
+        for tag in tags:
+            start, end = text.find(f"<{tag}>"), text.find(f"</{tag}>")
+            if 0 <= start < end:
+                return text[start + len(tag) + 2 : end].strip().replace(";", ".") if tag == "SMILES" else (
+                    text[start + len(tag) + 2 : end].strip()
+                )  # fmt: skip
+        return None
+
+    return read
+
+
+def split_match(gold: str, prediction: str) -> float:
+    """Names at semicolons, in any order."""
+    return float(sorted(p.strip() for p in gold.split(";")) == sorted(p.strip() for p in prediction.split(";")))
+
+
+def read_rmse(pairs: Sequence[Pair]) -> Mapping[str, float]:
+    """Root of the mean square over readable replies; as large as the penalty where none is."""
+    penalty = errors_with_penalty(root=True)
+    read = [p for p in pairs if p.prediction is not None]
+    return {"score": penalty(read or pairs)["score"]}
+
+
+def _profiles(kind: str) -> tuple[Profile, Profile]:
+    value = {"equal": same_text, "text": stemmed_rouge, "set": set_f1}[kind]
+    return (
+        Profile(extract=visible, value=value, metric=mean_of(value)),
+        Profile(extract=answer, value=value, metric=mean_of(value)),
+    )
+
+
+def _smol_profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
+    kind = task.rpartition("-")[2]
+    if kind in ("esol", "lipo"):
+        near = smol.nearness(4.0 if kind == "esol" else 2.0)
+        number = first_tag("NUMBER")
+
+        def upstream_number(response: str, record: Record) -> float | None:
+            return number_in(number(response, record) or "")
+
+        return (
+            Profile(extract=upstream_number, value=near, metric=read_rmse),
+            Profile(extract=lambda r, _: final_number(r), value=near, metric=errors_with_penalty(root=True)),
+        ), smol.gold_number
+    if kind in ("bbbp", "clintox", "hiv", "sider"):
+        tag = first_tag("BOOLEAN")
+
+        def upstream_boolean(response: str, record: Record) -> bool | None:
+            return {"yes": True, "no": False}.get((tag(response, record) or "").lower())
+
+        return (
+            Profile(extract=upstream_boolean, value=equality, metric=accuracy()),
+            Profile(extract=lambda r, _: final_yes_no(r), value=equality, metric=accuracy()),
+        ), smol.gold_boolean
+    if kind == "molecule_captioning":
+        value = smol.words_meteor
+        return (
+            Profile(extract=visible, value=value, metric=mean_of(value)),
+            Profile(extract=answer, value=value, metric=mean_of(value)),
+        ), smol.gold_tag
+    upstream, strict, tags = {
+        "i2f": (upstream_formula_match, strict_formula_match, ("MOLFORMULA",)),
+        "s2f": (upstream_formula_match, strict_formula_match, ("MOLFORMULA",)),
+        "s2i": (split_match, smol.same_name, ("IUPAC",)),
+    }.get(kind, (same_molecules, same_molecules, ("SMILES",)))
+    return (
+        Profile(extract=first_tag(*tags), value=upstream, metric=mean_of(upstream, scale=100.0)),
+        Profile(extract=smol.strict_tag, value=strict, metric=mean_of(strict, scale=100.0)),
+    ), smol.gold_tag
+
+
+def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str) -> Subtask:
+    return Subtask(
+        name=f"{group}/{task}",
+        files=(f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
+        fields=FIELDS,
+        prompt=lambda record: user_prompt(record["input"] + ("." if group == "PEER" else "")),
+        gold=gold,
+        compat=profiles[0],
+        strict=profiles[1],
+        defects=defects,
+        needs=("eval",),
+        lower_is_better=task.endswith(("esol", "lipo")),
+    )
+
+
+_GUE = (
+    Profile(extract=gue_label, value=equality, metric=all_matthews),
+    Profile(extract=strict_gue_label, value=equality, metric=strict_mcc),
+)
+_PEER = (
+    Profile(extract=peer_answer, value=equality, metric=accuracy()),
+    Profile(extract=lambda response, record: final_yes_no(response), value=equality, metric=accuracy()),
+)
+SUBTASKS = (
+    *(
+        _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "upstream has a longer list of words")
+        for task in GUE
+    ),
+    *(_subtask("OPI", task, _profiles(kind), gold_text, "the whole reply is the answer") for task, kind in OPI.items()),
+    *(_subtask("PEER", task, _PEER, gold_yes, "upstream has a longer list of phrases") for task in PEER),
+    *(
+        _subtask("SmolInstruct", task, *_smol_profiles(task), "the first tag counts, not the last; no tag is no answer")
+        for task in SMOL
+    ),
+)
+
+
+def group_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of the groups that are here."""
+    result = {}
+    for group, (_, formula) in groups.GROUPS.items():
+        names = [subtask.name for subtask in SUBTASKS if subtask.name.startswith(f"{group}/")]
+        if names:
+            result[group] = formula([scores.get(name) for name in names])
+    return result
+
+
+def aggregate(scores: Mapping[str, float]) -> float:
+    """Mean of the four groups that are here."""
+    return groups.overall(group_scores(scores))
+
+
+SCIREASONER = Benchmark(
+    name="scireasoner",
+    title="SciReasoner (4 of 9 groups)",
+    subtasks=SUBTASKS,
+    aggregate={"compat": aggregate, "strict": aggregate},
+    source="SciReasoner data of OpenCompass (open-sciencelab/SciReason)",
+    licence="not verified",
+    published=55.5,
+    notes=(
+        "how the published number is formed is not known; the mean here is of four groups and not comparable with it",
+        "Bio_Instruction, Mol_Instructions, LLM4Mat and generation are not scored here; their formulas are",
+    ),
+)
