@@ -108,13 +108,15 @@ def _demo(args: argparse.Namespace) -> Chosen:
 
 
 def _benchmarks(args: argparse.Namespace) -> Chosen:
-    from s1pro.tasks.benchmarks import catalog
+    from s1pro.tasks.benchmarks import registry
 
     if args.data is None:
         raise InputError("--benchmark needs --data DIR with its files; --list-tasks says where they come from")
     tasks: dict[str, Task] = {}
     for name in args.benchmark:
-        tasks |= {task.name: task for task in catalog.load(name, args.data)}
+        head, _, part = name.partition("/")
+        found = registry.load(head, args.data, args.limit, subtasks=[part] if part else None)
+        tasks |= {task.name: task for task in found}
     label = "-".join(dict.fromkeys(name.split("/")[0] for name in args.benchmark))
     return Chosen(tasks=list(tasks.values()), name=f"eval-{label}", max_new_tokens=1024)
 
@@ -149,11 +151,11 @@ class _ListTasks(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
         from s1pro.tasks import registry
-        from s1pro.tasks.benchmarks import catalog
+        from s1pro.tasks.benchmarks.registry import BENCHMARKS
 
         for entry in registry.table():
             print(f"{entry.name:24}  {entry.domain:10}  {entry.modality}")
-        for benchmark in catalog.benchmarks():
+        for benchmark in BENCHMARKS.values():
             count = len(benchmark.subtasks)
             print(
                 f"{benchmark.name:24}  benchmark   {count} part{'s' if count > 1 else ''}; {benchmark.source}; "

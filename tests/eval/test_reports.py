@@ -22,8 +22,8 @@ from s1pro.eval.paper_table import PUBLISHED_COLUMN, ROWS, as_markdown
 from s1pro.eval.results import totals
 from s1pro.eval.runner import run
 from s1pro.eval.statistics import holm, paired_p
-from s1pro.tasks.benchmarks import catalog
 from s1pro.tasks.benchmarks.metrics import accuracy, equality
+from s1pro.tasks.benchmarks.registry import BENCHMARKS
 from s1pro.tasks.benchmarks.spec import Benchmark, BenchmarkTask, Profile, Subtask, user_prompt
 from s1pro.tasks.draws import all_at, pass_at
 from s1pro.tasks.own import OwnTask
@@ -264,7 +264,7 @@ SMOL = {"input": "Formula of ethanol?", "output": "<MOLFORMULA> C2H6O </MOLFORMU
 def test_a_benchmark_from_its_files_by_one_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rdkit")
     name = "smolinstruct/i2f"
-    subtask = catalog.get("smolinstruct").subtask("i2f")
+    subtask = BENCHMARKS["smolinstruct"].subtask("i2f")
     path = tmp_path / "data" / next(name for name in subtask.files if "*" not in name and name.endswith(".jsonl"))
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(SMOL) + "\n", encoding="utf-8")
