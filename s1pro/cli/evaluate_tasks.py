@@ -157,8 +157,6 @@ class _ListTasks(argparse.Action):
             print(f"{entry.name:24}  {entry.domain:10}  {entry.modality}")
         for benchmark in BENCHMARKS.values():
             count = len(benchmark.subtasks)
-            print(
-                f"{benchmark.name:24}  benchmark   {count} part{'s' if count > 1 else ''}; {benchmark.source}; "
-                f"{benchmark.licence}"
-            )
+            parts = f"{count} part{'s' if count > 1 else ''}" if count else benchmark.status
+            print(f"{benchmark.name:24}  benchmark   {parts}; {benchmark.source}; {benchmark.licence}")
         parser.exit()

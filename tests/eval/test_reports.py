@@ -118,6 +118,7 @@ def test_both_profiles_both_denominators_and_the_paper_table(tmp_path: Path) -> 
     assert len(rows) == len(ROWS)
     ours = rows["SmolInstruct"]
     assert (ours["compat"], ours["strict"], ours[PUBLISHED_COLUMN]) == ("45.0", "90.0", "74.8")
+    assert rows["SArena (Icon)"]["remark"] == "not computable"
     assert (rows["MatBench"]["compat"], rows["MatBench"][PUBLISHED_COLUMN]) == ("", "72.8")
     assert "| science | SmolInstruct | 45.00 | 90.00 | 74.80 |" in (tmp_path / "paper.md").read_text(encoding="utf-8")
     answers = AnswerFile(tmp_path / "answers" / "smolinstruct" / "one.jsonl").answers
@@ -251,6 +252,11 @@ def test_paired_tests() -> None:
 )
 def test_draws(draws: int, right: int, k: int, some: float, every: float) -> None:
     assert (pass_at(draws, right, k), all_at(draws, right, k)) == (pytest.approx(some), pytest.approx(every))
+
+
+def test_every_row_of_the_paper_is_a_benchmark_here_with_its_published_score() -> None:
+    for _, name, title, published in ROWS:
+        assert title.endswith("(zh)") or BENCHMARKS[name].published == published, title
 
 
 def test_markdown_cells_cannot_break_the_table() -> None:
