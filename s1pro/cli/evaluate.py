@@ -49,6 +49,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--retry-failed", action="store_true", help="ask again what failed in an earlier run")
     parser.add_argument("--overwrite", action="store_true", help="throw away answers made with other settings")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="RUN", help="two folders of answers, item by item")
+    parser.add_argument("--lm-eval", type=Path, metavar="DIR", help="ask nothing; write the tasks for lm-eval there")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     add_sampling(parser, max_new_tokens=0)
     parser.set_defaults(max_new_tokens=None)
@@ -57,6 +58,8 @@ def add(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.compare:
         return _compare(args)
+    if args.lm_eval is not None:
+        return _hand_over(args)
     longest = args.max_new_tokens
     args.max_new_tokens = 128 if longest is None else longest
     sampling = sampling_of(args)
@@ -112,6 +115,14 @@ def _failures(results: Sequence[TaskResult], folder: Path) -> int:
         raise InputError(f"no item was answered; {folder / 'answers'} says why; then try again with --retry-failed")
     if failed:
         print(f"{failed} of {total} items failed and count as wrong; --retry-failed asks them again", file=sys.stderr)
+    return 0
+
+
+def _hand_over(args: argparse.Namespace) -> int:
+    from s1pro.cli import lm_eval_tasks
+
+    names = lm_eval_tasks.write(args.lm_eval, args, args.max_new_tokens)
+    print(f"lm-eval --include_path {args.lm_eval} --tasks {','.join(names)} --apply_chat_template ...")
     return 0
 
 
