@@ -50,6 +50,13 @@ def add(commands: Commands) -> None:
     parser.add_argument("--overwrite", action="store_true", help="throw away answers made with other settings")
     parser.add_argument("--compare", nargs=2, type=Path, metavar="RUN", help="two folders of answers, item by item")
     parser.add_argument("--lm-eval", type=Path, metavar="DIR", help="ask nothing; write the tasks for lm-eval there")
+    parser.add_argument(
+        "--contamination",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="ask nothing; look for the questions in these files",
+    )
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     add_sampling(parser, max_new_tokens=0)
     parser.set_defaults(max_new_tokens=None)
@@ -60,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         return _compare(args)
     if args.lm_eval is not None:
         return _hand_over(args)
+    if args.contamination:
+        return evaluate_tasks.contamination(args)
     longest = args.max_new_tokens
     args.max_new_tokens = 128 if longest is None else longest
     sampling = sampling_of(args)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1pro.base.errors import InputError
+from s1pro.cli.arguments import print_json
 
 if TYPE_CHECKING:
     from s1pro.eval.agents import Played
@@ -74,6 +76,38 @@ def choose(args: argparse.Namespace) -> Chosen:
         raise InputError("--metric is of --file")
     kind = given[0] if given else "tasks"
     return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
+
+
+def contamination(args: argparse.Namespace) -> int:
+    """Whether training files hold the questions; every field with text counts. 1 if runs of words are shared."""
+    from s1pro.tasks.benchmarks.reading import read_records
+    from s1pro.tasks.contamination import ContaminationIndex
+
+    index = ContaminationIndex.of_tasks(choose(args).tasks)
+    words: dict[str, str] = {}
+    molecules: dict[str, str] = {}
+    for path in args.contamination:
+        for number, record in enumerate(read_records(path, {}), start=1):
+            found = index.check("\n".join(_texts(record)))
+            for names, seen in ((found.words, words), (found.molecules, molecules)):
+                for name in names:
+                    seen.setdefault(name, f"{path}, record {number}")
+    result = {"questions": len(index.names), "shared words": words, "shared molecules": molecules}
+    if args.json:
+        print_json(result)
+    else:
+        for name, where in words.items():
+            print(f"{name}: shares {index.n} words in a row, or all of its words, with {where}")
+        print(f"{len(index.names)} questions: {len(words)} share words, {len(molecules)} share a molecule")
+    return 1 if words else 0
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _texts(one)
 
 
 def _tasks(args: argparse.Namespace) -> Chosen:
