@@ -58,11 +58,11 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_half_line(path)
         self.answers = _read(path)
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        _remove_half_line(self.path)  # only who writes may: another process may be in the middle of this line
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -119,6 +119,8 @@ def _read(path: Path) -> dict[str, Answer]:
         return answers
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
             try:
                 answer = Answer(**json.loads(line))
             except (ValueError, TypeError) as error:

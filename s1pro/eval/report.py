@@ -46,7 +46,7 @@ def write_run(folder: Path, results: Sequence[TaskResult], tasks: Sequence[Task]
     links = _pages(folder, results)
     settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
     found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    sections = [blocks.Section(title="Scores", blocks=[_scores(rows)])]
+    sections = [blocks.Section(title="Scores", blocks=_scores(rows))]
     if sums:
         sections.append(_benchmarks(sums))
     sections += [*_baselines(results, settings["reference"]), *_repeats(results), *_defects(results)]
@@ -113,14 +113,27 @@ def score_row(result: TaskResult) -> list[blocks.Cell]:
 _ANSWERS = "Question, media, answer, what was read from it under every profile, score. Failed and wrong answers first."
 
 
-def _scores(rows: Sequence[Sequence[blocks.Cell]]) -> blocks.Table:
-    return blocks.Table(
-        columns=SCORE_COLUMNS,
-        rows=rows,
-        note="In brackets: 95 % interval over items. Score: mean of the values per item, 0 to 1, unreadable and failed "
-        "answers included; beside it the mean over readable answers alone. compat: the number of the upstream scorer, "
-        "defects included; strict: the metric done right; both in the scale of the benchmark.",
-    )
+def _scores(rows: Sequence[Sequence[blocks.Cell]]) -> list[blocks.Block]:
+    tables: list[blocks.Block] = [
+        blocks.Table(
+            columns=SCORE_COLUMNS[:7],
+            rows=[row[:7] for row in rows],
+            note="In brackets: 95 % interval over items. Score: mean of the values per item, 0 to 1, unreadable and "
+            "failed answers included; beside it the mean over readable answers alone.",
+        )
+    ]
+    with_profiles = [(row[0], row[7], row[9], row[8], row[10]) for row in rows if row[7] is not None]
+    if with_profiles:
+        tables.append(
+            blocks.Table(
+                columns=("task", *(SCORE_COLUMNS[i] for i in (7, 9, 8, 10))),
+                rows=with_profiles,
+                caption="Both profiles, both denominators",
+                note="compat: the number of the upstream scorer, defects included; strict: the metric done right; both "
+                "in the scale of the benchmark, over all items, and over readable answers only.",
+            )
+        )
+    return tables
 
 
 def _benchmarks(sums: Sequence[BenchmarkTotal]) -> blocks.Section:

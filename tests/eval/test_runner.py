@@ -11,6 +11,7 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
+from s1pro.eval.answers import AnswerFile
 from s1pro.eval.prompts import digest
 from s1pro.eval.runner import EvalSettings, run
 from s1pro.tasks.task import Item, Prompt, Score
@@ -126,6 +127,15 @@ def test_an_interrupted_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> No
     assert sorted([*(a["id"] for a in kept[:4]), *second.asked], key=int) == [str(i) for i in range(12)]
     clean = run([Doubling()], Model(skill=9), tmp_path / "clean")
     assert [result] == clean
+
+
+def test_reading_leaves_a_line_that_is_being_written_alone(tmp_path: Path) -> None:
+    run([Doubling()], Model(skill=9), tmp_path)
+    path = tmp_path / "answers" / "doubling.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    before = path.read_bytes()
+    assert len(AnswerFile(path).answers) == 11
+    assert path.read_bytes() == before
 
 
 def test_a_larger_limit_only_asks_for_more(tmp_path: Path) -> None:
