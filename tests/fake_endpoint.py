@@ -38,8 +38,8 @@ def chat_answer(
 
 
 class FakeEndpoint:
-    def __init__(self, behave: Behave) -> None:
-        self.behave = behave
+    def __init__(self, behave: Behave, *, port: int = 0) -> None:
+        self.behave, self.port = behave, port
         self.requests: list[tuple[str, Mapping[str, str], dict[str, Any]]] = []
         self.most_at_once = 0
         self._at_once = 0
@@ -62,7 +62,7 @@ class FakeEndpoint:
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()

@@ -8,18 +8,30 @@ recomputed from it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self
 
 from s1pro.base.errors import InputError
+
+Status = Literal["answered", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One line: what was asked, what came back, and how it was scored."""
+    """One line: what was asked, what came back, and how it was scored.
+
+    Attributes:
+        response: as it was scored: reasoning that a server sends apart stands before it, closed by `</think>`.
+        extraction: what was read from it, for every profile that the task has.
+        status: "failed" if no answer came, after all retries; such an item scores 0 and stays in the denominator.
+        error: why it failed.
+        digest: of prompt, media included.
+        num_prompt_tokens, num_tokens: as the other side counted them; 0 where it does not say.
+    """
 
     id: str
     prompt: list[dict[str, Any]]
@@ -30,6 +42,10 @@ class Answer:
     parts: Mapping[str, Any]
     finish_reason: str
     num_tokens: int
+    num_prompt_tokens: int = 0
+    status: Status = "answered"
+    error: str = ""
+    digest: str = ""
 
 
 class AnswerFile:
@@ -42,11 +58,11 @@ class AnswerFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_half_line(path)
         self.answers = _read(path)
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
+        _remove_half_line(self.path)  # only who writes may: another process may be in the middle of this line
         self._file = self.path.open("a", encoding="utf-8")
         return self
 
@@ -57,13 +73,34 @@ class AnswerFile:
         self._file.close()
         self._file = None
 
+    def forget_failed(self) -> None:
+        """Removes the marks of failed items, so that they are asked again. The file is replaced in one step."""
+        kept = {name: answer for name, answer in self.answers.items() if answer.status != "failed"}
+        if len(kept) == len(self.answers):
+            return
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        temporary.write_text("".join(map(_line, kept.values())), encoding="utf-8")
+        os.replace(temporary, self.path)
+        self.answers = kept
+
     def append(self, answer: Answer) -> None:
         """Writes one line, complete and flushed."""
         assert self._file is not None, "open the file with a with statement"
         assert answer.id not in self.answers, answer.id
-        self._file.write(json.dumps(vars(answer), ensure_ascii=False) + "\n")
+        self._file.write(_line(answer))
         self._file.flush()
         self.answers[answer.id] = answer
+
+
+def _line(answer: Answer) -> str:
+    return json.dumps(vars(answer), ensure_ascii=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """What a scorer may have read that JSON does not know."""
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _remove_half_line(path: Path) -> None:
@@ -82,6 +119,8 @@ def _read(path: Path) -> dict[str, Answer]:
         return answers
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                break
             try:
                 answer = Answer(**json.loads(line))
             except (ValueError, TypeError) as error:

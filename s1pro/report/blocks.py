@@ -2,7 +2,8 @@
 
     Report ── title, headline tiles
       └── Section ── a heading, a sentence of introduction
-            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Timings | Verdict
+            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings
+                         | Verdict
 
 A recipe or the evaluation builds the records from its numbers; `report.html` renders them. Every text field is plain
 text and is escaped; only the drawings of `Figure` and `Answer.picture_svg` are markup, and they must be SVG without
@@ -170,6 +171,19 @@ class Commands:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Links:
+    """Pages that lie beside this one: label to relative path."""
+
+    kind: ClassVar[str] = "links"
+    targets: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        for target in self.targets.values():
+            if not re.fullmatch(r"(?:\.\./)?(?:[\w.-]+/)*[\w.-]+\.html", target):
+                raise ValueError(f"a link must be a page beside the report, got {target!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageTime:
     """How long a stage took and how long it was meant to take."""
 
@@ -204,7 +218,7 @@ class Timings:
         return max((max(stage.seconds, stage.budget_seconds or 0.0) for stage in self.stages), default=0.0) or 1.0
 
 
-Block = Paragraph | Verdict | Table | KeyValues | Figure | Answers | Exhibits | Commands | Timings
+Block = Paragraph | Verdict | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,8 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
+from s1pro.eval.answers import AnswerFile
+from s1pro.eval.prompts import digest
 from s1pro.eval.runner import EvalSettings, run
 from s1pro.tasks.task import Item, Prompt, Score
 
@@ -98,6 +100,10 @@ def test_answers_scores_and_results(tmp_path: Path) -> None:
         "parts": {},
         "finish_reason": "stop",
         "num_tokens": 2,
+        "num_prompt_tokens": 0,
+        "status": "answered",
+        "error": "",
+        "digest": digest([{"role": "user", "content": "Double 3"}]),
     }
     assert {name: baseline.value for name, baseline in result.baselines.items()} == {"constant": 1 / 12, "copy": 1 / 12}
     saved = json.loads((tmp_path / "results.json").read_text())
@@ -121,6 +127,15 @@ def test_an_interrupted_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> No
     assert sorted([*(a["id"] for a in kept[:4]), *second.asked], key=int) == [str(i) for i in range(12)]
     clean = run([Doubling()], Model(skill=9), tmp_path / "clean")
     assert [result] == clean
+
+
+def test_reading_leaves_a_line_that_is_being_written_alone(tmp_path: Path) -> None:
+    run([Doubling()], Model(skill=9), tmp_path)
+    path = tmp_path / "answers" / "doubling.jsonl"
+    path.write_bytes(path.read_bytes()[:-7])
+    before = path.read_bytes()
+    assert len(AnswerFile(path).answers) == 11
+    assert path.read_bytes() == before
 
 
 def test_a_larger_limit_only_asks_for_more(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""Who answers in `s1pro eval`: a model folder in this process, or any OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s1pro.base.errors import InputError
+from s1pro.cli.arguments import check_model_folder, positive
+
+if TYPE_CHECKING:
+    from s1pro.base.client import ModelClient
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="model folder in the released layout")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the weights in memory")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
+    group = parser.add_argument_group("endpoint, in place of FOLDER")
+    group.add_argument("--url", metavar="URL", help="like http://localhost:8000/v1")
+    group.add_argument("--model", metavar="NAME", help="name of the model there")
+    group.add_argument("--user-url", metavar="URL", help="endpoint that plays the customer of --tau2")
+    group.add_argument("--user-model", metavar="NAME", help="name of the model there; default: the model itself plays")
+    group.add_argument("--api-key-variable", metavar="NAME", help="environment variable that holds the key")
+    group.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest time of one try")
+    group.add_argument("--attempts", type=positive, default=6, metavar="N", help="tries of one request")
+    group.add_argument("--requests-per-second", type=float, metavar="X", help="limit")
+    group.add_argument("--tokens-per-minute", type=float, metavar="X", help="limit, of prompts and answers together")
+    group.add_argument("--price-prompt", type=float, default=0.0, metavar="X", help="per million tokens")
+    group.add_argument("--price-completion", type=float, default=0.0, metavar="X", help="per million tokens")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises `InputError` unless there is exactly one model, before anything slow happens."""
+    if (args.folder is None) == (args.url is None):
+        raise InputError(
+            "required: FOLDER, or --url with --model" if args.url is None else "give FOLDER or --url, not both"
+        )
+    if args.url is not None and not args.model:
+        raise InputError("--url needs --model, the name of the model there")
+    if args.url is not None:
+        _endpoint(args, args.url, args.model)
+    if (args.user_url is None) != (args.user_model is None):
+        raise InputError("--user-url and --user-model belong together")
+    for folder in filter(None, (args.folder, args.reference)):
+        check_model_folder(folder)
+    if args.reference is not None and args.folder is not None and args.reference.resolve() == args.folder.resolve():
+        raise InputError("--reference is the model itself")
+
+
+def name_of(args: argparse.Namespace) -> str:
+    return str(args.model) if args.url is not None else str(args.folder.resolve().name)
+
+
+def identity(args: argparse.Namespace) -> str:
+    """What a cache of answers is keyed by: the address, or configuration, sizes and times of the weights."""
+    if args.url is not None:
+        return f"{args.url} {args.model}"
+    files = sorted(args.folder.resolve().glob("*.json")) + sorted(args.folder.resolve().glob("*.safetensors"))
+    digest = hashlib.sha256(args.dtype.encode())
+    for file in files:
+        status = file.stat()
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def client_of(args: argparse.Namespace) -> ModelClient:
+    """The model that is evaluated."""
+    return _endpoint(args, args.url, args.model) if args.url is not None else local(args, args.folder)
+
+
+def customer_of(args: argparse.Namespace, client: ModelClient) -> ModelClient:
+    """Who plays the customer in conversations."""
+    return client if args.user_url is None else _endpoint(args, args.user_url, args.user_model)
+
+
+def local(args: argparse.Namespace, folder: Path) -> ModelClient:
+    from s1pro.serve.client import LocalClient
+
+    return LocalClient.from_folder(
+        folder, dtype=args.dtype, device=args.device, enable_thinking=bool(args.thinking), record_routing=False
+    )
+
+
+def _endpoint(args: argparse.Namespace, url: str, model: str) -> ModelClient:
+    """Whether to think is sent only if the user says so: hosted servers refuse fields that they do not know."""
+    from s1pro.base.endpoint import EndpointSettings, RetrySettings
+    from s1pro.base.http_client import HttpClient
+
+    extra = {} if args.thinking is None else {"chat_template_kwargs": {"enable_thinking": args.thinking}}
+    settings = EndpointSettings(
+        base_url=url,
+        model=model,
+        concurrency=args.concurrency,
+        timeout_s=args.timeout,
+        requests_per_second=args.requests_per_second,
+        tokens_per_minute=args.tokens_per_minute,
+        retries=RetrySettings(attempts=args.attempts),
+        price_prompt=args.price_prompt,
+        price_completion=args.price_completion,
+        extra_body=extra,
+    )
+    return HttpClient(settings, api_key_variable=args.api_key_variable)

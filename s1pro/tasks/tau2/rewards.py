@@ -1,0 +1,127 @@
+"""What a conversation of tau2 is worth: the product of the parts that the task names, 0 unless somebody ended it.
+
+| part | 1 if |
+|---|---|
+| DB | both databases are as after the golden actions on a fresh world; 1 without actions and assertions |
+| ENV_ASSERTION | every assertion gives what it should on the world as it is now |
+| ACTION | every golden call was made |
+| COMMUNICATE | every expected piece of information was said by the agent |
+| NL_ASSERTION | needs a judge: refused here |
+
+Two profiles. **compat** is upstream: a golden call is met by one that agrees in the arguments *which the model gave*
+(so a call without arguments meets all); commas are removed from what was said but not from what is expected, so "1,200"
+is never found. **strict**: the arguments of the golden call count; commas inside numbers are removed on both sides.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from s1pro.base.errors import InputError
+from s1pro.tasks.draws import all_at
+from s1pro.tasks.tau2.mock_domain import MockDomain, MockWorld, ToolError
+from s1pro.tasks.tau2.records import GoldAction, Tau2Task, ToolCall, Turn
+
+Profile = Literal["compat", "strict"]
+ENDED = ("agent_stop", "user_stop")
+RIGHT = 1.0 - 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """`parts` are all that were computed; `value` is the product of those in the basis."""
+
+    value: float
+    parts: Mapping[str, float]
+    note: str = ""
+
+
+def reward(
+    domain: MockDomain,
+    task: Tau2Task,
+    world: MockWorld,
+    turns: Sequence[Turn],
+    ending: str,
+    profile: Profile = "strict",
+) -> Reward:
+    """Of one conversation.
+
+    Args:
+        world: as the conversation left it.
+        turns: all of them, the history of the task included.
+
+    Raises:
+        InputError: the basis needs a judge.
+    """
+    if "NL_ASSERTION" in task.basis:
+        raise InputError(f"{task.id}: its reward needs a judge (NL_ASSERTION), which is not computed here")
+    if ending not in ENDED:
+        return Reward(value=0.0, parts={}, note=f"ended by {ending}")
+    if not task.has_criteria:
+        return Reward(value=1.0, parts={}, note="no criteria")
+    calls = [call for turn in turns for call in turn.calls]
+    parts = {
+        "DB": _database(domain, task, world),
+        "ENV_ASSERTION": float(all(_holds(world, task, i) for i in range(len(task.assertions or ())))),
+        "ACTION": float(all(any(_meets(g, call, profile) for call in calls) for g in task.actions or ())),
+        "COMMUNICATE": float(all(_said(info, turns, profile) for info in task.communicate)),
+    }
+    value = 1.0
+    for name in task.basis:
+        value *= parts[name]
+    return Reward(value=value, parts=parts)
+
+
+def pass_hat(rewards: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """`pass^k` up to the smallest number of trials: mean over tasks of the chance that k trials all work."""
+    if not rewards:
+        raise ValueError("there are no trials")
+    most = min(len(trials) for trials in rewards.values())
+    right = {name: (len(trials), sum(value >= RIGHT for value in trials)) for name, trials in rewards.items()}
+    return {f"pass^{k}": sum(all_at(n, c, k) for n, c in right.values()) / len(right) for k in range(1, most + 1)}
+
+
+def _database(domain: MockDomain, task: Tau2Task, world: MockWorld) -> float:
+    if task.actions is None and task.assertions is None:
+        return 1.0
+    golden = domain.world(task)
+    for action in task.actions or ():
+        golden.answer(action.call)
+    return float(golden.digest() == world.digest())
+
+
+def _holds(world: MockWorld, task: Tau2Task, number: int) -> bool:
+    assert task.assertions is not None
+    assertion = task.assertions[number]
+    try:
+        return bool(world.function(assertion.call) == assertion.expected)
+    except ToolError:
+        return False
+
+
+def _meets(golden: GoldAction, call: ToolCall, profile: Profile) -> bool:
+    if call.name != golden.call.name or call.arguments is None:
+        return False
+    if profile == "strict" and call.side != golden.call.side:
+        return False
+    wanted = golden.call.arguments or {}
+    names = golden.compare
+    if names is None:
+        names = tuple(call.arguments) if profile == "compat" else tuple(wanted)
+    missing = object()
+    return all(call.arguments.get(name, missing) == wanted.get(name, missing) for name in names)
+
+
+def _said(info: str, turns: Sequence[Turn], profile: Profile) -> bool:
+    texts = [turn.text.lower() for turn in turns if turn.speaker == "assistant"]
+    if profile == "compat":
+        return any(info.lower() in text.replace(",", "") for text in texts)
+    return any(_without_commas(info.lower()) in _without_commas(text) for text in texts)
+
+
+def _without_commas(text: str) -> str:
+    """Those between digits."""
+    return re.sub(r"(?<=\d),(?=\d)", "", text)
