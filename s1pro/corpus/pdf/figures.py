@@ -10,6 +10,7 @@ import numpy as np
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.neighbours import share_of_stack
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, Index, View
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of, distance, habit, members_in
 from s1pro.corpus.records import Box
@@ -120,6 +121,7 @@ def grow_sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -
         zone_x[0], float(tops.max()) if len(tops) else 0.0, zone_x[1],
         float(bottoms.min()) if len(bottoms) else view.height,
     )  # fmt: skip
+    zone = share_of_stack(page, captions, k, zone)
     items = np.intersect1d(seeds, members_in(view.art, page.free_items, zone))
     if not len(items):
         return None

@@ -20,6 +20,7 @@ import numpy as np
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.figures import grow_figure, grow_sideways
 from s1pro.corpus.pdf.layout import BODY, FORMULA, HEADING
+from s1pro.corpus.pdf.neighbours import claimed_beyond, content_of, facing, widest_band
 from s1pro.corpus.pdf.tables import grow_listing, grow_table
 from s1pro.corpus.pdf.view import clusters
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of
@@ -35,7 +36,7 @@ def assign(page: Page, captions: list[CaptionFound]) -> list[Region | None]:
     result: list[Region | None] = [None] * len(captions)
     waiting = list(range(min(len(captions), MAX_CAPTIONS)))
     while waiting:
-        options = {k: _options(page, captions, k) for k in waiting}
+        options = {k: _options(page, captions, k, waiting) for k in waiting}
         ready = [k for k in waiting if options[k]]
         if not ready:
             break
@@ -58,11 +59,11 @@ def _urgency(caption: CaptionFound, options: list[Region]) -> float:
     return options[0].score + margin + {"algorithm": 20.0, "table": 10.0}.get(caption.kind, 0.0)
 
 
-def _options(page: Page, captions: list[CaptionFound], k: int) -> list[Region]:
+def _options(page: Page, captions: list[CaptionFound], k: int, waiting: list[int]) -> list[Region]:
     caption = captions[k]
     found = []
     for side in ("above", "below"):
-        region = _vertical(page, captions, k, side)
+        region = _shared(page, captions, k, side, waiting) or _vertical(page, captions, k, side)
         if region is not None and region.score >= MIN_SCORE:
             found.append(region)
     if caption.kind != "algorithm" and (not found or caption.box[2] - caption.box[0] < 0.45 * page.view.width):
@@ -84,6 +85,27 @@ def _contains(outer: Box, inner: Box) -> bool:
     )  # fmt: skip
 
 
+def _shared(page: Page, captions: list[CaptionFound], k: int, side: str, waiting: list[int]) -> Region | None:
+    """This caption's part of what stands between it and another caption, if neither has anything at its other side."""
+    if captions[k].kind == "table" or len(captions) < 2:
+        return None
+    zone = _zone(page, captions, k, _span(page, captions, k), side)
+    j = facing(captions, k, zone, side)
+    if j is None or j not in waiting or captions[j].kind == "table":
+        return None
+    away = {"above": "below", "below": "above"}
+    for caption, back in ((k, away[side]), (j, side)):
+        other = _vertical(page, captions, caption, back)
+        if other is not None and other.score >= MIN_SCORE and len(other.items):
+            return None
+    band = widest_band(content_of(page, zone), zone[1], zone[3])
+    if band is None:
+        return None
+    middle = (band[0] + band[1]) / 2
+    part = (zone[0], middle, *zone[2:]) if side == "above" else (*zone[:3], middle)
+    return grow_figure(page, captions[k], part, side)
+
+
 def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Region | None:
     caption = captions[k]
     if caption.kind == "algorithm" and side == "below":
@@ -92,7 +114,7 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
             return region
     span = _span(page, captions, k)
     zone = _zone(page, captions, k, span, side)
-    wide = _crosses(page, captions[k], zone, side)
+    wide = _crosses(page, captions, k, zone, side)
     if wide is not None and wide != span:
         span = wide
         zone = _zone(page, captions, k, span, side)
@@ -109,6 +131,10 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
 def _span(page: Page, captions: list[CaptionFound], k: int) -> tuple[float, float]:
     """Left and right end of the zone: the column of the caption, shared with captions at its sides."""
     box, layout = captions[k].box, page.layout
+    if box[2] < layout.columns[0][0] - 3:
+        return 0.0, layout.columns[0][0] - 3
+    if box[0] > layout.columns[-1][1] + 3:
+        return layout.columns[-1][1] + 3, page.view.width
     left, right = layout.column_of(box[0], box[2])
     if (left, right) == (layout.columns[0][0], layout.columns[0][1]) or left == layout.columns[0][0]:
         left = min(left, box[0])
@@ -145,7 +171,7 @@ def _zone(
     return span[0], box[3], span[1], float(bottoms.min()) if len(bottoms) else page.view.height
 
 
-def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[float, float] | None:
+def _crosses(page: Page, captions: list[CaptionFound], k: int, zone: Box, side: str) -> tuple[float, float] | None:
     """A wider span if the art or the row of cells next to the caption reaches into another column."""
     layout, view = page.layout, page.view
     if len(layout.columns) < 2:
@@ -158,14 +184,18 @@ def _crosses(page: Page, caption: CaptionFound, zone: Box, side: str) -> tuple[f
     if not len(near):
         return None
     edge = near[:, 3].max() if side == "above" else near[:, 1].min()
-    close = near[np.abs((near[:, 3] if side == "above" else near[:, 1]) - edge) < 60]
-    close = np.array([box_of(close[group]) for group in clusters(close, gap=13.0)])
+    parts = near[np.abs((near[:, 3] if side == "above" else near[:, 1]) - edge) < 60]
+    close = np.array([box_of(parts[group]) for group in clusters(parts, gap=13.0)])
     reach_left, reach_right = close[:, 0].min(), close[:, 2].max()
     span_left, span_right = zone[0], zone[2]
     for before, after in zip(layout.columns, layout.columns[1:], strict=False):
         middle = (before[1] + after[0]) / 2
         crossing = bool(((close[:, 0] < middle - 15) & (close[:, 2] > middle + 15)).any())
         if crossing and span_left < middle < span_right:
+            continue
+        beyond = after if zone[0] < middle - 15 and zone[2] < after[1] else before
+        drawn = (parts[:, 0] < middle - 1) & (parts[:, 2] > middle + 1)
+        if crossing and not drawn.any() and claimed_beyond(page, captions, k, parts, beyond):
             continue
         if crossing and reach_right > after[0] + 12 and span_right < after[1]:
             span_right = after[1] + 8 if after is not layout.columns[-1] else view.width
