@@ -145,6 +145,8 @@ def _span(page: Page, captions: list[CaptionFound], k: int) -> tuple[float, floa
         overlap = min(box[3], other.box[3]) - max(box[1], other.box[1])
         if j == k or overlap < 0.5 * min(box[3] - box[1], other.box[3] - other.box[1]):
             continue
+        if layout.gutter_between(box[2], other.box[0]) or layout.gutter_between(other.box[2], box[0]):
+            continue
         if other.box[0] > box[2]:
             right = min(right, (box[2] + other.box[0]) / 2)
         elif other.box[2] < box[0]:
