@@ -23,7 +23,10 @@ def grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Regi
     items = items[(hulls[:, 0] > zone[0] - 20) & (hulls[:, 2] < zone[2] + 20)]
     lines = members_in(view.boxes, page.free_lines, zone)
     slanted = view.other[members_in(view.other, np.ones(len(view.other), dtype=bool), zone)]
+    every = items, lines
     items, lines = _chain(view, items, lines, zone, side, 0.05 * view.height)
+    if len(items):
+        items, lines = _across_white(page, *every, items, lines, side)
     if not len(items) and len(lines) < 2:
         return None
     art = view.art[items]
@@ -70,6 +73,43 @@ def _chain(
     broken = np.flatnonzero(near[order] - reach > limit)
     keep = order[: broken[0]] if len(broken) else order
     return items[np.sort(keep[keep < len(items)])], lines[np.sort(keep[keep >= len(items)] - len(items))]
+
+
+def _across_white(
+    page: Page, all_items: Index, all_lines: Index, items: Index, lines: Index, side: str
+) -> tuple[Index, Index]:
+    """Goes on over a wide white gap to art as wide as what was found, or to labels that stand under it."""
+    view = page.view
+    reach, limit = 0.15 * view.height, 0.05 * view.height
+    low, sign = (3, -1.0) if side == "above" else (1, 1.0)
+    for _ in range(6):
+        hull = box_of(view.art[items])
+        whole = box_of(np.concatenate([[hull], view.boxes[lines]]))
+        edge = whole[1] if side == "above" else whole[3]
+        more_items, more_lines = np.setdiff1d(all_items, items), np.setdiff1d(all_lines, lines)
+        parts = np.concatenate([view.art[more_items], view.boxes[more_lines]])
+        gaps = sign * (parts[:, low] - edge)
+        if not len(parts) or not -1.0 < gaps.min() < reach:
+            break
+        near = gaps < gaps.min() + limit
+        new_items, new_lines = more_items[near[: len(more_items)]], more_lines[near[len(more_items) :]]
+        if not _goes_with(page, hull, new_items, new_lines):
+            break
+        items, lines = np.union1d(items, new_items), np.union1d(lines, new_lines)
+    return items, lines
+
+
+def _goes_with(page: Page, hull: Box, items: Index, lines: Index) -> bool:
+    """Art with the width and place of what was found, or only short labels within its width."""
+    view = page.view
+    art, text = view.art[items], view.boxes[lines]
+    x0, _, x1, _ = box_of(np.concatenate([art, text]))
+    if x0 < hull[0] - 12 or x1 > hull[2] + 12 or (page.layout.words[lines] > 3).any():
+        return False
+    if not len(items):
+        return True
+    left, _, right, _ = box_of(art)
+    return right - left > 0.6 * (hull[2] - hull[0])
 
 
 def _between(box: Box, parts: Array, caption: Box, side: str) -> Index:

@@ -56,7 +56,7 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
     free_items &= ~inside
     hulls = view.art.copy()
     free = np.flatnonzero(free_items)
-    for group in clusters(view.art[free], gap=10.0):
+    for group in clusters(view.art[free], gap=12.0):
         for part in _at_gutters(view.art[free[group]], layout):
             hulls[free[group[part]]] = box_of(view.art[free[group[part]]])
     return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)), hulls)
