@@ -12,7 +12,8 @@ import numpy as np
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.workspace import Page, box_of, members_in
+from s1pro.corpus.pdf.view import HORIZONTAL, PATH, VERTICAL
+from s1pro.corpus.pdf.workspace import Page, Region, box_of, members_in
 from s1pro.corpus.records import Box
 
 LEAST_BAND = 5.0
@@ -85,3 +86,48 @@ def share_of_stack(page: Page, captions: list[CaptionFound], k: int, zone: Box) 
         else:
             high = min(high, (band[0] + band[1]) / 2)
     return zone[0], low, zone[2], high
+
+
+def framed(page: Page, captions: list[CaptionFound], k: int) -> Region | None:
+    """The frame right above or below a caption: a closed box, or two rules with lines along both sides."""
+    view, box = page.view, captions[k].box
+    frames = np.concatenate([view.art[view.kind == PATH], view.frames, _ruled(page)])
+    height = frames[:, 3] - frames[:, 1]
+    fits = (frames[:, 0] < (box[0] + box[2]) / 2) & (frames[:, 2] > (box[0] + box[2]) / 2) & (height > 24)
+    fits &= frames[:, 2] - frames[:, 0] > 0.6 * (box[2] - box[0])
+    best: tuple[float, str, Box] | None = None
+    for side, gaps in (("above", box[1] - frames[:, 3]), ("below", frames[:, 1] - box[3])):
+        near = np.flatnonzero(fits & (gaps > -2) & (gaps < 30))
+        for i in near.tolist():
+            if best is None or gaps[i] < best[0]:
+                best = float(gaps[i]), side, box_of(frames[i : i + 1])
+    if best is None:
+        return None
+    _, side, found = best
+    middle = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2
+    lines = np.flatnonzero((middle > found[:2]).all(axis=1) & (middle < found[2:]).all(axis=1))
+    closed = all(other is captions[k] or not _overlaps(found, other.box) for other in captions)
+    closed &= not any(_overlaps(found, other) for other in page.taken)
+    items = members_in(view.art, page.free_items, found)
+    return Region(side, found, items, lines, 1.0) if closed and len(lines) >= 2 else None
+
+
+def _ruled(page: Page) -> Array:
+    """Boxes between two rules of one width whose sides are drawn, in one piece or in pieces."""
+    view = page.view
+    rules, sides = view.art[view.kind == HORIZONTAL][:200], view.art[view.kind == VERTICAL]
+    found = []
+    for i, top in enumerate(rules):
+        same = (np.abs(rules[:, 0] - top[0]) < 4) & (np.abs(rules[:, 2] - top[2]) < 4) & (rules[:, 1] > top[1] + 20)
+        for bottom in rules[same & (np.arange(len(rules)) != i)]:
+            inside = sides[(sides[:, 1] > top[1] - 4) & (sides[:, 3] < bottom[3] + 4)]
+            drawn = [inside[np.abs(inside[:, 0] - x) < 4] for x in (top[0], top[2])]
+            if min((part[:, 3] - part[:, 1]).sum() for part in drawn) > 0.8 * (bottom[3] - top[1]):
+                found.append((top[0], top[1], top[2], bottom[3]))
+    return np.array(found, dtype=np.float64).reshape(-1, 4)
+
+
+def _overlaps(first: Box, second: Box) -> bool:
+    return min(first[2], second[2]) - max(first[0], second[0]) > 2 and (
+        min(first[3], second[3]) - max(first[1], second[1]) > 2
+    )

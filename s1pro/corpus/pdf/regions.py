@@ -20,7 +20,7 @@ import numpy as np
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.figures import grow_figure, grow_sideways
 from s1pro.corpus.pdf.layout import BODY, FORMULA, HEADING
-from s1pro.corpus.pdf.neighbours import claimed_beyond, content_of, facing, widest_band
+from s1pro.corpus.pdf.neighbours import claimed_beyond, content_of, facing, framed, widest_band
 from s1pro.corpus.pdf.tables import grow_listing, grow_table
 from s1pro.corpus.pdf.view import clusters
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of
@@ -73,7 +73,10 @@ def _options(page: Page, captions: list[CaptionFound], k: int, waiting: list[int
                 outside = [other for other in found if not _contains(region.box, other.box)]
                 if not found or len(outside) < len(found):
                     found = [*outside, region]
-    if caption.kind != "table" and any(len(region.items) for region in found):
+    if not found:
+        frame = framed(page, captions, k)
+        found = [] if frame is None else [frame]
+    elif caption.kind != "table" and any(len(region.items) for region in found):
         found = [region for region in found if len(region.items) or caption.kind == "algorithm"]
     return sorted(found, key=lambda region: -region.score)
 

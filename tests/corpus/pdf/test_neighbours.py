@@ -188,6 +188,32 @@ def test_a_caption_in_a_narrow_column_beside_running_text(size: float) -> None:
     assert row.caption == " ".join(text).removeprefix("Fig. 1. ")
 
 
+def test_running_text_in_a_frame_belongs_to_the_caption_at_the_frame() -> None:
+    paper = Paper()
+    y = paper.body(50, 50, 500, 6) + 20
+    frame: Box = (44, y, 556, y + 12 * 12.5 + 16)
+    paper.rect(frame, (0, 0, 0), fill=False)
+    paper.body(52, y + 6, 496, 12)
+    paper.text(150, frame[3] + 16, "Table 1: Steps of the procedure in the order of time.", size=10)
+    paper.body(50, frame[3] + 40, 500, 10)
+    check(paper, {"Table 1": frame}, 0.95)
+
+
+def test_captions_that_an_included_picture_has_cropped_away_are_not_read() -> None:
+    paper = Paper()
+    y = paper.body(50, 50, 500, 6) + 20
+    figure: Box = (110, y, 480, y + 150)
+    paper.canvas.beginForm("picture", 100, 800 - figure[3] - 5, 500, 800 - figure[1] + 5)
+    paper.chart(figure)
+    paper.text(110, figure[3] + 16, "Figure 7. The caption in the other paper.", size=9)
+    paper.canvas.endForm()
+    paper.canvas.doForm("picture")
+    paper.text(100, figure[3] + 18, "Figure 1. Flow of heat in the vessel.", size=9)
+    paper.body(50, figure[3] + 40, 500, 10)
+    (row,) = [row for row in rows_of(paper) if not row.parent_id]
+    assert row.label == "Figure 1" and iou(row.box, figure) > 0.85 and row.caption == "Flow of heat in the vessel."
+
+
 # --------------------------------------------------------------------------------------------------------- panels
 
 
