@@ -25,13 +25,15 @@ def grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Regi
     slanted = view.other[members_in(view.other, np.ones(len(view.other), dtype=bool), zone)]
     every = items, lines
     items, lines = _chain(view, items, lines, zone, side, 0.05 * view.height)
+    far: Index = np.zeros(0, dtype=int)
     if len(items):
-        items, lines = _across_white(page, *every, items, lines, side)
+        items, far = _across_white(page, *every, items, lines, side)
+        lines = np.union1d(lines, far)
     if not len(items) and len(lines) < 2:
         return None
     art = view.art[items]
     if len(items):
-        box = box_of(art)
+        box = box_of(np.concatenate([art, view.boxes[far]]))
         between = _between(box, view.boxes[lines], caption.box, side)
         if len(between):
             box = box_of(np.concatenate([[box], view.boxes[lines][between]]))
@@ -78,8 +80,11 @@ def _chain(
 def _across_white(
     page: Page, all_items: Index, all_lines: Index, items: Index, lines: Index, side: str
 ) -> tuple[Index, Index]:
-    """Goes on over a wide white gap to art as wide as what was found, or to labels that stand under it."""
-    view = page.view
+    """Goes on over a wide white gap to art as wide as what was found, or to labels that stand under it.
+
+    Gives the graphics with what was added, and the text that was added.
+    """
+    view, kept = page.view, lines
     reach, limit = 0.15 * view.height, 0.05 * view.height
     low, sign = (3, -1.0) if side == "above" else (1, 1.0)
     for _ in range(6):
@@ -96,7 +101,7 @@ def _across_white(
         if not _goes_with(page, hull, new_items, new_lines):
             break
         items, lines = np.union1d(items, new_items), np.union1d(lines, new_lines)
-    return items, lines
+    return items, np.setdiff1d(lines, kept)
 
 
 def _goes_with(page: Page, hull: Box, items: Index, lines: Index) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
-from s1pro.corpus.pdf.view import HORIZONTAL, PATH, VERTICAL
+from s1pro.corpus.pdf.view import HORIZONTAL, PATH, THIN
 from s1pro.corpus.pdf.workspace import Page, Region, box_of, members_in
 from s1pro.corpus.records import Box
 
@@ -115,7 +115,8 @@ def framed(page: Page, captions: list[CaptionFound], k: int) -> Region | None:
 def _ruled(page: Page) -> Array:
     """Boxes between two rules of one width whose sides are drawn, in one piece or in pieces."""
     view = page.view
-    rules, sides = view.art[view.kind == HORIZONTAL][:200], view.art[view.kind == VERTICAL]
+    rules, size = view.art[view.kind == HORIZONTAL][:200], view.art[:, 2:] - view.art[:, :2]
+    sides = view.art[(size[:, 0] <= THIN) & (size[:, 1] > THIN)]
     found = []
     for i, top in enumerate(rules):
         same = (np.abs(rules[:, 0] - top[0]) < 4) & (np.abs(rules[:, 2] - top[2]) < 4) & (rules[:, 1] > top[1] + 20)
