@@ -6,7 +6,10 @@ the caption is in, too. Beside: the drawing must stand clear of the caption and 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
@@ -14,6 +17,8 @@ from s1pro.corpus.pdf.neighbours import share_of_stack
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, Index, View
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of, distance, habit, members_in
 from s1pro.corpus.records import Box
+
+APART = 11.0
 
 
 def grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Region | None:
@@ -74,7 +79,24 @@ def _chain(
     reach = np.maximum(np.maximum.accumulate(np.concatenate([[0.0], far[order]]))[:-1], start)
     broken = np.flatnonzero(near[order] - reach > limit)
     keep = order[: broken[0]] if len(broken) else order
+    keep = keep[: _stranger(boxes[keep], (near[order] - reach)[: len(keep)], keep < len(items))]
     return items[np.sort(keep[keep < len(items)])], lines[np.sort(keep[keep >= len(items)] - len(items))]
+
+
+def _stranger(boxes: Array, gaps: Array, drawn: NDArray[np.bool_]) -> int:
+    """How many boxes, in their order from the caption on, come before art that goes its own way.
+
+    That is art beyond a gap which sticks out at one side of all that is nearer and is much narrower than it: a logo or
+    picture of its own above the figure. The upper row of a figure is as wide as the lower one or stands over it.
+    """
+    for start, stop in pairwise([*np.flatnonzero(gaps > APART).tolist(), len(boxes)]):
+        if not start or not drawn[:start].any() or not drawn[start:stop].any():
+            continue
+        nearer, group = box_of(boxes[:start]), box_of(boxes[start:stop])
+        out = max(nearer[0] - group[0], group[2] - nearer[2])
+        if out > 18.0 and group[2] - group[0] < 0.5 * (nearer[2] - nearer[0]):
+            return start
+    return len(boxes)
 
 
 def _across_white(

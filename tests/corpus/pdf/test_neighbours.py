@@ -136,7 +136,7 @@ def test_stacked_figures_with_captions_at_their_side(gap: float) -> None:
     check(paper, boxes)
 
 
-@pytest.mark.parametrize("gap", [6.0, 12.0, 24.0])
+@pytest.mark.parametrize("gap", [14.0, 24.0])
 def test_art_without_a_number_above_a_figure(gap: float) -> None:
     paper = Paper()
     y = paper.body(50, 50, 500, 6)
@@ -159,6 +159,17 @@ def test_a_drawing_with_a_large_white_gap(gap: float) -> None:
     paper.text(100, figure[3] + 16, "Figure 1. Flow of heat in the vessel.", size=9)
     paper.body(50, figure[3] + 40, 500, 10)
     check(paper, {"Figure 1": figure})
+
+
+def test_labels_far_below_a_drawing_and_within_its_width_are_part_of_it() -> None:
+    paper = Paper()
+    y = paper.body(50, 50, 500, 6) + 14
+    paper.text(100, y + 10, "Scheme 1. Synthesis of the product from the pure compound.", size=9)
+    for n in range(3):
+        paper.rect((120 + 130 * n, y + 20, 200 + 130 * n, y + 80))
+        paper.text(150 + 130 * n, y + 140, f"{n + 1}a", "Helvetica-Bold", 8)
+    paper.body(50, y + 160, 500, 10)
+    check(paper, {"Scheme 1": (120, y + 20, 460, y + 140)}, 0.9)
 
 
 # ------------------------------------------------------------------------------------------------------- captions
