@@ -199,7 +199,7 @@ def grow_sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -
     gap = box[0] - region[2] if side == "left" else region[0] - box[2]
     if (
         shared < 0.6 * min(box[3] - box[1], region[3] - region[1])
-        or gap > 0.25 * view.width
+        or gap > 0.4 * view.width
         or region[3] - region[1] < 20
     ):
         return None

@@ -12,6 +12,7 @@ import numpy as np
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.layout import CODE
 from s1pro.corpus.pdf.view import HORIZONTAL, PATH, THIN
 from s1pro.corpus.pdf.workspace import Page, Region, box_of, members_in
 from s1pro.corpus.records import Box
@@ -109,7 +110,10 @@ def framed(page: Page, captions: list[CaptionFound], k: int) -> Region | None:
     closed = all(other is captions[k] or not _overlaps(found, other.box) for other in captions)
     closed &= not any(_overlaps(found, other) for other in page.taken)
     items = members_in(view.art, page.free_items, found)
-    return Region(side, found, items, lines, 1.0) if closed and len(lines) >= 2 else None
+    code = (page.layout.roles[lines] == CODE).mean() if len(lines) else 0.0
+    if not closed or len(lines) < 2 or (code > 0.5 and captions[k].kind == "table"):
+        return None
+    return Region(side, found, items, lines, 1.0)
 
 
 def _ruled(page: Page) -> Array:

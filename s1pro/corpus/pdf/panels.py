@@ -143,6 +143,8 @@ def _divides(letters: list[Letter], drawn: Array, axis: int, at: float) -> bool:
 def _unlike(boxes: Array, letters: list[Letter], axis: int, at: float) -> float:
     """How differently the letters stand in the two parts of a cut, from their near end or their far end, up to 15."""
     first = (boxes[:, axis] + boxes[:, axis + 2]) / 2 <= at
+    if first.all() or not first.any():
+        return 15.0
     ends = np.array([[box[axis], box[axis + 2]] for _, box in letters])
     before = ends.mean(axis=1) <= at
     places = []

@@ -124,6 +124,9 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     if caption.kind == "table":
         return grow_table(page, caption, zone, side) if zone[3] - zone[1] >= 6 else None
     region = grow_figure(page, caption, zone, side) if zone[3] - zone[1] >= 6 else None
+    margin = _margin(page, caption)
+    if region is None and margin is not None:
+        region = grow_figure(page, caption, _zone(page, captions, k, margin, side), side)
     if region is None or not len(region.items):
         open_zone = _zone(page, captions, k, span, side, code=False)
         wider = grow_figure(page, caption, open_zone, side) if open_zone != zone else None
@@ -131,13 +134,15 @@ def _vertical(page: Page, captions: list[CaptionFound], k: int, side: str) -> Re
     return region
 
 
+def _margin(page: Page, caption: CaptionFound) -> tuple[float, float] | None:
+    """The margin beside the columns, if the caption stands there."""
+    first, last = page.layout.columns[0][0] - 3, page.layout.columns[-1][1] + 3
+    return (0.0, first) if caption.box[2] < first else (last, page.view.width) if caption.box[0] > last else None
+
+
 def _span(page: Page, captions: list[CaptionFound], k: int) -> tuple[float, float]:
     """Left and right end of the zone: the column of the caption, shared with captions at its sides."""
     box, layout = captions[k].box, page.layout
-    if box[2] < layout.columns[0][0] - 3:
-        return 0.0, layout.columns[0][0] - 3
-    if box[0] > layout.columns[-1][1] + 3:
-        return layout.columns[-1][1] + 3, page.view.width
     left, right = layout.column_of(box[0], box[2])
     if (left, right) == (layout.columns[0][0], layout.columns[0][1]) or left == layout.columns[0][0]:
         left = min(left, box[0])
