@@ -92,7 +92,9 @@ def share_of_stack(page: Page, captions: list[CaptionFound], k: int, zone: Box) 
 def framed(page: Page, captions: list[CaptionFound], k: int) -> Region | None:
     """The frame right above or below a caption: a closed box, or two rules with lines along both sides."""
     view, box = page.view, captions[k].box
-    frames = np.concatenate([view.art[view.kind == PATH], view.frames, _ruled(page)])
+    if page.ruled is None:
+        page.ruled = _ruled(page)
+    frames = np.concatenate([view.art[view.kind == PATH], view.frames, page.ruled])
     height = frames[:, 3] - frames[:, 1]
     fits = (frames[:, 0] < (box[0] + box[2]) / 2) & (frames[:, 2] > (box[0] + box[2]) / 2) & (height > 24)
     fits &= frames[:, 2] - frames[:, 0] > 0.6 * (box[2] - box[0])

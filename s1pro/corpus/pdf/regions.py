@@ -66,6 +66,8 @@ def _options(page: Page, captions: list[CaptionFound], k: int, waiting: list[int
         region = _shared(page, captions, k, side, waiting) or _vertical(page, captions, k, side)
         if region is not None and region.score >= MIN_SCORE:
             found.append(region)
+    if caption.kind == "table" and found:
+        found = _whole_frame(page, captions, k, found)
     if caption.kind != "algorithm" and (not found or caption.box[2] - caption.box[0] < 0.45 * page.view.width):
         for side in ("left", "right"):
             region = grow_sideways(page, captions, k, side)
@@ -79,6 +81,16 @@ def _options(page: Page, captions: list[CaptionFound], k: int, waiting: list[int
     elif caption.kind != "table" and any(len(region.items) for region in found):
         found = [region for region in found if len(region.items) or caption.kind == "algorithm"]
     return sorted(found, key=lambda region: -region.score)
+
+
+def _whole_frame(page: Page, captions: list[CaptionFound], k: int, found: list[Region]) -> list[Region]:
+    """The frame at the caption instead of a part of the table in it."""
+    frame = framed(page, captions, k)
+    parts = [] if frame is None else [r for r in found if r.side == frame.side and _contains(frame.box, r.box)]
+    if frame is None or not parts:
+        return found
+    frame.score = max(region.score for region in parts)
+    return [frame, *[region for region in found if region.side != frame.side]]
 
 
 def _contains(outer: Box, inner: Box) -> bool:

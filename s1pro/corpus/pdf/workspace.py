@@ -30,7 +30,11 @@ class Region:
 
 @dataclass
 class Page:
-    """The working state of the search on one view; `hulls` are the boxes of the drawing that each item is part of."""
+    """The working state of the search on one view.
+
+    `hulls` are the boxes of the drawing that each item is part of; `ruled` those between rules with drawn sides, once
+    somebody has asked for them.
+    """
 
     view: View
     layout: Layout
@@ -39,6 +43,7 @@ class Page:
     free_lines: NDArray[np.bool_]
     hulls: Array
     taken: list[Box] = field(default_factory=list)
+    ruled: Array | None = None
 
 
 def open_page(view: View, layout: Layout, style: Style) -> Page:

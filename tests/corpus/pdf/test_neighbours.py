@@ -129,7 +129,8 @@ def test_stacked_figures_with_captions_at_their_side(gap: float) -> None:
     for n in (1, 2, 3):
         box: Box = (50, y, 330, y + 120)
         paper.chart(box)
-        lines(paper, 350, y + 30, [f"Figure {n}. Flow of heat in the", "vessel over time, as it was", "measured twice."])
+        text = [f"Figure {n}. Flow of heat in the", "vessel over time, as it was", "measured twice."]
+        lines(paper, 350, y + 30, text)
         boxes[f"Figure {n}"] = box
         y += 120 + gap
     paper.body(50, y + 10, 500, 10)
@@ -206,6 +207,25 @@ def test_running_text_in_a_frame_belongs_to_the_caption_at_the_frame() -> None:
     paper.rect(frame, (0, 0, 0), fill=False)
     paper.body(52, y + 6, 496, 12)
     paper.text(150, frame[3] + 16, "Table 1: Steps of the procedure in the order of time.", size=10)
+    paper.body(50, frame[3] + 40, 500, 10)
+    check(paper, {"Table 1": frame}, 0.95)
+
+
+def test_a_table_with_a_row_of_running_text_is_all_of_its_frame() -> None:
+    paper = Paper()
+    y = paper.body(50, 50, 500, 6) + 20
+    frame: Box = (44, y, 556, y + 14 * 14)
+    for n in range(14):
+        if not 2 <= n <= 6:
+            paper.text(50, y + 11 + 14 * n, f"key {n}")
+            paper.text(300, y + 11 + 14 * n, f"value {n}")
+        if n not in (3, 4, 5, 6):
+            paper.rule(44, 556, y + 14 * n)
+    paper.body(50, y + 28 + 16, 500, 3)
+    paper.rule(44, 556, frame[3])
+    for x in (44, 556):
+        paper.canvas.line(x, 800 - frame[1], x, 800 - frame[3])
+    paper.text(200, frame[3] + 16, "Table 1: Keys and their values.", size=10)
     paper.body(50, frame[3] + 40, 500, 10)
     check(paper, {"Table 1": frame}, 0.95)
 
