@@ -23,7 +23,7 @@ from s1pro.corpus.pdf.library import Library, columns, each
 if TYPE_CHECKING:
     from pypdfium2 import PdfPage
 
-PATH, IMAGE, SHADING, FORM = 2, 3, 4, 5
+TEXT, PATH, IMAGE, SHADING, FORM = 1, 2, 3, 4, 5
 Matrix = NDArray[np.float64]
 
 
@@ -53,7 +53,11 @@ def transform(boxes: Array, matrix: Matrix) -> Array:
 
 
 class Drawn:
-    """What the walk over the objects has gathered: addresses, boxes and matrices, per kind of object."""
+    """What the walk over the objects has gathered: addresses, boxes and matrices, per kind of object.
+
+    `hidden` are the text objects of forms that lie outside of their clip paths: an included picture often has a
+    caption or page number of its own that was cropped away.
+    """
 
     def __init__(self) -> None:
         self.handles: list[int] = []
@@ -63,6 +67,7 @@ class Drawn:
         self.scales: list[float] = []
         self.groups: list[int] = []
         self.num_groups = 0
+        self.hidden: set[int] = set()
 
     def _select(self, kinds: tuple[int, ...]) -> tuple[list[int], Array, NDArray[np.int32]]:
         wanted = [i for i, kind in enumerate(self.kinds) if kind in kinds]
@@ -136,6 +141,13 @@ def _gather(
     drawn: Drawn, handles: list[int], kinds: list[int], matrix: Matrix, group: int, clips: dict[int, Array],
     library: Library,
 ) -> None:  # fmt: skip
+    if group >= 0:
+        texts = [handle for handle, kind in zip(handles, kinds, strict=True) if kind == TEXT]
+        extents = np.zeros((len(texts), 4), dtype=np.float32)
+        if texts:
+            each(library.bounds, texts, *columns(extents))
+        seen = _clip(extents.astype(np.float64), texts, clips, library)
+        drawn.hidden.update(handle for handle, gone in zip(texts, np.isnan(seen[:, 0]).tolist(), strict=True) if gone)
     wanted = [(handle, kind) for handle, kind in zip(handles, kinds, strict=True) if kind in (PATH, IMAGE, SHADING)]
     if not wanted:
         return

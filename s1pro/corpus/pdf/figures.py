@@ -6,13 +6,19 @@ the caption is in, too. Beside: the drawing must stand clear of the caption and 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
+from numpy.typing import NDArray
 
 from s1pro.corpus.pdf.captions import CaptionFound
 from s1pro.corpus.pdf.glyphs import Array
+from s1pro.corpus.pdf.neighbours import share_of_stack
 from s1pro.corpus.pdf.view import HORIZONTAL, IMAGE, Index, View
 from s1pro.corpus.pdf.workspace import WALLS, Page, Region, box_of, distance, habit, members_in
 from s1pro.corpus.records import Box
+
+APART = 11.0
 
 
 def grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Region | None:
@@ -22,12 +28,17 @@ def grow_figure(page: Page, caption: CaptionFound, zone: Box, side: str) -> Regi
     items = items[(hulls[:, 0] > zone[0] - 20) & (hulls[:, 2] < zone[2] + 20)]
     lines = members_in(view.boxes, page.free_lines, zone)
     slanted = view.other[members_in(view.other, np.ones(len(view.other), dtype=bool), zone)]
+    every = items, lines
     items, lines = _chain(view, items, lines, zone, side, 0.05 * view.height)
+    far: Index = np.zeros(0, dtype=int)
+    if len(items):
+        items, far = _across_white(page, *every, items, lines, side)
+        lines = np.union1d(lines, far)
     if not len(items) and len(lines) < 2:
         return None
     art = view.art[items]
     if len(items):
-        box = box_of(art)
+        box = box_of(np.concatenate([art, view.boxes[far]]))
         between = _between(box, view.boxes[lines], caption.box, side)
         if len(between):
             box = box_of(np.concatenate([[box], view.boxes[lines][between]]))
@@ -68,7 +79,64 @@ def _chain(
     reach = np.maximum(np.maximum.accumulate(np.concatenate([[0.0], far[order]]))[:-1], start)
     broken = np.flatnonzero(near[order] - reach > limit)
     keep = order[: broken[0]] if len(broken) else order
+    keep = keep[: _stranger(boxes[keep], (near[order] - reach)[: len(keep)], keep < len(items))]
     return items[np.sort(keep[keep < len(items)])], lines[np.sort(keep[keep >= len(items)] - len(items))]
+
+
+def _stranger(boxes: Array, gaps: Array, drawn: NDArray[np.bool_]) -> int:
+    """How many boxes, in their order from the caption on, come before art that goes its own way.
+
+    That is art beyond a gap which sticks out at one side of all that is nearer and is much narrower than it: a logo or
+    picture of its own above the figure. The upper row of a figure is as wide as the lower one or stands over it.
+    """
+    for start, stop in pairwise([*np.flatnonzero(gaps > APART).tolist(), len(boxes)]):
+        if not start or not drawn[:start].any() or not drawn[start:stop].any():
+            continue
+        nearer, group = box_of(boxes[:start]), box_of(boxes[start:stop])
+        out = max(nearer[0] - group[0], group[2] - nearer[2])
+        if out > 18.0 and group[2] - group[0] < 0.5 * (nearer[2] - nearer[0]):
+            return start
+    return len(boxes)
+
+
+def _across_white(
+    page: Page, all_items: Index, all_lines: Index, items: Index, lines: Index, side: str
+) -> tuple[Index, Index]:
+    """Goes on over a wide white gap to art as wide as what was found, or to labels that stand under it.
+
+    Gives the graphics with what was added, and the text that was added.
+    """
+    view, kept = page.view, lines
+    reach, limit = 0.15 * view.height, 0.05 * view.height
+    low, sign = (3, -1.0) if side == "above" else (1, 1.0)
+    for _ in range(6):
+        hull = box_of(view.art[items])
+        whole = box_of(np.concatenate([[hull], view.boxes[lines]]))
+        edge = whole[1] if side == "above" else whole[3]
+        more_items, more_lines = np.setdiff1d(all_items, items), np.setdiff1d(all_lines, lines)
+        parts = np.concatenate([view.art[more_items], view.boxes[more_lines]])
+        gaps = sign * (parts[:, low] - edge)
+        if not len(parts) or not -1.0 < gaps.min() < reach:
+            break
+        near = gaps < gaps.min() + limit
+        new_items, new_lines = more_items[near[: len(more_items)]], more_lines[near[len(more_items) :]]
+        if not _goes_with(page, hull, new_items, new_lines):
+            break
+        items, lines = np.union1d(items, new_items), np.union1d(lines, new_lines)
+    return items, np.setdiff1d(lines, kept)
+
+
+def _goes_with(page: Page, hull: Box, items: Index, lines: Index) -> bool:
+    """Art with the width and place of what was found, or only short labels within its width."""
+    view = page.view
+    art, text = view.art[items], view.boxes[lines]
+    x0, _, x1, _ = box_of(np.concatenate([art, text]))
+    if x0 < hull[0] - 12 or x1 > hull[2] + 12 or (page.layout.words[lines] > 3).any():
+        return False
+    if not len(items):
+        return True
+    left, _, right, _ = box_of(art)
+    return right - left > 0.6 * (hull[2] - hull[0])
 
 
 def _between(box: Box, parts: Array, caption: Box, side: str) -> Index:
@@ -120,6 +188,7 @@ def grow_sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -
         zone_x[0], float(tops.max()) if len(tops) else 0.0, zone_x[1],
         float(bottoms.min()) if len(bottoms) else view.height,
     )  # fmt: skip
+    zone = share_of_stack(page, captions, k, zone)
     items = np.intersect1d(seeds, members_in(view.art, page.free_items, zone))
     if not len(items):
         return None
@@ -130,7 +199,7 @@ def grow_sideways(page: Page, captions: list[CaptionFound], k: int, side: str) -
     gap = box[0] - region[2] if side == "left" else region[0] - box[2]
     if (
         shared < 0.6 * min(box[3] - box[1], region[3] - region[1])
-        or gap > 0.25 * view.width
+        or gap > 0.4 * view.width
         or region[3] - region[1] < 20
     ):
         return None

@@ -52,7 +52,7 @@ class Runs:
         size: height of the em on the page, points.
         angle: direction of reading, degrees counter-clockwise on the shown page, 0 to 360.
         origin: (N, 2), where the base line starts.
-        invisible: drawn without ink (the text behind a scan).
+        invisible: drawn without ink (the text behind a scan), or clipped away.
     """
 
     font: NDArray[np.int32]

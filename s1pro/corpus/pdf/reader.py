@@ -94,8 +94,10 @@ def read_loaded(page: PdfPage, number: int, limits: ReadLimits) -> PageContent:
     shown = shown_matrix(page)
     reached: list[str] = []
     library = bound_library()
-    chars, runs, fonts, errors = _read_text(page, shown, limits, reached, library)
-    drawn = walk(page, shown, limits, reached, library)
+    too_many: list[str] = []
+    drawn = walk(page, shown, limits, too_many, library)
+    chars, runs, fonts, errors = _read_text(page, shown, limits, reached, library, drawn.hidden)
+    reached += too_many
     width, height = page.get_size()
     content = PageContent(
         number=number, width=float(width), height=float(height), rotation=int(page.get_rotation()),
@@ -126,7 +128,7 @@ def shown_matrix(page: PdfPage) -> Matrix:
 
 
 def _read_text(
-    page: PdfPage, shown: Matrix, limits: ReadLimits, reached: list[str], library: Library
+    page: PdfPage, shown: Matrix, limits: ReadLimits, reached: list[str], library: Library, hidden: set[int]
 ) -> tuple[Chars, Runs, tuple[Font, ...], float]:
     textpage = page.get_textpage()
     handle = ctypes.cast(textpage.raw, ctypes.c_void_p).value or 0
@@ -143,7 +145,7 @@ def _read_text(
     objects = np.array([x or 0 for x in map(library.text_object, repeat(handle, count), positions)], dtype=np.uint64)
     boxes = transform(raw_boxes[:, [0, 2, 1, 3]], shown)
     run, starts = _runs_of(objects)
-    runs, fonts = _describe_runs(handle, starts, objects, shown, library)
+    runs, fonts = _describe_runs(handle, starts, objects, shown, library, hidden)
     boxes = _raise_flat(boxes, codes, run, runs)
     sample = range(0, count, max(1, count // 400))
     wrong = sum(library.map_error(handle, i) == 1 for i in sample)
@@ -182,8 +184,9 @@ def _runs_of(objects: NDArray[np.uint64]) -> tuple[NDArray[np.int32], NDArray[np
 
 
 def _describe_runs(
-    handle: int, starts: NDArray[np.int64], objects: NDArray[np.uint64], shown: Matrix, library: Library
-) -> tuple[Runs, tuple[Font, ...]]:
+    handle: int, starts: NDArray[np.int64], objects: NDArray[np.uint64], shown: Matrix, library: Library,
+    hidden: set[int],
+) -> tuple[Runs, tuple[Font, ...]]:  # fmt: skip
     count = len(starts)
     where = starts.tolist()
     matrices = np.zeros((count, 6), dtype=np.float32)
@@ -205,7 +208,7 @@ def _describe_runs(
             known[pointer] = len(fonts)
             fonts.append(_font(pointer, library))
         font[i] = known[pointer]
-        invisible[i] = bool(owner) and library.render_mode(owner) in (3, 7)
+        invisible[i] = bool(owner) and (owner in hidden or library.render_mode(owner) in (3, 7))
     runs = Runs(
         font=font, size=np.abs(sizes * np.where(scale > 0, scale, 1.0)), angle=np.degrees(np.arctan2(-dy, dx)) % 360.0,
         origin=origins @ shown[:2] + shown[2], invisible=invisible,

@@ -129,7 +129,7 @@ def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row
     last_rule = -1
     span: tuple[float, float] | None = None
     pitch = 0.0
-    for row in rows:
+    for place, row in enumerate(rows):
         edge = (zone[3] - row.bottom if side == "above" else row.top - zone[1]) if not chosen else (
             chosen[-1].top - row.bottom if side == "above" else row.top - chosen[-1].bottom)  # fmt: skip
         if not chosen and edge > 42:
@@ -138,7 +138,7 @@ def _table_rows(view: View, rows: list[_Row], zone: Box, side: str) -> list[_Row
         ruled = span is not None and row.is_rule and abs(row.left - span[0]) < 5 and abs(row.right - span[1]) < 5
         if chosen and edge > (2.6 * limit if ruled else limit):
             break
-        if chosen and _foreign(view, row, span):
+        if chosen and (_foreign(view, row, span) or _drawing(view, rows[place:], chosen, span)):
             break
         chosen.append(row)
         if len(chosen) > 1 and row.lines and chosen[-2].lines:
@@ -166,6 +166,17 @@ def _foreign(view: View, row: _Row, span: tuple[float, float] | None) -> bool:
     tall = row.bottom - row.top > 60
     images = any(view.kind[i] == IMAGE for i in row.items)
     return tall and images and len(row.lines) < 2
+
+
+def _drawing(view: View, rest: list[_Row], chosen: list[_Row], span: tuple[float, float] | None) -> bool:
+    """A tall drawing next to a table that is complete: its last rule is behind, and none of its width follows."""
+    row = rest[0]
+    usual = max([other.bottom - other.top for other in chosen if other.lines] or [8.0])
+    tall = row.bottom - row.top > max(40.0, 2.5 * usual) and len(row.items) >= 2
+    if not tall or span is None or len([other for other in chosen if other.is_rule]) < 2:
+        return False
+    rules = [view.art[i] for other in rest for i in other.items if view.kind[i] == HORIZONTAL]
+    return not any(abs(rule[0] - span[0]) < 5 and abs(rule[2] - span[1]) < 5 for rule in rules)
 
 
 def _is_note(view: View, row: _Row) -> bool:

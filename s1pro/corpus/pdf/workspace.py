@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,11 @@ class Region:
 
 @dataclass
 class Page:
-    """The working state of the search on one view; `hulls` are the boxes of the drawing that each item is part of."""
+    """The working state of the search on one view.
+
+    `hulls` are the boxes of the drawing that each item is part of; `ruled` those between rules with drawn sides, once
+    somebody has asked for them.
+    """
 
     view: View
     layout: Layout
@@ -38,6 +43,7 @@ class Page:
     free_lines: NDArray[np.bool_]
     hulls: Array
     taken: list[Box] = field(default_factory=list)
+    ruled: Array | None = None
 
 
 def open_page(view: View, layout: Layout, style: Style) -> Page:
@@ -55,9 +61,22 @@ def open_page(view: View, layout: Layout, style: Style) -> Page:
     free_items &= ~inside
     hulls = view.art.copy()
     free = np.flatnonzero(free_items)
-    for group in clusters(view.art[free], gap=10.0):
-        hulls[free[group]] = box_of(view.art[free[group]])
+    for group in clusters(view.art[free], gap=12.0):
+        for part in _at_gutters(view.art[free[group]], layout):
+            hulls[free[group[part]]] = box_of(view.art[free[group[part]]])
     return Page(view, layout, style, free_items, np.isin(layout.roles, (FREE, CODE)), hulls)
+
+
+def _at_gutters(art: Array, layout: Layout) -> list[Index]:
+    """A group of art, divided at a gutter that nothing of it is drawn across."""
+    parts = [np.arange(len(art))]
+    for before, after in pairwise(layout.columns):
+        middle = (before[1] + after[0]) / 2
+        if ((art[:, 0] < middle - 1) & (art[:, 2] > middle + 1)).any():
+            continue
+        left = art[:, 2] <= middle + 1
+        parts = [piece for part in parts for piece in (part[left[part]], part[~left[part]]) if len(piece)]
+    return parts
 
 
 def _is_page_rule(view: View, layout: Layout, y: float) -> bool:
