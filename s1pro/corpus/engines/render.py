@@ -1,0 +1,147 @@
+"""Pages as pictures for an engine, rendered in a worker that may be killed.
+
+`pages` runs in the child (corpus/child.py): without network, within limits of memory and time. It gives the picture of
+each wanted page, and the text of those whose text layer can be trusted. `render_pages` is the parent: a page that kills
+the worker gets a reason instead of a picture, and a fresh worker goes on behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s1pro.base.config import config_from_json, config_to_json
+from s1pro.base.errors import InputError
+from s1pro.corpus.children import Child, ChildDied, Limits
+from s1pro.corpus.engines.text import PageText, page_text
+from s1pro.corpus.frames import Frame
+from s1pro.corpus.pdf.crops import CropSettings, encode, render
+from s1pro.corpus.pdf.drawing import ReadLimits
+from s1pro.corpus.pdf.reader import PdfError, close_page, load_page, open_document, read_loaded
+from s1pro.corpus.tables import from_plain, to_plain
+
+_FUNCTION = "s1pro.corpus.engines.render:pages"
+_STRIKES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class WantedPage:
+    """A page to render; `text`: its text layer is read as well."""
+
+    page: int
+    text: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagePicture:
+    """A page as it is sent to an engine; `text` is None if its text layer is not to be trusted."""
+
+    page: int
+    width: float
+    height: float
+    mime: str
+    image: bytes
+    text: PageText | None = None
+
+
+def pages(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[Frame]:
+    """Frames of the wanted pages.
+
+    Args:
+        settings: `pages` (plain `WantedPage`), and `picture` (plain `CropSettings`).
+    """
+    picture = config_from_json(CropSettings, settings["picture"])
+    document = open_document(data)
+    for plain in settings["pages"]:
+        wanted = from_plain(WantedPage, plain)
+        try:
+            yield _picture(document, wanted, picture)
+        except PdfError as error:
+            yield Frame(header={"op": "refused", "page": wanted.page, "error": str(error)})
+
+
+def _picture(document: Any, wanted: WantedPage, settings: CropSettings) -> Frame:
+    page = load_page(document, wanted.page)
+    width, height = page.get_size()
+    text = None
+    if wanted.text:
+        content = read_loaded(page, wanted.page, ReadLimits())
+        text = page_text(content)
+        close_page(content)
+    crop = encode(render(page, (0.0, 0.0, float(width), float(height)), settings), settings)
+    row = PagePicture(
+        page=wanted.page, width=float(width), height=float(height), mime=crop.mime, image=crop.image, text=text
+    )
+    parts: list[bytes] = []
+    return Frame(header={"op": "picture", "row": to_plain(row, parts)}, parts=parts)
+
+
+def render_pages(
+    data: bytes,
+    wanted: Sequence[WantedPage],
+    settings: CropSettings,
+    limits: Limits,
+    beat: Callable[[], None] | None = None,
+) -> dict[int, PagePicture | str]:
+    """Every wanted page: its picture, or why there is none."""
+    result: dict[int, PagePicture | str] = {}
+    left, deaths, strikes = list(wanted), 0, 0
+    while left:
+        death = _round(data, left, settings, limits, result, beat)
+        if death is None:
+            break
+        strikes = strikes + 1 if death.from_outside else 0
+        if death.from_outside and strikes < _STRIKES:
+            continue
+        if left:
+            result[left.pop(0).page] = f"{death.status}: {death.reason}"
+        deaths += 1
+        if deaths >= limits.deaths:
+            break
+    return {page.page: "skipped: given up after too many deaths" for page in left} | result
+
+
+def _round(
+    data: bytes,
+    left: list[WantedPage],
+    settings: CropSettings,
+    limits: Limits,
+    result: dict[int, PagePicture | str],
+    beat: Callable[[], None] | None,
+) -> ChildDied | None:
+    """One worker, until it is done or dead; takes from `left` what it answers."""
+    opening = {"picture": config_to_json(settings), "pages": [to_plain(page) for page in left]}
+    child = Child(_FUNCTION, opening, limits)
+    try:
+        child.send(Frame(header={"op": "document", "first_page": 0}, parts=(data,)))
+        while True:
+            frame = child.receive(time.monotonic() + limits.page_seconds, beat)
+            if frame.op == "end":
+                for page in left:
+                    result[page.page] = "error: the worker gave no picture"
+                left.clear()
+                return None
+            _take(frame, left, result)
+    except ChildDied as death:
+        return death
+    except (InputError, KeyError, TypeError, ValueError, IndexError) as error:
+        return ChildDied("crash", f"answered with something that does not fit ({error})", 0.0)
+    finally:
+        child.close()
+
+
+def _take(frame: Frame, left: list[WantedPage], result: dict[int, PagePicture | str]) -> None:
+    value: PagePicture | str
+    if frame.op == "picture":
+        value = from_plain(PagePicture, frame.header["row"], frame.parts)
+        number = value.page
+    elif frame.op == "refused":
+        number, value = int(frame.header["page"]), f"error: {frame.header['error']}"
+    else:
+        raise ValueError(f"unknown frame {frame.op!r}")
+    if number != left[0].page:
+        raise ValueError(f"page {number} instead of {left[0].page}")
+    result[number] = value
+    left.pop(0)
