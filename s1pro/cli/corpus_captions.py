@@ -1,8 +1,8 @@
 """`s1pro corpus caption` and `export`: from what was found in papers to training data.
 
-`caption` runs the stages after ingest: layout (with an engine), deduplicate, route, caption, judge. Each keeps what is finished and still
-right, so the command may be given again after more papers, a retry or an interruption. `export` writes the captions
-that passed as samples.
+`caption` runs the stages after ingest: layout (if there is an engine), deduplicate, route, caption, judge. Each keeps
+what is finished and still right, so the command may be given again after more papers, a retry or an interruption.
+`export` writes the captions that passed as samples.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def add(kinds: Commands) -> None:
         "caption",
         run_caption,
         summary="copies, topics and routes, captions, and which captions are fit for training",
-        description="Run the stages after ingest: layout (with an engine), deduplicate, route, caption, judge. Given again, it goes on.",
+        description="Run the stages after ingest: layout (if there is an engine), deduplicate, route, caption, judge. "
+        "Given again, it goes on.",
     )
     add_folder(caption)
     group = caption.add_argument_group("a model that writes captions; without one, the embedded describer does")

@@ -69,7 +69,8 @@ class PageRow:
         rotation: the page's own `/Rotate`, degrees clockwise.
         unicode_error_ratio, private_use_ratio: shares of characters without a usable code point.
         image_coverage: share of the page under raster images.
-        route, reasons: `text` if the geometry of the file suffices, else why not; `engine` if an engine has read it since.
+        route, reasons: `text` if the geometry of the file suffices, else why not; `engine` if an engine has read it
+            since.
     """
 
     doc_id: str

@@ -1,6 +1,7 @@
 """Asking an engine about pages, within its limits, and writing down what it says before anybody uses it.
 
-    layout    POST {address}   {"engine", "page": {"width", "height"}, "mime", "image" (base64)}   answer: engines/answer.py
+    layout    POST {address}   {"engine", "page": {"width", "height"}, "mime", "image" (base64)}; the answer is the
+              JSON of engines/answer.py
     chat      an OpenAI-compatible model that can see: picture and instruction in, the same JSON as text out
 
 What may work later is tried again by the client (base/http_client.py). A page that the engine refuses, or answers with
@@ -30,14 +31,14 @@ from s1pro.corpus.engines.settings import LayoutSettings
 
 _BEAT_SECONDS = 1.0
 _LONGEST_REASON = 300
-INSTRUCTION = """This is a page of a scientific document. Find its figures, tables, formulas and schemes, and read its text.
+INSTRUCTION = """This is a page of a scientific document. Find its figures, tables, formulas and schemes, and read it.
 Answer with one JSON object and nothing else:
 {"elements": [{"type": T, "box": [x0, y0, x1, y1], "score": s, "text": "...", "label": "...", "caption": "..."}],
  "words": [{"text": "...", "box": [x0, y0, x1, y1]}]}
-T is figure, chart, table, formula, scheme, algorithm or other. Boxes are shares of width and height of the picture, from
-0 to 1, origin at the top left corner. A figure with several panels is one element. The box of an element does not contain
-its caption; "label" is what it is called ("Figure 3"), "caption" the rest of its caption, "text" what is written in a
-table or formula. "words" are all lines of text of the page in reading order."""
+T is figure, chart, table, formula, scheme, algorithm or other. Boxes are shares of width and height of the picture,
+from 0 to 1, origin at the top left corner. A figure with several panels is one element. The box of an element does
+not contain its caption; "label" is what it is called ("Figure 3"), "caption" the rest of its caption, "text" what is
+written in a table or formula. "words" are all lines of text of the page in reading order."""
 
 
 def request_of(picture: PagePicture, settings: LayoutSettings) -> str:

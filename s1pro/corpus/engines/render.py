@@ -1,7 +1,7 @@
 """Pages as pictures for an engine, rendered in a worker that may be killed.
 
 `pages` runs in the child (corpus/child.py): without network, within limits of memory and time. It gives the picture of
-each wanted page, and the text of those whose text layer can be trusted. `render_pages` is the parent: a page that kills
+each wanted page, and the text of those whose text layer can be trusted. `PageRenderer` is the parent: a page that kills
 the worker gets a reason instead of a picture, and a fresh worker goes on behind it.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from s1pro.base.config import config_from_json, config_to_json
 from s1pro.base.errors import InputError
@@ -78,58 +78,87 @@ def _picture(document: Any, wanted: WantedPage, settings: CropSettings) -> Frame
     return Frame(header={"op": "picture", "row": to_plain(row, parts)}, parts=parts)
 
 
-def render_pages(
-    data: bytes,
-    wanted: Sequence[WantedPage],
-    settings: CropSettings,
-    limits: Limits,
-    beat: Callable[[], None] | None = None,
-) -> dict[int, PagePicture | str]:
-    """Every wanted page: its picture, or why there is none."""
-    result: dict[int, PagePicture | str] = {}
-    left, deaths, strikes = list(wanted), 0, 0
-    while left:
-        death = _round(data, left, settings, limits, result, beat)
-        if death is None:
-            break
-        strikes = strikes + 1 if death.from_outside else 0
-        if death.from_outside and strikes < _STRIKES:
-            continue
-        if left:
-            result[left.pop(0).page] = f"{death.status}: {death.reason}"
-        deaths += 1
-        if deaths >= limits.deaths:
-            break
-    return {page.page: "skipped: given up after too many deaths" for page in left} | result
+class PageRenderer:
+    """Renders pages of one document after another in a worker process; a context manager."""
+
+    def __init__(self, settings: CropSettings, limits: Limits) -> None:
+        self.settings, self.limits = settings, limits
+        self._child: Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop()
+
+    def render(
+        self, data: bytes, wanted: Sequence[WantedPage], beat: Callable[[], None] | None = None
+    ) -> dict[int, PagePicture | str]:
+        """Every wanted page of a document: its picture, or why there is none."""
+        result: dict[int, PagePicture | str] = {}
+        left, deaths, strikes = list(wanted), 0, 0
+        while left:
+            child = self._ready()
+            fresh = child.documents == 0
+            child.documents += 1
+            death = self._round(child, data, left, result, beat)
+            if death is None:
+                break
+            self._drop()
+            strikes += death.from_outside
+            if not _counts(death, fresh, strikes):
+                continue
+            if left:
+                result[left.pop(0).page] = f"{death.status}: {death.reason}"
+            deaths, strikes = deaths + 1, 0
+            if deaths >= self.limits.deaths:
+                break
+        if self._child is not None and self._child.documents >= self.limits.documents_per_worker:
+            self._drop()
+        return {page.page: "skipped: given up after too many deaths" for page in left} | result
+
+    def _round(
+        self,
+        child: Child,
+        data: bytes,
+        left: list[WantedPage],
+        result: dict[int, PagePicture | str],
+        beat: Callable[[], None] | None,
+    ) -> ChildDied | None:
+        """One document, until the worker is done or dead; takes from `left` what it answers."""
+        pages = {"pages": [to_plain(page) for page in left]}
+        child.send(Frame(header={"op": "document", "first_page": 0, "settings": pages}, parts=(data,)))
+        try:
+            while True:
+                frame = child.receive(time.monotonic() + self.limits.page_seconds, beat)
+                if frame.op == "end":
+                    for page in left:
+                        result[page.page] = "error: the worker gave no picture"
+                    left.clear()
+                    return None
+                _take(frame, left, result)
+        except ChildDied as death:
+            return death
+        except (InputError, KeyError, TypeError, ValueError, IndexError) as error:
+            return ChildDied("error", f"answered with something that does not fit ({error})", 0.0)
+
+    def _ready(self) -> Child:
+        if self._child is None or not self._child.alive():
+            self._drop()
+            self._child = Child(_FUNCTION, {"picture": config_to_json(self.settings)}, self.limits)
+        return self._child
+
+    def _drop(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
 
 
-def _round(
-    data: bytes,
-    left: list[WantedPage],
-    settings: CropSettings,
-    limits: Limits,
-    result: dict[int, PagePicture | str],
-    beat: Callable[[], None] | None,
-) -> ChildDied | None:
-    """One worker, until it is done or dead; takes from `left` what it answers."""
-    opening = {"picture": config_to_json(settings), "pages": [to_plain(page) for page in left]}
-    child = Child(_FUNCTION, opening, limits)
-    try:
-        child.send(Frame(header={"op": "document", "first_page": 0}, parts=(data,)))
-        while True:
-            frame = child.receive(time.monotonic() + limits.page_seconds, beat)
-            if frame.op == "end":
-                for page in left:
-                    result[page.page] = "error: the worker gave no picture"
-                left.clear()
-                return None
-            _take(frame, left, result)
-    except ChildDied as death:
-        return death
-    except (InputError, KeyError, TypeError, ValueError, IndexError) as error:
-        return ChildDied("crash", f"answered with something that does not fit ({error})", 0.0)
-    finally:
-        child.close()
+def _counts(death: ChildDied, fresh: bool, strikes: int) -> bool:
+    """Whether a death is proof against the page at which it happened; see corpus/workers.py."""
+    if death.from_outside:
+        return strikes >= _STRIKES
+    return fresh or death.status in ("timeout", "error")
 
 
 def _take(frame: Frame, left: list[WantedPage], result: dict[int, PagePicture | str]) -> None:

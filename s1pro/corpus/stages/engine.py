@@ -19,11 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from s1pro.base.http_client import HttpClient
-from s1pro.corpus.children import Limits
 from s1pro.corpus.engines.answer import read_answer
 from s1pro.corpus.engines.ask import ask_pages
 from s1pro.corpus.engines.log import Reply, ReplyLog
-from s1pro.corpus.engines.render import PagePicture, WantedPage, render_pages
+from s1pro.corpus.engines.render import PagePicture, PageRenderer, WantedPage
 from s1pro.corpus.engines.rows import PageOutcome, page_outcome
 from s1pro.corpus.engines.settings import LayoutSettings
 from s1pro.corpus.ledger import InputRow, read_ledger, read_source, sources
@@ -32,6 +31,8 @@ from s1pro.corpus.pdf.mentions import Citation, attach_mentions
 from s1pro.corpus.records import ElementRow, PageRow
 from s1pro.corpus.stages.base import Beat, CorpusFolder, Work, part_of, work_on
 from s1pro.corpus.units import Outcome, Table, Unit, digest_of
+
+_Old = dict[tuple[str, int], list[ElementRow]]
 
 
 class Layout:
@@ -60,34 +61,30 @@ class Layout:
         assert settings.layout.endpoint is not None
         inputs = sources(read_ledger(folder.root))
         client = HttpClient(settings.layout.endpoint, api_key_variable=settings.layout.api_key_variable or None)
+        with PageRenderer(settings.layout.page, settings.ingest.limits) as renderer:
 
-        def work(unit: Unit, beat: Beat) -> Outcome:
-            part = part_of(unit)
-            pages: dict[str, list[PageRow]] = {}
-            for page in routed(folder.pages(part), settings.layout):
-                pages.setdefault(page.doc_id, []).append(page)
-            old: dict[tuple[str, int], list[ElementRow]] = {
-                (page.doc_id, page.page): [] for found in pages.values() for page in found
-            }
-            for row in folder.elements(part, without=()):
-                if (row.doc_id, row.page) in old:
-                    old[row.doc_id, row.page].append(row)
-            done = _Done()
-            with ReplyLog(folder.root / "calls" / f"layout-{part.key}.jsonl", again=settings.layout.again) as log:
-                reader = _Reader(
-                    settings.layout, settings.ingest.extract.crop, settings.ingest.limits, client, log, beat, done
-                )
-                for doc_id, found in pages.items():
-                    reader.read(inputs[doc_id], found, old)
-            return Outcome(
-                tables={
+            def work(unit: Unit, beat: Beat) -> Outcome:
+                part = part_of(unit)
+                pages: dict[str, list[PageRow]] = {}
+                for page in routed(folder.pages(part), settings.layout):
+                    pages.setdefault(page.doc_id, []).append(page)
+                old: _Old = {(page.doc_id, page.page): [] for found in pages.values() for page in found}
+                for row in folder.elements(part, without=()):
+                    if (row.doc_id, row.page) in old:
+                        old[row.doc_id, row.page].append(row)
+                done = _Done()
+                with ReplyLog(folder.root / "calls" / f"layout-{part.key}.jsonl", again=settings.layout.again) as log:
+                    crop = settings.ingest.extract.crop
+                    reader = _Reader(settings.layout, crop, renderer, client, log, beat, done)
+                    for doc_id, found in pages.items():
+                        reader.read(inputs[doc_id], found, old)
+                tables = {
                     "pages": Table(kind=PageRow, rows=done.pages),
                     "elements": Table(kind=ElementRow, rows=done.elements),
-                },
-                statuses=done.statuses,
-            )
+                }
+                return Outcome(tables=tables, statuses=done.statuses)
 
-        yield work
+            yield work
 
 
 def routed(pages: Iterator[PageRow], settings: LayoutSettings) -> Iterator[PageRow]:
@@ -115,15 +112,13 @@ class _Reader:
 
     settings: LayoutSettings
     crop: CropSettings
-    limits: Limits
+    renderer: PageRenderer
     client: HttpClient
     log: ReplyLog
     beat: Beat
     done: _Done
 
-    def read(
-        self, rows: list[InputRow], pages: Sequence[PageRow], old: dict[tuple[str, int], list[ElementRow]]
-    ) -> None:
+    def read(self, rows: list[InputRow], pages: Sequence[PageRow], old: _Old) -> None:
         elements: list[ElementRow] = []
         citations: list[Citation] = []
         step = self.settings.pages_at_once
@@ -149,7 +144,7 @@ class _Reader:
         except ValueError as error:
             return dict.fromkeys((page.page for page in pages), f"not read: {error}")
         wanted = [WantedPage(page=page.page, text=page.route == "needs_layout_model") for page in pages]
-        return render_pages(data, wanted, self.settings.page, self.limits, lambda: self.beat(len(self.done.pages)))
+        return self.renderer.render(data, wanted, lambda: self.beat(len(self.done.pages)))
 
     def _ask(self, pictures: Sequence[PagePicture]) -> dict[int, Reply]:
         import asyncio
