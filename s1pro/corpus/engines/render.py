@@ -22,7 +22,7 @@ from s1pro.corpus.pdf.drawing import ReadLimits
 from s1pro.corpus.pdf.reader import PdfError, close_page, load_page, open_document, read_loaded
 from s1pro.corpus.tables import from_plain, to_plain
 
-_FUNCTION = "s1pro.corpus.engines.render:pages"
+FUNCTION = "s1pro.corpus.engines.render:pages"
 _STRIKES = 5
 
 
@@ -79,10 +79,14 @@ def _picture(document: Any, wanted: WantedPage, settings: CropSettings) -> Frame
 
 
 class PageRenderer:
-    """Renders pages of one document after another in a worker process; a context manager."""
+    """Renders pages of one document after another in a worker process; a context manager.
 
-    def __init__(self, settings: CropSettings, limits: Limits) -> None:
-        self.settings, self.limits = settings, limits
+    Args:
+        function: what the child calls.
+    """
+
+    def __init__(self, settings: CropSettings, limits: Limits, function: str = FUNCTION) -> None:
+        self.settings, self.limits, self.function = settings, limits, function
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -145,7 +149,7 @@ class PageRenderer:
     def _ready(self) -> Child:
         if self._child is None or not self._child.alive():
             self._drop()
-            self._child = Child(_FUNCTION, {"picture": config_to_json(self.settings)}, self.limits)
+            self._child = Child(self.function, {"picture": config_to_json(self.settings)}, self.limits)
         return self._child
 
     def _drop(self) -> None:

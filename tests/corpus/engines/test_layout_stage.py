@@ -297,6 +297,7 @@ def test_a_chat_model_gives_the_same_rows(
     assert not [path for path in folder.root.rglob("*") if path.is_file() and b"secret-word" in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_kills_repeat_at_most_the_calls_that_were_under_way(
     truths: tuple[Path, dict[int, Truth]], ingested: Path, tmp_path: Path
 ) -> None:
