@@ -1,8 +1,9 @@
 """Pages as pictures for an engine, rendered in a worker that may be killed.
 
 `pages` runs in the child (corpus/child.py): without network, within limits of memory and time. It gives the picture of
-each wanted page, and the text of those whose text layer can be trusted. `PageRenderer` is the parent: a page that kills
-the worker gets a reason instead of a picture, and a fresh worker goes on behind it.
+each wanted page, and the text of those whose text layer can be trusted; or, when the engine has answered, crops and
+descriptions of what it found on them. `PageRenderer` is the parent: a page that kills the worker gets a reason instead
+of a picture, and a fresh worker goes on behind it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any, Self
 from s1pro.base.config import config_from_json, config_to_json
 from s1pro.base.errors import InputError
 from s1pro.corpus.children import Child, ChildDied, Limits
+from s1pro.corpus.describe.page import described
 from s1pro.corpus.engines.text import PageText, page_text
 from s1pro.corpus.frames import Frame
-from s1pro.corpus.pdf.crops import CropSettings, encode, render
+from s1pro.corpus.pdf.crops import CropSettings, encode, render, with_crop
 from s1pro.corpus.pdf.drawing import ReadLimits
 from s1pro.corpus.pdf.reader import PdfError, close_page, load_page, open_document, read_loaded
+from s1pro.corpus.records import ElementRow
 from s1pro.corpus.tables import from_plain, to_plain
 
 FUNCTION = "s1pro.corpus.engines.render:pages"
@@ -28,10 +31,16 @@ _STRIKES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class WantedPage:
-    """A page to render; `text`: its text layer is read as well."""
+    """A page to render.
+
+    Attributes:
+        text: its text layer is read as well.
+        elements: if given, no picture of the page is wanted, but these elements with crops and descriptions.
+    """
 
     page: int
-    text: bool
+    text: bool = False
+    elements: tuple[ElementRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +55,29 @@ class PagePicture:
     text: PageText | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class DescribedPage:
+    """Elements of a page with their crops, and what the page itself proves to be visible in them."""
+
+    page: int
+    elements: tuple[ElementRow, ...]
+
+
+Drawn = PagePicture | DescribedPage | str
+
+
 def pages(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[Frame]:
     """Frames of the wanted pages.
 
     Args:
-        settings: `pages` (plain `WantedPage`), and `picture` (plain `CropSettings`).
+        settings: `pages` (plain `WantedPage`), `picture` and `crop` (plain `CropSettings`).
     """
-    picture = config_from_json(CropSettings, settings["picture"])
+    picture, crop = (config_from_json(CropSettings, settings[name]) for name in ("picture", "crop"))
     document = open_document(data)
     for plain in settings["pages"]:
-        wanted = from_plain(WantedPage, plain)
+        wanted = from_plain(WantedPage, plain, [b""])
         try:
-            yield _picture(document, wanted, picture)
+            yield _described(document, wanted, crop) if wanted.elements else _picture(document, wanted, picture)
         except PdfError as error:
             yield Frame(header={"op": "refused", "page": wanted.page, "error": str(error)})
 
@@ -78,15 +98,32 @@ def _picture(document: Any, wanted: WantedPage, settings: CropSettings) -> Frame
     return Frame(header={"op": "picture", "row": to_plain(row, parts)}, parts=parts)
 
 
+def _described(document: Any, wanted: WantedPage, settings: CropSettings) -> Frame:
+    page = load_page(document, wanted.page)
+    content = read_loaded(page, wanted.page, ReadLimits())
+    rows = [
+        described(with_crop(row, encode(render(page, row.box, settings), settings)), content) for row in wanted.elements
+    ]
+    close_page(content)
+    parts: list[bytes] = []
+    found = to_plain(DescribedPage(page=wanted.page, elements=tuple(rows)), parts)
+    return Frame(header={"op": "described", "row": found}, parts=parts)
+
+
 class PageRenderer:
     """Renders pages of one document after another in a worker process; a context manager.
 
     Args:
+        settings: for pictures of pages.
+        crop: for elements.
         function: what the child calls.
     """
 
-    def __init__(self, settings: CropSettings, limits: Limits, function: str = FUNCTION) -> None:
+    def __init__(
+        self, settings: CropSettings, limits: Limits, *, crop: CropSettings | None = None, function: str = FUNCTION
+    ) -> None:
         self.settings, self.limits, self.function = settings, limits, function
+        self.crop = crop or CropSettings()
         self._child: Child | None = None
 
     def __enter__(self) -> Self:
@@ -97,9 +134,9 @@ class PageRenderer:
 
     def render(
         self, data: bytes, wanted: Sequence[WantedPage], beat: Callable[[], None] | None = None
-    ) -> dict[int, PagePicture | str]:
-        """Every wanted page of a document: its picture, or why there is none."""
-        result: dict[int, PagePicture | str] = {}
+    ) -> dict[int, Drawn]:
+        """Every wanted page of a document: its picture or its elements, or why there are none."""
+        result: dict[int, Drawn] = {}
         left, deaths, strikes = list(wanted), 0, 0
         while left:
             child = self._ready()
@@ -126,11 +163,11 @@ class PageRenderer:
         child: Child,
         data: bytes,
         left: list[WantedPage],
-        result: dict[int, PagePicture | str],
+        result: dict[int, Drawn],
         beat: Callable[[], None] | None,
     ) -> ChildDied | None:
         """One document, until the worker is done or dead; takes from `left` what it answers."""
-        pages = {"pages": [to_plain(page) for page in left]}
+        pages = {"pages": [_without_pictures(page) for page in left]}
         child.send(Frame(header={"op": "document", "first_page": 0, "settings": pages}, parts=(data,)))
         try:
             while True:
@@ -149,13 +186,25 @@ class PageRenderer:
     def _ready(self) -> Child:
         if self._child is None or not self._child.alive():
             self._drop()
-            self._child = Child(self.function, {"picture": config_to_json(self.settings)}, self.limits)
+            self._child = Child(
+                self.function,
+                {"picture": config_to_json(self.settings), "crop": config_to_json(self.crop)},
+                self.limits,
+            )
         return self._child
 
     def _drop(self) -> None:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+
+def _without_pictures(page: WantedPage) -> dict[str, Any]:
+    """The page as JSON values; the elements get new pictures, so the old ones stay here (0: none, see `pages`)."""
+    plain = to_plain(page)
+    for row in plain["elements"]:
+        row["image"] = 0
+    return plain
 
 
 def _counts(death: ChildDied, fresh: bool, strikes: int) -> bool:
@@ -165,10 +214,13 @@ def _counts(death: ChildDied, fresh: bool, strikes: int) -> bool:
     return fresh or death.status in ("timeout", "error")
 
 
-def _take(frame: Frame, left: list[WantedPage], result: dict[int, PagePicture | str]) -> None:
-    value: PagePicture | str
+def _take(frame: Frame, left: list[WantedPage], result: dict[int, Drawn]) -> None:
+    value: Drawn
     if frame.op == "picture":
         value = from_plain(PagePicture, frame.header["row"], frame.parts)
+        number = value.page
+    elif frame.op == "described":
+        value = from_plain(DescribedPage, frame.header["row"], frame.parts)
         number = value.page
     elif frame.op == "refused":
         number, value = int(frame.header["page"]), f"error: {frame.header['error']}"

@@ -14,7 +14,6 @@ What geometry found on the page before:
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from s1pro.corpus.engines.render import PagePicture
 from s1pro.corpus.engines.settings import VERSION, LayoutSettings
 from s1pro.corpus.engines.text import PageText, TextCaption, content_of_words, page_text, without
 from s1pro.corpus.importers.assemble import split_label
-from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part
+from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part, with_crop
 from s1pro.corpus.pdf.found import inside
 from s1pro.corpus.pdf.mentions import Citation
 from s1pro.corpus.records import Box, ElementRow, PageRow, element_id
@@ -176,7 +175,7 @@ def _row(each: _Placed, page: PageRow, text: PageText, bitmap: Bitmap, settings:
             label, words = split_label([words])
         method, link = ("engine", element.score) if label or words else ("", 0.0)
     crop = encode(part(bitmap, each.box, settings.pad), settings)
-    return ElementRow(
+    row = ElementRow(
         element_id=element_id(page.doc_id, page.page, element.type, each.box, VERSION),
         doc_id=page.doc_id,
         page=page.page,
@@ -193,17 +192,8 @@ def _row(each: _Placed, page: PageRow, text: PageText, bitmap: Bitmap, settings:
         source="http",
         confidence=element.score,
         text_layer=_text_in(text, each.box) or element.text,
-        crop_dpi=crop.dpi,
-        width=crop.width,
-        height=crop.height,
-        mime=crop.mime,
-        image=crop.image,
-        image_id=hashlib.sha256(crop.image).hexdigest(),
-        phash=crop.hashes.phash,
-        dhash=crop.hashes.dhash,
-        ink_ratio=crop.hashes.ink_ratio,
-        entropy=crop.hashes.entropy,
     )
+    return with_crop(row, crop)
 
 
 def _text_in(text: PageText, box: Box) -> str:

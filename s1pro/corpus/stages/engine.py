@@ -14,15 +14,16 @@ unit pays again only for the calls that were under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from s1pro.base.errors import InputError
 from s1pro.base.http_client import HttpClient
 from s1pro.corpus.engines.answer import read_answer
 from s1pro.corpus.engines.ask import ask_pages
 from s1pro.corpus.engines.log import Reply, ReplyLog
-from s1pro.corpus.engines.render import PagePicture, PageRenderer, WantedPage
+from s1pro.corpus.engines.render import DescribedPage, Drawn, PagePicture, PageRenderer, WantedPage
 from s1pro.corpus.engines.rows import PageOutcome, page_outcome
 from s1pro.corpus.engines.settings import LayoutSettings
 from s1pro.corpus.ledger import InputRow, read_ledger, read_source, sources
@@ -32,6 +33,7 @@ from s1pro.corpus.records import ElementRow, PageRow
 from s1pro.corpus.stages.base import Beat, CorpusFolder, Work, part_of, work_on
 from s1pro.corpus.units import Outcome, Table, Unit, digest_of
 
+_LONGEST_REASON = 400
 _Old = dict[tuple[str, int], list[ElementRow]]
 
 
@@ -61,7 +63,8 @@ class Layout:
         assert settings.layout.endpoint is not None
         inputs = sources(read_ledger(folder.root))
         client = HttpClient(settings.layout.endpoint, api_key_variable=settings.layout.api_key_variable or None)
-        with PageRenderer(settings.layout.page, settings.ingest.limits) as renderer:
+        crop = settings.ingest.extract.crop
+        with PageRenderer(settings.layout.page, settings.ingest.limits, crop=crop) as renderer:
 
             def work(unit: Unit, beat: Beat) -> Outcome:
                 part = part_of(unit)
@@ -74,7 +77,6 @@ class Layout:
                         old[row.doc_id, row.page].append(row)
                 done = _Done()
                 with ReplyLog(folder.root / "calls" / f"layout-{part.key}.jsonl", again=settings.layout.again) as log:
-                    crop = settings.ingest.extract.crop
                     reader = _Reader(settings.layout, crop, renderer, client, log, beat, done)
                     for doc_id, found in pages.items():
                         reader.read(inputs[doc_id], found, old)
@@ -121,30 +123,49 @@ class _Reader:
     def read(self, rows: list[InputRow], pages: Sequence[PageRow], old: _Old) -> None:
         elements: list[ElementRow] = []
         citations: list[Citation] = []
+        try:
+            data, gone = read_source(rows), ""
+        except InputError as error:
+            data, gone = b"", f"not read: {error}"
         step = self.settings.pages_at_once
         for some in (pages[start : start + step] for start in range(0, len(pages), step)):
-            pictures = self._render(rows, some)
+            pictures = self._render(data, some) if data else dict.fromkeys((page.page for page in some), gone)
             replies = self._ask([found for found in pictures.values() if isinstance(found, PagePicture)])
-            for page in some:
-                before = old[page.doc_id, page.page]
-                outcome = self._outcome(page, before, pictures[page.page], replies.get(page.page))
-                if isinstance(outcome, str):
-                    outcome = PageOutcome(
-                        page=replace(page, reasons=(*page.reasons, outcome)), elements=tuple(before), citations=()
-                    )
+            outcomes = [self._outcome(page, old, pictures[page.page], replies.get(page.page)) for page in some]
+            for outcome in self._described(data, outcomes, some):
                 self.done.pages.append(outcome.page)
                 elements += outcome.elements
                 citations += outcome.citations
             self.beat(len(self.done.pages))
         self.done.elements += _with_mentions(elements, citations)
 
-    def _render(self, rows: list[InputRow], pages: Sequence[PageRow]) -> dict[int, PagePicture | str]:
-        try:
-            data = read_source(rows)
-        except ValueError as error:
-            return dict.fromkeys((page.page for page in pages), f"not read: {error}")
-        wanted = [WantedPage(page=page.page, text=page.route == "needs_layout_model") for page in pages]
+    def _render(self, data: bytes, pages: Sequence[PageRow]) -> Mapping[int, Drawn]:
+        return self._draw(data, [WantedPage(page=page.page, text=_has_text(page)) for page in pages])
+
+    def _draw(self, data: bytes, wanted: Sequence[WantedPage]) -> Mapping[int, Drawn]:
         return self.renderer.render(data, wanted, lambda: self.beat(len(self.done.pages)))
+
+    def _described(
+        self, data: bytes, outcomes: Sequence[PageOutcome], pages: Sequence[PageRow]
+    ) -> Iterator[PageOutcome]:
+        """The outcomes; where the file itself has text, what the engine found is cropped and described from it."""
+        theirs = {
+            page.page: tuple(row for row in outcome.elements if row.source == "http")
+            for page, outcome in zip(pages, outcomes, strict=True)
+            if _has_text(page)
+        }
+        wanted = [WantedPage(page=page, elements=rows) for page, rows in theirs.items() if rows]
+        drawn = self._draw(data, wanted) if wanted else {}
+        for outcome in outcomes:
+            found = drawn.get(outcome.page.page)
+            if isinstance(found, DescribedPage):
+                better = {row.element_id: row for row in found.elements}
+                rows = tuple(better.get(row.element_id, row) for row in outcome.elements)
+                outcome = replace(outcome, elements=rows)
+            elif found is not None:
+                reasons = (*outcome.page.reasons, f"not described: {found}")
+                outcome = replace(outcome, page=replace(outcome.page, reasons=reasons))
+            yield outcome
 
     def _ask(self, pictures: Sequence[PagePicture]) -> dict[int, Reply]:
         import asyncio
@@ -156,24 +177,33 @@ class _Reader:
         )
         return {picture.page: reply for picture, reply in zip(pictures, replies, strict=True)}
 
-    def _outcome(
-        self, page: PageRow, before: Sequence[ElementRow], picture: PagePicture | str, reply: Reply | None
-    ) -> PageOutcome | str:
-        """What became of a page; a text says why nothing did. Notes its status."""
-        name = page_name(page)
-        if isinstance(picture, str) or reply is None:
-            self.done.statuses[name] = "not rendered"
-            return f"layout engine: not rendered: {picture}"
-        self.done.statuses[name] = "failed"
+    def _outcome(self, page: PageRow, old: _Old, picture: Drawn, reply: Reply | None) -> PageOutcome:
+        """What became of a page: as it was, with a reason, unless the engine has read it."""
+        before = old[page.doc_id, page.page]
+        status, found = self._try(page, before, picture, reply)
+        self.done.statuses[page_name(page)] = status
+        if isinstance(found, PageOutcome):
+            return found
+        reason = f"layout engine: {found}"[:_LONGEST_REASON]
+        return PageOutcome(page=replace(page, reasons=(*page.reasons, reason)), elements=tuple(before), citations=())
+
+    def _try(
+        self, page: PageRow, before: Sequence[ElementRow], picture: Drawn, reply: Reply | None
+    ) -> tuple[str, PageOutcome | str]:
+        if not isinstance(picture, PagePicture) or reply is None:
+            return "not rendered", f"not rendered: {picture}"
         if reply.error:
-            return f"layout engine: {reply.error}"
+            return "failed", reply.error
         try:
             answer = read_answer(reply.answer, self.settings.limits)
-            outcome = page_outcome(page, before, picture, answer, self.settings, self.crop)
-        except (ValueError, OSError) as error:
-            return f"layout engine: {error}"[:300]
-        self.done.statuses[name] = "read"
-        return outcome
+            return "read", page_outcome(page, before, picture, answer, self.settings, self.crop)
+        except (InputError, OSError) as error:
+            return "failed", str(error)
+
+
+def _has_text(page: PageRow) -> bool:
+    """Whether the text layer of a page that is for an engine can be trusted."""
+    return page.route == "needs_layout_model"
 
 
 def _with_mentions(elements: Sequence[ElementRow], citations: Sequence[Citation]) -> list[ElementRow]:
