@@ -67,14 +67,17 @@ def read_answer(value: Any, limits: AnswerLimits) -> EngineAnswer:
     for name, found, most in (("elements", elements, limits.max_elements), ("words", words, limits.max_words)):
         if len(found) > most:
             raise InputError(f"answer: {len(found)} {name}; the limit is {most} (layout.limits.max_{name})")
-    return EngineAnswer(
-        elements=tuple(_element(item, limits) for item in elements),
-        words=tuple(
-            EngineWord(text=text, box=_box(item.need("box")))
-            for item in words
-            if (text := " ".join(_text(item, "text", limits, needed=True).split()))
-        ),
-    )
+    read = [
+        EngineWord(text=text, box=_box(item.need("box")))
+        for item in words
+        if (text := " ".join(_text(item, "text", limits, needed=True).split()))
+    ]
+    count = sum(len(word.text) for word in read)
+    if count > limits.max_chars:
+        raise InputError(
+            f"answer: {count} characters in words; the limit is {limits.max_chars} (layout.limits.max_chars)"
+        )
+    return EngineAnswer(elements=tuple(_element(item, limits) for item in elements), words=tuple(read))
 
 
 def _element(item: Field, limits: AnswerLimits) -> EngineElement:

@@ -20,13 +20,14 @@ class AnswerLimits:
 
     Attributes:
         max_elements, max_words: of one page.
-        max_text: characters of one text.
+        max_text: characters of one text; `max_chars` of all words together.
         min_score: elements below it are left out, and counted in the reasons of the page.
     """
 
     max_elements: int = 200
     max_words: int = 20_000
     max_text: int = 8_000
+    max_chars: int = 100_000
     min_score: float = 0.3
 
 

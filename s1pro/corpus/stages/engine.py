@@ -182,6 +182,7 @@ class _Reader:
         before = old[page.doc_id, page.page]
         status, found = self._try(page, before, picture, reply)
         self.done.statuses[page_name(page)] = status
+        self.beat(len(self.done.pages))
         if isinstance(found, PageOutcome):
             return found
         reason = f"layout engine: {found}"[:_LONGEST_REASON]

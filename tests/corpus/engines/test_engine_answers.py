@@ -53,6 +53,7 @@ def truth() -> Truth:
         ({"elements": [{"type": "figure", "box": BOX, "text": "x" * 9000}]}, "9000 characters; the limit is 8000"),
         ({"elements": [{"type": "figure", "box": BOX}] * 201}, "201 elements; the limit is 200"),
         ({"words": [{"box": BOX}]}, r"words\[0\]: the field 'text' is missing"),
+        ({"words": [{"text": "x" * 8000, "box": BOX}] * 13}, "104000 characters in words; the limit is 100000"),
         ({"words": [{"text": "a", "box": BOX}] * 20_001}, "20001 words; the limit is 20000"),
     ],
 )

@@ -32,7 +32,6 @@ from s1pro.corpus.ledger import register
 from s1pro.corpus.records import ElementRow, PageRow
 from s1pro.corpus.settings import IngestSettings, PipelineSettings
 from s1pro.corpus.stages.base import CorpusFolder
-from s1pro.corpus.stages.registry import STAGES
 from s1pro.corpus.status import CorpusStatus, folder_status
 from s1pro.corpus.view.page import GallerySettings, write_gallery
 from tests.corpus.corpus_runs import result
@@ -151,15 +150,18 @@ def test_scanned_pages_get_their_elements_and_captions(
     assert all(page.num_chars > 500 for page in pages if page.route == "engine")
 
 
-def test_later_stages_and_the_gallery_see_what_the_engine_read(
-    truths: tuple[Path, dict[int, Truth]], ingested: Path, tmp_path: Path
+def test_the_command_goes_the_whole_way_with_an_engine(
+    truths: tuple[Path, dict[int, Truth]], ingested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fresh(ingested, tmp_path / "out")
+    command = ["corpus", "caption", str(folder.root), "--executor", "inline", "--json"]
+    assert main([*command, "--layout-name", "x"]) == 2
+    assert "--layout-engine" in capsys.readouterr().err
     with FakeEndpoint(knowing(truths[1])) as server:
-        with_engine(folder, server.url)
-        for stage in STAGES:
-            run_stage(folder, stage, Inline())
-        assert len(server.requests) == PAGES
+        assert main([*command, "--layout-engine", server.url, "--layout-name", "fake"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["finished"] and told["routes"] == {"engine": PAGES, "text": 1}
+        assert main(command) == 0 and len(server.requests) == PAGES
     status = folder_status(folder)
     assert status.finished, status.problems
     count = len(rows(folder)[1])
@@ -168,13 +170,12 @@ def test_later_stages_and_the_gallery_see_what_the_engine_read(
     page = tmp_path / "view.html"
     write_gallery(folder, page, GallerySettings())
     assert "Yield of the reaction against time at 25 degrees" in page.read_text(encoding="utf-8")
-    # without the engine everything is as if it had never been there
+    # without the engine the folder is again as if it had never been there
     folder.save_settings(replace(folder.settings(), layout=LayoutSettings()))
-    for stage in STAGES:
-        run_stage(folder, stage, Inline())
+    run_stage(folder, "layout", Inline())
     assert folder_status(folder).routes == {"needs_ocr": PAGES, "text": 1}
-    assert not [row for row in rows(folder)[1] if row.source == "http"]
-    assert "layout" not in folder_status(folder).stages and folder_status(folder).finished
+    assert rows(folder) == rows(CorpusFolder(ingested))
+    assert "layout" not in folder_status(folder).stages
 
 
 def test_without_an_engine_not_a_byte_changes(
@@ -396,17 +397,3 @@ def test_a_source_that_is_gone_is_not_rendered(truths: tuple[Path, dict[int, Tru
         assert not server.requests
     assert status.finished and status.stages["layout"].statuses == {"not rendered": 1}
     assert "not rendered: not read: scan.pdf" in rows(folder)[0][0].reasons[-1]
-
-
-def test_the_command_takes_an_engine(
-    truths: tuple[Path, dict[int, Truth]], ingested: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = fresh(ingested, tmp_path / "out")
-    command = ["corpus", "caption", str(folder.root), "--executor", "inline", "--json"]
-    assert main([*command, "--layout-name", "x"]) == 2
-    assert "--layout-engine" in capsys.readouterr().err
-    with FakeEndpoint(knowing(truths[1])) as server:
-        assert main([*command, "--layout-engine", server.url, "--layout-name", "fake"]) == 0
-        status = json.loads(capsys.readouterr().out)
-        assert status["finished"] and status["routes"] == {"engine": PAGES, "text": 1}
-        assert main(command) == 0 and len(server.requests) == PAGES
