@@ -27,7 +27,7 @@ from s1pro.base.endpoint import EndpointSettings, RetrySettings
 from s1pro.base.errors import InputError
 from s1pro.cli import main
 from s1pro.corpus.engines.settings import LayoutSettings
-from s1pro.corpus.executors import Inline, run_stage
+from s1pro.corpus.executors import Inline, Processes, run_stage
 from s1pro.corpus.ledger import register
 from s1pro.corpus.records import ElementRow, PageRow
 from s1pro.corpus.settings import IngestSettings, PipelineSettings
@@ -304,7 +304,10 @@ def test_kills_repeat_at_most_the_calls_that_were_under_way(
 ) -> None:
     clean, folder = fresh(ingested, tmp_path / "clean"), fresh(ingested, tmp_path / "out")
     with FakeEndpoint(knowing(truths[1])) as server:
+        several = with_engine(fresh(ingested, tmp_path / "several"), server.url)
+        run_stage(several, "layout", Processes(workers=2))
         layout(with_engine(clean, server.url))
+    assert result(several.root) == result(clean.root)
 
     def slowly(number: int, path: str, body: dict[str, Any]) -> Reply:
         return replace(knowing(truths[1])(number, path, body), delay_s=0.15)
