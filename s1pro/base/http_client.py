@@ -3,6 +3,7 @@
     chat      POST {base}/chat/completions
     complete  POST {base}/completions
     generate  POST {root}/generate           token ids in and out; of our server, LMDeploy and SGLang
+    post      POST {base}{path}              any JSON: engines that are no language models
 
 One call goes this way:
 
@@ -26,7 +27,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from s1pro.base.endpoint import (
@@ -55,6 +56,8 @@ from s1pro.base.wire import (
 
 CHARACTERS_PER_TOKEN = 4.0
 TOKENS_PER_MEDIUM = 1024
+Answer = TypeVar("Answer")
+
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -151,6 +154,22 @@ class HttpClient:
         completion = await self._call("/generate", body, read, estimate)
         reference = announced[0] if self.settings.routing else None
         return completion if reference is None else await self._with_routing(completion, *reference)
+
+    async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Answer]) -> Answer:
+        """Any other call that takes and gives JSON, with everything that calls of models have.
+
+        Args:
+            path: behind the base address; may be empty.
+            read: makes something of the answer; raises `MalformedAnswerError` if it is none.
+        """
+        found: list[Answer] = []
+
+        def keep(answer: Any) -> Completion:
+            found[:] = [read(answer)]
+            return Completion(text="", finish_reason="stop")
+
+        await self._call(path, body, keep, 0.0)
+        return found[0]
 
     async def _with_routing(self, completion: Completion, ref: str, shape: tuple[int, int, int]) -> Completion:
         """Fetches the trace that an answer announced, and lets the server forget it."""

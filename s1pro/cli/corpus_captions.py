@@ -1,8 +1,8 @@
 """`s1pro corpus caption` and `export`: from what was found in papers to training data.
 
-`caption` runs the stages after ingest: deduplicate, route, caption, judge. Each keeps what is finished and still
-right, so the command may be given again after more papers, a retry or an interruption. `export` writes the captions
-that passed as samples.
+`caption` runs the stages after ingest: layout (if there is an engine), deduplicate, route, caption, judge. Each keeps
+what is finished and still right, so the command may be given again after more papers, a retry or an interruption.
+`export` writes the captions that passed as samples.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s1pro.base.errors import InputError
 from s1pro.cli.arguments import Commands, add_command, print_json
@@ -24,6 +25,9 @@ from s1pro.cli.corpus_papers import (
     show_settings,
 )
 
+if TYPE_CHECKING:
+    from s1pro.corpus.stages.base import CorpusFolder
+
 
 def add(kinds: Commands) -> None:
     caption = add_command(
@@ -31,7 +35,8 @@ def add(kinds: Commands) -> None:
         "caption",
         run_caption,
         summary="copies, topics and routes, captions, and which captions are fit for training",
-        description="Run the stages after ingest: deduplicate, route, caption, judge. Given again, it goes on.",
+        description="Run the stages after ingest: layout (if there is an engine), deduplicate, route, caption, judge. "
+        "Given again, it goes on.",
     )
     add_folder(caption)
     group = caption.add_argument_group("a model that writes captions; without one, the embedded describer does")
@@ -39,6 +44,17 @@ def add(kinds: Commands) -> None:
     group.add_argument("--model", metavar="NAME", help="name of the model there")
     group.add_argument(
         "--api-key-variable", default="", metavar="NAME", help="environment variable that holds the key of the server"
+    )
+    engine = caption.add_argument_group("an engine that reads pages which geometry cannot (scans, unclear layouts)")
+    engine.add_argument("--layout-engine", metavar="URL", help="address that takes pages, see docs/corpus.md")
+    engine.add_argument("--layout-name", metavar="NAME", help="name of the engine, or of the model of a chat server")
+    engine.add_argument(
+        "--layout-protocol",
+        choices=("layout", "chat"),
+        help="the JSON of docs/corpus.md (default), or an OpenAI-compatible server with a model that can see",
+    )
+    engine.add_argument(
+        "--layout-key-variable", metavar="NAME", help="environment variable that holds the key of the engine"
     )
     add_changes(caption)
     add_executor(caption)
@@ -78,6 +94,7 @@ def run_caption(args: argparse.Namespace) -> int:
         settings = EndpointSettings(base_url=args.endpoint, model=args.model)
         endpoint = Endpoint(name=args.model, settings=settings, api_key_variable=args.api_key_variable)
         folder.save_settings(folder.settings().with_endpoint(endpoint))
+    _choose_engine(folder, args)
     if args.changes or not args.show:
         change_settings(folder, args.changes)
     if args.show:
@@ -86,8 +103,31 @@ def run_caption(args: argparse.Namespace) -> int:
     with StageBar() as bar:
         for name in list(STAGES)[1:]:
             # one unit, or as quick as starting a process: not worth one
-            run_stage(folder, name, executor if name in ("route", "caption") else Inline(), bar)
+            if name == "layout" and folder.settings().layout.endpoint is None and not folder.plan(name):
+                continue
+            run_stage(folder, name, executor if name in ("layout", "route", "caption") else Inline(), bar)
     return report(folder_status(folder, check=False), as_json=args.json)
+
+
+def _choose_engine(folder: CorpusFolder, args: argparse.Namespace) -> None:
+    """Puts the engine into the settings, if one is given."""
+    from s1pro.base.endpoint import EndpointSettings
+
+    if not args.layout_engine:
+        if args.layout_name or args.layout_protocol or args.layout_key_variable:
+            raise InputError("--layout-name, --layout-protocol and --layout-key-variable belong to --layout-engine URL")
+        return
+    if args.layout_protocol == "chat" and not args.layout_name:
+        raise InputError("--layout-protocol chat needs --layout-name, the name of the model")
+    settings = folder.settings()
+    endpoint = EndpointSettings(base_url=args.layout_engine, model=args.layout_name or "layout", concurrency=4)
+    layout = dataclasses.replace(
+        settings.layout,
+        endpoint=endpoint,
+        protocol=args.layout_protocol or "layout",
+        api_key_variable=args.layout_key_variable or "",
+    )
+    folder.save_settings(dataclasses.replace(settings, layout=layout))
 
 
 def run_export(args: argparse.Namespace) -> int:

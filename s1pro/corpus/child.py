@@ -10,7 +10,7 @@ The parent (corpus/children.py) starts it with an empty environment. It first gi
 Then it answers frames (corpus/frames.py):
 
     parent: open      function, settings, limits      child: hello      network, resident
-    parent: document  first_page, the bytes           child: what the function yields, then end
+    parent: document  first_page, settings, bytes     child: what the function yields, then end
 
 The function is named `module:function` and is called with the bytes, the settings and the first page. An exception in
 it ends the process: its last line on the error stream is the reason that the parent records.
@@ -61,7 +61,8 @@ def main(parent: int) -> None:
     while (frame := read(inbox)) is not None:
         _allow_cpu(float(limits["cpu_seconds"]))
         began = time.process_time()
-        for answer in handler(frame.parts[0], opening.header["settings"], int(frame.header["first_page"])):
+        settings = {**opening.header["settings"], **frame.header.get("settings", {})}
+        for answer in handler(frame.parts[0], settings, int(frame.header["first_page"])):
             send(outbox, answer)
         cost = {"cpu_seconds": time.process_time() - began, "resident_mb": resident_mb(), "peak_mb": peak_mb()}
         send(outbox, Frame(header={"op": "end", **cost}))

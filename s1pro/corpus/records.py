@@ -1,6 +1,7 @@
 """The rows of the caption pipeline: what one stage writes and the next one reads.
 
     ingest       DocumentRow, PageRow, ElementRow     what is in a PDF, and what happened to it
+    layout       PageRow, ElementRow                  pages that an engine read, in the place of those of ingest
     deduplicate  DuplicateRow                         which figures are copies of which (marked, never deleted)
     route        RouteRow                             topic, scientific or not, which model shall describe it
     caption      CaptionRow                           what is visible in a figure, and how that was found out
@@ -26,7 +27,7 @@ DocumentStatus = Literal[
     "ok", "partial", "encrypted", "not_pdf", "corrupt", "too_large", "timeout", "oom", "crash", "empty", "filtered"
 ]
 PageStatus = Literal["ok", "timeout", "oom", "crash", "error", "skipped"]
-PageRoute = Literal["text", "needs_ocr", "needs_layout_model"]
+PageRoute = Literal["text", "needs_ocr", "needs_layout_model", "engine"]
 ElementType = Literal["figure", "chart", "table", "formula", "scheme", "algorithm", "other"]
 ElementSource = Literal["geometry", "tagged", "mineru", "docling", "http"]
 
@@ -68,7 +69,8 @@ class PageRow:
         rotation: the page's own `/Rotate`, degrees clockwise.
         unicode_error_ratio, private_use_ratio: shares of characters without a usable code point.
         image_coverage: share of the page under raster images.
-        route, reasons: `text` if the geometry of the file suffices, else why not.
+        route, reasons: `text` if the geometry of the file suffices, else why not; `engine` if an engine has read it
+            since.
     """
 
     doc_id: str

@@ -12,6 +12,7 @@ from s1pro.base.errors import InputError
 from s1pro.corpus.captioning.caption import EMBEDDED, CaptionSettings
 from s1pro.corpus.children import Limits
 from s1pro.corpus.dedup.settings import DedupSettings
+from s1pro.corpus.engines.settings import LayoutSettings
 from s1pro.corpus.pdf.extract import EXTRACTOR, ExtractSettings
 from s1pro.corpus.routing import RouteTable
 
@@ -98,6 +99,7 @@ class PipelineSettings:
     """All stages."""
 
     ingest: IngestSettings = field(default_factory=IngestSettings)
+    layout: LayoutSettings = field(default_factory=LayoutSettings)
     deduplicate: DedupSettings = field(default_factory=DedupSettings)
     route: RouteTable = field(default_factory=RouteTable)
     caption: CaptionStageSettings = field(default_factory=CaptionStageSettings)

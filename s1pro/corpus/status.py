@@ -2,6 +2,7 @@
 
     inputs     = sum over statuses of their documents + pending
     pages      = read + failed + skipped, for every document, and one row per page that is not skipped
+    routed     = sum over statuses of the stage `layout` + pending, if it was started
     elements   = sum over statuses of each later stage + pending
 
 A folder *reconciles* when the equations hold and every row of a document has its manifest's status. It is *finished*
@@ -19,6 +20,7 @@ from s1pro.base.errors import InputError
 from s1pro.corpus.ledger import InputRow, read_ledger
 from s1pro.corpus.records import DOCUMENT_STATUSES, DocumentRow
 from s1pro.corpus.stages.base import CorpusFolder, Part
+from s1pro.corpus.stages.engine import page_name, routed
 from s1pro.corpus.stages.registry import STAGES
 
 _SHOWN = 5
@@ -26,10 +28,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class StageStatus:
-    """One stage after ingest: the status of every element.
+    """One stage after ingest: the status of every element; of every page that is for an engine in the stage `layout`.
 
     Attributes:
-        pending: elements without one, because the stage has not run or its units are not finished.
+        pending: those without one, because the stage has not run or its units are not finished.
     """
 
     units: int
@@ -76,6 +78,7 @@ class _Counts:
     routes: Counter[str]
     elements: Counter[str]
     names: set[str]
+    routed: set[str]
     panels: int
     problems: list[str]
 
@@ -92,8 +95,14 @@ def folder_status(folder: CorpusFolder, *, check: bool = True) -> CorpusStatus:
     ledger = read_ledger(folder.root)
     if not ledger:
         raise InputError(f"{folder.root}: no corpus folder; `s1pro corpus ingest` makes one")
-    counts = _Counts(pages=Counter(), routes=Counter(), elements=Counter(), names=set(), panels=0, problems=[])
+    counts = _Counts(
+        pages=Counter(), routes=Counter(), elements=Counter(), names=set(), routed=set(), panels=0, problems=[]
+    )
     damaged = _damaged(folder, "ingest", counts.problems) if check else set()
+    if folder.plan("layout"):
+        wanted = folder.settings().layout
+        raw = (part for part in folder.parts(engine=False) if part.key not in damaged)
+        counts.routed.update(page_name(page) for part in raw for page in routed(folder.pages(part), wanted))
     by_document: dict[str, str] = {}
     for part in folder.parts():
         if part.key not in damaged:
@@ -171,24 +180,23 @@ def _stage_status(folder: CorpusFolder, stage: str, counts: _Counts, *, check: b
     damaged = _damaged(folder, stage, counts.problems) if check else set()
     statuses: Counter[str] = Counter()
     seen: set[str] = set()
+    names, what = (counts.routed, "pages") if stage == "layout" else (counts.names, "elements")
     done = [(unit, manifest) for unit, manifest in folder.finished(stage) if unit.key not in damaged]
     for _, manifest in done:
         twice = seen & manifest.statuses.keys()
         if twice:
-            counts.problems.append(f"{stage}: {len(twice)} elements have two statuses, the first is {min(twice)}")
+            counts.problems.append(f"{stage}: {len(twice)} {what} have two statuses, the first is {min(twice)}")
         seen |= manifest.statuses.keys()
         statuses.update(manifest.statuses.values())
-    strangers = seen - counts.names
+    strangers = seen - names
     if strangers:
         told = ", ".join(sorted(strangers)[:_SHOWN])
-        counts.problems.append(
-            f"{stage}: {len(strangers)} elements that ingest does not have now ({told}); run it again"
-        )
+        counts.problems.append(f"{stage}: {len(strangers)} {what} that ingest does not have now ({told}); run it again")
     return StageStatus(
         units=len(folder.plan(stage)),
         units_done=len(done),
         statuses=dict(sorted(statuses.items())),
-        pending=len(counts.names - seen),
+        pending=len(names - seen),
     )
 
 

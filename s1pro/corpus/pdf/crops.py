@@ -7,16 +7,17 @@ drawings stay exact, and photographs small. The same page gives the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from s1pro.corpus.phash import Hashes, perceptual_hashes
-from s1pro.corpus.records import Box
+from s1pro.corpus.records import Box, ElementRow
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfPage
@@ -98,6 +99,15 @@ def encode(bitmap: Bitmap, settings: CropSettings) -> Crop:
         mime = "image/jpeg"
         picture.save(out, "JPEG", quality=settings.jpeg_quality, subsampling=0)
     return Crop(out.getvalue(), mime, picture.width, picture.height, round(bitmap.scale * 72), hashes)
+
+
+def with_crop(row: ElementRow, crop: Crop) -> ElementRow:
+    """The element with its picture."""
+    return replace(
+        row, crop_dpi=crop.dpi, width=crop.width, height=crop.height, mime=crop.mime, image=crop.image,
+        image_id=hashlib.sha256(crop.image).hexdigest(), phash=crop.hashes.phash, dhash=crop.hashes.dhash,
+        ink_ratio=crop.hashes.ink_ratio, entropy=crop.hashes.entropy,
+    )  # fmt: skip
 
 
 def _is_grey(pixels: NDArray[np.uint8]) -> bool:

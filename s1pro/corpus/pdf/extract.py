@@ -17,7 +17,7 @@ import numpy as np
 
 from s1pro.corpus.pdf.columns import Style
 from s1pro.corpus.pdf.content import PageContent
-from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part, render
+from s1pro.corpus.pdf.crops import Bitmap, CropSettings, encode, part, render, with_crop
 from s1pro.corpus.pdf.drawing import ReadLimits
 from s1pro.corpus.pdf.find import PageFound, find_on_page, merge_declared
 from s1pro.corpus.pdf.found import Found
@@ -212,16 +212,7 @@ def _within(box: Box, content: PageContent) -> Box:
 
 
 def _with_crop(row: ElementRow, bitmap: Bitmap | None, settings: ExtractSettings) -> ElementRow:
-    if bitmap is None:
-        return row
-    import hashlib
-
-    crop = encode(bitmap, settings.crop)
-    return replace(
-        row, crop_dpi=crop.dpi, width=crop.width, height=crop.height, mime=crop.mime, image=crop.image,
-        image_id=hashlib.sha256(crop.image).hexdigest(), phash=crop.hashes.phash, dhash=crop.hashes.dhash,
-        ink_ratio=crop.hashes.ink_ratio, entropy=crop.hashes.entropy,
-    )  # fmt: skip
+    return row if bitmap is None else with_crop(row, encode(bitmap, settings.crop))
 
 
 def text_in(content: PageContent, box: Box, slack: float = 0.5) -> str:

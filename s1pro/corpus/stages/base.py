@@ -13,6 +13,9 @@ folder alone, so any process that sees the folder can do any unit.
 Parts. Stages after ingest follow its units: a *part* is a finished ingest unit with the documents that count in it.
 A document that was tried again counts in the unit of its last try. The inputs of a unit are digests of the very rows it
 reads, so a unit is done again exactly when one of them changed.
+
+Pages that an engine has read (stages/engine.py) stand in the tables of the stage `layout` with all their elements.
+Readers of a part see them in the place of those of ingest, unless they ask for `parts(engine=False)`.
 """
 
 from __future__ import annotations
@@ -57,12 +60,17 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A finished ingest unit and the documents that count in it, sorted."""
+    """A finished ingest unit and the documents that count in it, sorted.
+
+    Attributes:
+        engine: the finished unit of the stage `layout` for it, empty if there is none.
+    """
 
     key: str
     documents: tuple[str, ...]
     whole: bool
     digest: str
+    engine: str = ""
 
 
 class CorpusFolder:
@@ -120,8 +128,12 @@ class CorpusFolder:
             raise InputError(f"{self.root}: {stage} is not finished ({what}); run `s1pro corpus {command}` first")
         return done
 
-    def parts(self) -> list[Part]:
-        """The parts of the folder, in the order of the plan. Unfinished units are left out."""
+    def parts(self, *, engine: bool = True) -> list[Part]:
+        """The parts of the folder, in the order of the plan. Unfinished units are left out.
+
+        Args:
+            engine: with what an engine read; else as ingest left them.
+        """
         done = self.finished("ingest")
         owner = {document: unit.key for unit, manifest in done for document in manifest.statuses}
         parts = []
@@ -132,7 +144,22 @@ class CorpusFolder:
                 table = manifest.files["elements"]["sha256"]
                 digest = digest_of([table, None if whole else list(documents)])
                 parts.append(Part(key=unit.key, documents=documents, whole=whole, digest=digest))
-        return parts
+        return self._with_engine(parts) if engine else parts
+
+    def _with_engine(self, parts: Sequence[Part]) -> list[Part]:
+        """Parts with the units of the engine that were made from exactly these rows."""
+        found = {}
+        for unit, manifest in self.finished("layout"):
+            read = part_of(unit)
+            found[read.key, read.digest] = (unit.key, manifest.files)
+        result = []
+        for part in parts:
+            if (part.key, part.digest) in found:
+                key, files = found[part.key, part.digest]
+                digest = digest_of([part.digest, files["elements"]["sha256"]])
+                part = dataclasses.replace(part, digest=digest, engine=key)
+            result.append(part)
+        return result
 
     def by_part(self, stage: str) -> dict[str, str]:
         """The finished unit of a later stage for every part, by the key of the part."""
@@ -140,35 +167,57 @@ class CorpusFolder:
 
     def elements(self, part: Part, *, without: Sequence[str] = PICTURES) -> Iterator[ElementRow]:
         """The elements of a part; without their pictures unless asked."""
-        return self._of_part(part, "elements", ElementRow, without)
+        return (row for _, _, row in self.places(part, without=without))
+
+    def places(self, part: Part, *, without: Sequence[str] = PICTURES) -> Iterator[tuple[Path, int, ElementRow]]:
+        """The elements of a part with the table and the row in it where each is."""
+        wanted, replaced = frozenset(part.documents), self._engine_pages(part)
+        path = self.units("ingest").table(part.key, "elements")
+        for number, row in enumerate(iter_rows(path, ElementRow, without=without)):
+            if row.doc_id in wanted and (row.doc_id, row.page) not in replaced:
+                yield path, number, row
+        if part.engine:
+            path = self.units("layout").table(part.engine, "elements")
+            for number, row in enumerate(iter_rows(path, ElementRow, without=without)):
+                yield path, number, row
 
     def documents(self, part: Part) -> Iterator[DocumentRow]:
-        return self._of_part(part, "documents", DocumentRow, ())
+        return self._of_part(part, "documents", DocumentRow)
 
     def pages(self, part: Part) -> Iterator[PageRow]:
-        return self._of_part(part, "pages", PageRow, ())
+        replaced = self._engine_pages(part)
+        return (replaced.get((row.doc_id, row.page), row) for row in self._of_part(part, "pages", PageRow))
 
     def rows(self, stage: str, name: str, kind: type[Row]) -> Iterator[Row]:
         """All rows of a table of the finished units of a stage."""
         for unit, _ in self.finished(stage):
             yield from iter_rows(self.units(stage).table(unit, name), kind)
 
-    def _of_part(self, part: Part, table: str, kind: type[Row], without: Sequence[str]) -> Iterator[Row]:
+    def _engine_pages(self, part: Part) -> dict[tuple[str, int], PageRow]:
+        if not part.engine:
+            return {}
+        rows = iter_rows(self.units("layout").table(part.engine, "pages"), PageRow)
+        return {(row.doc_id, row.page): row for row in rows}
+
+    def _of_part(self, part: Part, table: str, kind: type[Row]) -> Iterator[Row]:
         wanted = frozenset(part.documents)
-        for row in iter_rows(self.units("ingest").table(part.key, table), kind, without=without):
+        for row in iter_rows(self.units("ingest").table(part.key, table), kind):
             if row.doc_id in wanted:  # type: ignore[attr-defined]
                 yield row
 
 
 def work_on(part: Part) -> dict[str, Any]:
     """What a unit of a later stage says about the part that it works on."""
-    return {"part": dataclasses.asdict(part)}
+    content = dataclasses.asdict(part)
+    if not part.engine:
+        del content["engine"]
+    return {"part": content}
 
 
 def part_of(unit: Unit) -> Part:
     """The part that a unit of a later stage works on."""
     work = unit.work["part"]
-    return Part(key=work["key"], documents=tuple(work["documents"]), whole=work["whole"], digest=work["digest"])
+    return Part(**{**work, "documents": tuple(work["documents"])})
 
 
 def _read_json(path: Path) -> Any:

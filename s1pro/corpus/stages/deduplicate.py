@@ -20,7 +20,7 @@ from s1pro.corpus.dedup.settings import DedupSettings
 from s1pro.corpus.dedup.signature import read_grey
 from s1pro.corpus.records import DuplicateRow, ElementRow
 from s1pro.corpus.stages.base import Beat, CorpusFolder, Work
-from s1pro.corpus.tables import ROWS_PER_GROUP, iter_rows, read_column
+from s1pro.corpus.tables import ROWS_PER_GROUP, read_column
 from s1pro.corpus.units import Outcome, Table, Unit, digest_of
 
 _CACHED_GROUPS = 16
@@ -33,6 +33,8 @@ class Deduplicate:
 
     def plan(self, folder: CorpusFolder) -> list[Unit]:
         folder.require("ingest", "ingest --folder FOLDER")
+        if len(folder.finished("layout")) < len(folder.plan("layout")):
+            folder.require("layout", "caption FOLDER")
         digest = digest_of(config_to_json(folder.settings().deduplicate))
         inputs = tuple(sorted(part.digest for part in folder.parts()))
         return [Unit(stage=self.name, version=self.version, settings=digest, inputs=inputs)]
@@ -68,13 +70,10 @@ def _decide(folder: CorpusFolder, settings: DedupSettings, beat: Beat) -> list[D
 def _with_pictures(folder: CorpusFolder, places: dict[str, tuple[Path, int]], beat: Beat) -> Iterator[ElementRow]:
     """All elements that count; notes where each is."""
     for part in folder.parts():
-        path = folder.units("ingest").table(part.key, "elements")
-        wanted = frozenset(part.documents)
-        for number, row in enumerate(iter_rows(path, ElementRow)):
-            if row.doc_id in wanted:
-                places[row.element_id] = (path, number)
-                beat(len(places))
-                yield row
+        for path, number, row in folder.places(part, without=()):
+            places[row.element_id] = (path, number)
+            beat(len(places))
+            yield row
 
 
 def _pictures(places: dict[str, tuple[Path, int]]) -> functools._lru_cache_wrapper[Image.Image]:

@@ -8,11 +8,13 @@ from s1pro.base.errors import InputError
 from s1pro.corpus.stages.base import Stage
 from s1pro.corpus.stages.caption import Caption
 from s1pro.corpus.stages.deduplicate import Deduplicate
+from s1pro.corpus.stages.engine import Layout
 from s1pro.corpus.stages.ingest import Ingest
 from s1pro.corpus.stages.judge import Judge
 from s1pro.corpus.stages.route import Route
 
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in (Ingest(), Deduplicate(), Route(), Caption(), Judge())}
+_IN_ORDER: tuple[Stage, ...] = (Ingest(), Layout(), Deduplicate(), Route(), Caption(), Judge())
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _IN_ORDER}
 
 
 def stage_named(name: str) -> Stage:

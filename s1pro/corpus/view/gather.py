@@ -80,7 +80,7 @@ def gather(folder: CorpusFolder, documents: Sequence[tuple[Part, DocumentRow]]) 
             row=row,
             inputs=tuple(inputs[row.doc_id]),
             pages=tuple(pages[row.doc_id]),
-            elements=tuple(_shown(elements[row.doc_id], later)),
+            elements=tuple(_shown(sorted(elements[row.doc_id], key=lambda row: row.page), later)),
         )
         for _, row in documents
     ]

@@ -143,7 +143,8 @@ def _document(
     facts = [f"Status {row.status}", f"{row.pages_ok} of {row.num_pages} pages read"]
     facts += [f"{len(document.inputs)} inputs with the same bytes"] if len(document.inputs) > 1 else []
     facts += [row.error] if row.error else []
-    needs = sorted({f"page {page.page + 1}: {page.route}" for page in document.pages if page.route != "text"})
+    unread = [page for page in document.pages if page.route not in ("text", "engine")]
+    needs = sorted({f"page {page.page + 1}: {page.route}" for page in unread})
     blocks: list[Block] = [Paragraph(text="; ".join([*facts, *needs]) + ".")]
     for page in pages:
         here = [element for shown in document.elements for element in (shown.row, *shown.panels)]

@@ -1,0 +1,1 @@
+"""Engines behind HTTP that read pages which geometry cannot: layout models and OCR."""
