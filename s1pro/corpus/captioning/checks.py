@@ -204,6 +204,7 @@ class _Printed:
         self.digits = {re.sub(r"\D", "", run) for run in re.findall(r"[\d.,^ eE+-]*\d", flat)}
         self.digits |= {re.sub(r"\D", "", run) for run in re.findall(r"\d[\d.,^]*", flat)}
         self.digits |= {re.sub(r"\D", "", run) for run in re.findall(r"\d[\d.,^×·-]*\d", flat)}
+        self.digits |= {re.sub(r"\D", "", run) for run in re.findall(r"\d[\d.,]* ?[×·] ?10 ?\^?-?\d+", flat)}
 
     def has(self, number: Number) -> bool:
         value = abs(number.value)

@@ -3,7 +3,8 @@
 1. Characters without blanks are cut into pieces wherever PDFium saw the end of a line, the direction changes, the base
    line jumps or the gap is wider than `PIECE_GAP` heights (cells of a table, columns of a page).
 2. Pieces side by side at the same height are joined again if they are closer than a wide space: superscripts and
-   changes of font are separate pieces to PDFium, but one line to a reader.
+   changes of font are separate pieces to PDFium, but one line to a reader. So are pieces whose letters stand in the
+   gaps of each other: some programs draw a word font by font, "R sults" first and its "e" later.
 3. Texts, boxes and shares of fonts of all lines are computed at once, with `reduceat` over the joined order.
 """
 
@@ -21,6 +22,8 @@ PIECE_GAP = 1.6
 JOIN_GAP = 0.7
 WORD_GAP = 0.15
 HYPHENS = (2, 0xFFFE)
+MOST_WOVEN = 120
+"""Letters of a piece that may stand between those of another."""
 Index = NDArray[np.int64]
 
 
@@ -44,7 +47,7 @@ def build_lines(chars: Chars, runs: Runs, fonts: tuple[Font, ...]) -> list[Line]
         return []
     turn = quarter(runs.angle)
     along = _along(chars.boxes, turn[chars.run])
-    return _describe(chars, runs, fonts, _join(_pieces(chars, runs, index, turn, along)), along)
+    return _describe(chars, runs, fonts, _join(_pieces(chars, runs, index, turn, along), along), along)
 
 
 def quarter(angle: Array) -> Index:
@@ -97,13 +100,16 @@ def _pieces(chars: Chars, runs: Runs, index: Index, turns: Index, along: Array) 
     ]
 
 
-def _join(pieces: list[_Piece]) -> list[_Piece]:
+def _join(pieces: list[_Piece], along: Array) -> list[_Piece]:
     """Step 2; windows over the sorted pieces keep it from being quadratic."""
     order = sorted((p for p in pieces if p.angle >= 0), key=lambda p: (p.angle, p.v0))
     for position, piece in enumerate(order):
-        while other := _neighbour(order, position, piece):
+        while other := _neighbour(order, position, piece, along):
             first, second = (piece, other) if piece.u0 <= other.u0 else (other, piece)
+            woven = second.u0 < first.u1 - 0.3 * piece.size
             piece.index = first.index + second.index
+            if woven:
+                piece.index.sort(key=lambda i: float(along[i, 0]))
             piece.u0, piece.u1 = min(piece.u0, other.u0), max(piece.u1, other.u1)
             piece.v0, piece.v1 = min(piece.v0, other.v0), max(piece.v1, other.v1)
             piece.size = max(piece.size, other.size)
@@ -111,7 +117,7 @@ def _join(pieces: list[_Piece]) -> list[_Piece]:
     return [piece for piece in pieces if piece.index]
 
 
-def _neighbour(order: Sequence[_Piece], position: int, piece: _Piece, reach: int = 64) -> _Piece | None:
+def _neighbour(order: Sequence[_Piece], position: int, piece: _Piece, along: Array, reach: int = 64) -> _Piece | None:
     if not piece.index:
         return None
     for other in order[position + 1 : position + 1 + reach]:
@@ -120,7 +126,7 @@ def _neighbour(order: Sequence[_Piece], position: int, piece: _Piece, reach: int
         if not other.index:
             continue
         gap = max(piece.u0, other.u0) - min(piece.u1, other.u1)
-        if not -0.3 * piece.size < gap < JOIN_GAP * piece.size:
+        if gap >= JOIN_GAP * piece.size or (gap <= -0.3 * piece.size and not _woven(piece, other, along)):
             continue
         overlap = min(piece.v1, other.v1) - max(piece.v0, other.v0)
         small = min(piece.size, other.size)
@@ -128,6 +134,16 @@ def _neighbour(order: Sequence[_Piece], position: int, piece: _Piece, reach: int
         if overlap >= 0.4 * min(piece.v1 - piece.v0, other.v1 - other.v0) and gap < near * small:
             return other
     return None
+
+
+def _woven(piece: _Piece, other: _Piece, along: Array) -> bool:
+    """Whether the letters of two pieces of one size stand beside each other, none on another."""
+    if max(len(piece.index), len(other.index)) > MOST_WOVEN or abs(piece.size - other.size) > 0.1 * piece.size:
+        return False
+    a, b = along[piece.index], along[other.index]
+    common = np.minimum(a[:, None, 2], b[None, :, 2]) - np.maximum(a[:, None, 0], b[None, :, 0])
+    narrow = np.minimum((a[:, 2] - a[:, 0])[:, None], (b[:, 2] - b[:, 0])[None, :])
+    return bool((common < 0.35 * narrow + 0.05).all())
 
 
 def _describe(chars: Chars, runs: Runs, fonts: tuple[Font, ...], pieces: list[_Piece], along: Array) -> list[Line]:
