@@ -9,12 +9,14 @@ known gets an empty description.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s1pro.corpus.describe.chart import find_chart
 from s1pro.corpus.describe.drawing import drawing_facts
 from s1pro.corpus.describe.facts import Facts
 from s1pro.corpus.describe.labels import Label, labels_in
+from s1pro.corpus.describe.numbers import parse_number
 from s1pro.corpus.describe.prose import render
 from s1pro.corpus.describe.shapes import shapes_in
 from s1pro.corpus.describe.table import find_table
@@ -60,10 +62,15 @@ def find_facts(content: PageContent, box: Box, type: ElementType) -> Facts:
     elif type not in ("formula", "algorithm"):
         chart = find_chart(content, box, found.shapes, labels)
         if chart is not None:
-            return Facts(chart=chart.facts, texts=tuple(label.text for label in chart.rest), truncated=found.truncated)
+            return Facts(chart=chart.facts, texts=_said(chart.rest), truncated=found.truncated)
     labels = [label for label in labels if not label.is_endless]
     return drawing_facts(content, box, found, labels, formula=type == "formula")
 
 
 def _bounded(label: Label) -> Label:
     return label if len(label.text) <= LONGEST_LABEL else replace(label, text=label.text[:LONGEST_LABEL])
+
+
+def _said(labels: Sequence[Label]) -> tuple[str, ...]:
+    """Texts that belong to no axis. Bare numbers are left out: pieces of tick labels printed over each other."""
+    return tuple(label.text for label in labels if parse_number(label.text) is None)

@@ -137,7 +137,10 @@ def _neighbour(order: Sequence[_Piece], position: int, piece: _Piece, along: Arr
 
 
 def _woven(piece: _Piece, other: _Piece, along: Array) -> bool:
-    """Whether the letters of two pieces of one size stand beside each other, none on another."""
+    """Whether one of two pieces of one size lies within the other, and no letter stands on another."""
+    inner, outer = (piece, other) if piece.u1 - piece.u0 < other.u1 - other.u0 else (other, piece)
+    if inner.u0 < outer.u0 or inner.u1 > outer.u1:
+        return False
     if max(len(piece.index), len(other.index)) > MOST_WOVEN or abs(piece.size - other.size) > 0.1 * piece.size:
         return False
     a, b = along[piece.index], along[other.index]
