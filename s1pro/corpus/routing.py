@@ -3,8 +3,8 @@
 The **route table** is configuration: rules in order, the first that fits decides, and the last of the default fits
 everything. It is a frozen dataclass, so it is read from a JSON file (`base.config.config_from_json`) and changed by
 `--set rules.0.max_tokens=800`. A rule looks at topic, type, probability of being scientific, size and whether the
-figure is junk. Its route names a model, a set of templates, the most tokens and the highest price; `drop` ends the way
-here, and the row says so: nothing is dropped in silence.
+figure is junk. Its route names a model, a set of templates and the most tokens; `drop` ends the way here, and the row
+says so: nothing is dropped in silence.
 
 **Scientific?** A logistic score of what is seen and said: a printed label and a caption, mentions, numbers in the text
 inside the crop, share of the page, entropy, number of colours, ink, shape. Photographs without a caption, portraits,
@@ -45,14 +45,13 @@ class Route:
     Attributes:
         model: name of an endpoint, `embedded` for the describer without a model, empty for `drop`.
         templates: name of a set of prompts.
-        max_tokens: of an answer; price_cap: highest price in US dollars for a thousand figures, 0 for no limit.
+        max_tokens: of an answer.
     """
 
     name: str
     model: str = "embedded"
     templates: str = "science"
     max_tokens: int = 600
-    price_cap: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,7 @@ def test_the_table_is_configuration() -> None:
     assert changed.routes[0].max_tokens == 50
     assert route([FIGURE], changed)[0].route == "general"
     own = RouteTable(
-        routes=(Route(name="alloys", model="big", price_cap=2.0),),
+        routes=(Route(name="alloys", model="big"),),
         rules=(RouteRule(route="alloys", topics=("materials",)), RouteRule(route=DROP)),
     )
     assert [row.route for row in route([FIGURE, LOGO], own)] == ["alloys", DROP]
