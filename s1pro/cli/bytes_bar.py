@@ -1,44 +1,17 @@
-"""The progress bar of commands that write a model: bytes so far. Shown on terminals only, on the error stream."""
+"""The progress bar of commands that write a model: bytes so far."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import Any, Self
+from s1pro.base.bars import Bars
 
 
-class BytesBar:
+class BytesBar(Bars):
     """A context manager; silent unless `shown` (None: shown on a terminal)."""
 
     def __init__(self, title: str, *, shown: bool | None = None) -> None:
-        self.shown = sys.stderr.isatty() if shown is None else shown
+        super().__init__("{task.fields[told]}", shown=shown)
         self._title = title
-        self._bar: Any = None
-        self._task: Any = None
-
-    def __enter__(self) -> Self:
-        if self.shown:
-            from rich.console import Console
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-            self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                DownloadColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task(self._title, total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def update(self, done: int, total: int) -> None:
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+        """`done` of `total` bytes are written."""
+        self.draw(self._title, done, total, told=f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB")

@@ -116,34 +116,23 @@ def intern_s1_pro_rl() -> RLRun:
     return _rl("intern-s1-pro", tokens_per_batch=16384, parallel=ParallelConfig(ep=8))
 
 
+def _growth(source: str, target: str, *, fope: bool) -> ExpandRun:
+    return ExpandRun(
+        source=Path("models") / source,
+        target=Path("models") / target,
+        expansion=ExpansionConfig(factor=4, groups=8, strategy="fitted"),
+        storage=Storage(dtype="bfloat16"),
+        data=DATA / "calibration.parquet",
+        num_batches=256,
+        tokens_per_batch=8192,
+        max_length=8192,
+        fope=fope,
+    )
+
+
 EXPANSIONS: Mapping[str, tuple[str, ExpandRun]] = {
-    "intern-s1-pro": (
-        "235b-a22b",
-        ExpandRun(
-            source=Path("models/235b-a22b"),
-            target=Path("models/intern-s1-pro-expanded"),
-            expansion=ExpansionConfig(factor=4, groups=8, strategy="fitted"),
-            storage=Storage(dtype="bfloat16"),
-            data=DATA / "calibration.parquet",
-            num_batches=256,
-            tokens_per_batch=8192,
-            max_length=8192,
-            fope=True,
-        ),
-    ),
-    "30b-a3b-expanded": (
-        "30b-a3b",
-        ExpandRun(
-            source=Path("models/30b-a3b"),
-            target=Path("models/30b-a3b-expanded"),
-            expansion=ExpansionConfig(factor=4, groups=8, strategy="fitted"),
-            storage=Storage(dtype="bfloat16"),
-            data=DATA / "calibration.parquet",
-            num_batches=256,
-            tokens_per_batch=8192,
-            max_length=8192,
-        ),
-    ),
+    "intern-s1-pro": ("235b-a22b", _growth("235b-a22b", "intern-s1-pro-expanded", fope=True)),
+    "30b-a3b-expanded": ("30b-a3b", _growth("30b-a3b", "30b-a3b-expanded", fope=False)),
 }
 """What grows, by the name of the result: the preset that it grows from, and how."""
 
