@@ -34,6 +34,7 @@ from s1pro.parallel.mesh import Ranks, join
 from s1pro.rl.batches import Groups, micro_batches, teaching_groups, updates_of
 from s1pro.rl.buffer import from_json, to_json
 from s1pro.rl.config import RLRun
+from s1pro.rl.examples import examples
 from s1pro.rl.mismatch import MismatchReport, mismatch, routing_agreement, with_old_logprobs
 from s1pro.rl.policy_loss import PolicyLoss
 from s1pro.rl.questions import Questions
@@ -104,7 +105,7 @@ class Rollouts:
         updates = [self._micro_batches(part) for part in updates_of(taught, self.run.updates)]
         updates = updates or [[_without_weight(self._micro_batches(groups[:1])[0])]]
         self.rounds += 1
-        record = _record(groups, taught)
+        record = {**_record(groups, taught), "examples": examples(groups, self.tasks)}
         if self.run.old_logprobs == "recompute":
             updates, report = self._compare(updates)
             record |= {"mismatch": report.as_record()}

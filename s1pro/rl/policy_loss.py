@@ -24,6 +24,7 @@ from s1pro.model.network import Network
 from s1pro.rl.objective import MismatchConfig, ObjectiveConfig, RatioLevel
 from s1pro.train.losses import LossOutput, StepTotals
 from s1pro.train.router_statistics import RouterStatistics
+from s1pro.train.routing_counts import RoutingCounts
 from s1pro.train.throughput import training_flops
 
 MAX_LOG_RATIO = 20.0
@@ -196,7 +197,7 @@ class PolicyLoss:
         return training_flops(model.config, batch)
 
     def router_statistics(self, model: Network) -> RouterStatistics | None:
-        return RouterStatistics(model.config.text.router.num_groups)
+        return RouterStatistics(model.config.text.router.num_groups, RoutingCounts(model.config))
 
 
 def _values(found: Coefficients, logprobs_T: Tensor, gap_T: Tensor, share_T: Tensor) -> dict[str, Tensor]:

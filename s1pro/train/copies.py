@@ -7,7 +7,8 @@ Per layer, over all pairs of copies of one original:
     router_distance   the same distance between their router rows
     identical         share of pairs whose matrices are equal in every bit
 
-`copies_hook` measures it during training, next to the validation loss.
+`copies_hook` measures it during training, next to the validation loss; a run in one process that starts from a folder
+that `s1pro expand` wrote does so by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from s1pro.base.errors import InputError
 from s1pro.checkpoint.expansion_plan import Origins
 from s1pro.model.moe import MoE
 from s1pro.model.network import Network
+from s1pro.parallel.mesh import Ranks
 
 EXPANSION_FILE = "expansion.json"
 MAX_EXPANSION_BYTES = 64 * 1024 * 1024
@@ -50,6 +52,16 @@ def copy_similarity(network: Network, origins: Origins) -> dict[str, dict[str, f
 def copies_hook(origins: Origins) -> Callable[[Any], Mapping[str, Any]]:
     """An evaluation hook for training: adds `copies`, the result of `copy_similarity`, to the validation record."""
     return lambda trainer: {"copies": copy_similarity(trainer.network, origins)}
+
+
+def with_copies(
+    hook: Callable[[Any], Mapping[str, Any]] | None, init_from: Path | None, ranks: Ranks
+) -> Callable[[Any], Mapping[str, Any]] | None:
+    """`hook`, joined by `copies_hook` where training begins with an expanded model that lies whole in this process."""
+    if init_from is None or ranks.is_distributed or not (init_from / EXPANSION_FILE).is_file():
+        return hook
+    copies = copies_hook(read_origins(init_from))
+    return copies if hook is None else lambda trainer: {**copies(trainer), **hook(trainer)}
 
 
 def read_origins(folder: Path) -> Origins:

@@ -40,6 +40,7 @@ from s1pro.parallel.apply import release_gathered
 from s1pro.parallel.mesh import Ranks, join
 from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
+from s1pro.train.copies import with_copies
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
 from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
@@ -316,6 +317,8 @@ class Trainer(Generic[Model, Batch]):
             metrics.write("skip", self.steps_done, {"reason": report.skipped, "skipped_so_far": self.guard.skipped})
         if report.routers:
             metrics.write("router", self.steps_done, {"layers": report.routers})
+        if report.routing:
+            metrics.write("routing", self.steps_done, report.routing)
         if report.fp8:
             metrics.write("fp8", self.steps_done, {"layers": report.fp8})
 
@@ -373,7 +376,7 @@ def train(
         build_loader(train_sources, shares, run.data, seed=run.seed, ranks=ranks),
         loss=LanguageModelLoss(run.loss, ranks),
         validation=validation_batches(held_out, run.data),
-        on_evaluate=on_evaluate,
+        on_evaluate=with_copies(on_evaluate, run.init_from, ranks),
         ranks=ranks,
     )
     reason = trainer.train()

@@ -31,6 +31,7 @@ from s1pro.model.network import Network
 from s1pro.model.router import RouterOutput, balance_loss, released_balance_loss, z_loss
 from s1pro.parallel.mesh import Ranks
 from s1pro.train.router_statistics import RouterStatistics
+from s1pro.train.routing_counts import RoutingCounts
 from s1pro.train.throughput import training_flops
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -153,7 +154,7 @@ class LanguageModelLoss:
         return training_flops(model.config, batch)
 
     def router_statistics(self, model: Network) -> RouterStatistics | None:
-        return RouterStatistics(model.config.text.router.num_groups)
+        return RouterStatistics(model.config.text.router.num_groups, RoutingCounts(model.config))
 
     def __call__(self, model: Network, batch: PackedBatch, totals: StepTotals) -> LossOutput:
         output = model(

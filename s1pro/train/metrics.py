@@ -1,8 +1,8 @@
 """Where the numbers of a run go: `metrics.jsonl`, and TensorBoard when it is installed.
 
-Every line is one JSON object with `kind` (train, validation, router, fp8, skip) and `step`. Losses, counts and router
-loads are reproducible; `seconds`, `tokens_per_second` and `mfu` are not. On resume, lines behind the checkpoint are
-removed first, so a killed and resumed run leaves each step exactly once.
+Every line is one JSON object with `kind` (train, validation, router, routing, fp8, skip; in reinforcement learning also
+rollout) and `step`. Losses, counts and router loads are reproducible; `seconds`, `tokens_per_second` and `mfu` are not.
+On resume, lines behind the checkpoint are removed first, so a killed and resumed run leaves each step exactly once.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ entropy         of the load, divided by log E: 1 is uniform, 0 is a single exper
 max_violation   largest load times E, minus 1: 0 is uniform (the busiest expert has so much more than its share)
 unused          experts without a single row
 confidence      mean over rows of the largest probability of the softmax
+
+`train.routing_counts` tells apart what the rows were; a collector that is made with it counts that as well.
 """
 
 from __future__ import annotations
@@ -18,16 +20,24 @@ from torch import Tensor
 
 from s1pro.model.router import RouterOutput
 from s1pro.parallel.mesh import Ranks
+from s1pro.train.routing_counts import Counts, RoutingCounts
 
 
 class RouterStatistics:
     """Adds up micro-batches; `report()` reads the result (one transfer from the device)."""
 
-    def __init__(self, num_groups: int) -> None:
+    def __init__(self, num_groups: int, counts: RoutingCounts | None = None) -> None:
         self.num_groups = num_groups
+        self.counts = counts
         self._counts_LE: Tensor | None = None
         self._confidence_L: Tensor | None = None
         self._rows = 0
+
+    def add_batch(self, routers: Sequence[RouterOutput], batch: Any) -> None:
+        """A micro-batch with what its rows are."""
+        self.add(routers, batch.num_real_rows)
+        if self.counts is not None:
+            self.counts.add(routers, batch)
 
     @torch.no_grad()
     def add(self, routers: Sequence[RouterOutput], num_real_rows: int) -> None:
@@ -52,6 +62,10 @@ class RouterStatistics:
         size = self._counts_LE.numel()
         counts_LE, confidence_L = table[:size].view(self._counts_LE.shape), table[size:] / rows
         return {str(i): self._layer(counts_LE[i], float(confidence_L[i])) for i in range(len(counts_LE))}
+
+    def report_counts(self, ranks: Ranks) -> Counts:
+        """Rows of experts by source and modality, where they are counted."""
+        return {} if self.counts is None else self.counts.report(ranks)
 
     def _layer(self, counts_E: Tensor, confidence: float) -> dict[str, Any]:
         load_E = counts_E / counts_E.sum()

@@ -34,6 +34,7 @@ class StepReport:
         source_loss, source_weight: mean loss and sum of loss weights by source, sources without weight left out.
         skipped: why no update was made, or None.
         routers, fp8: statistics per layer, empty unless asked for.
+        routing: rows of every expert by source and modality (`train.routing_counts`), under the same condition.
     """
 
     values: dict[str, float]
@@ -44,6 +45,7 @@ class StepReport:
     skipped: str | None = None
     routers: dict[str, Any] = field(default_factory=dict)
     fp8: dict[str, Any] = field(default_factory=dict)
+    routing: dict[str, Any] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
@@ -95,6 +97,7 @@ class Stepper(Generic[Model, Batch]):
             skipped=skipped,
             routers=routers.report(self.ranks) if routers else {},
             fp8=fp8,
+            routing=dict(routers.report_counts(self.ranks)) if routers else {},
         )
 
     def _totals(self, batches: Sequence[Batch]) -> StepTotals:
@@ -108,7 +111,7 @@ class Stepper(Generic[Model, Batch]):
         output.loss.backward()
         self.optimizer.collect_gradients()
         if statistics is not None:
-            statistics.add(output.routers, batch.num_real_rows)
+            statistics.add_batch(output.routers, batch)
         return LossOutput(loss=output.loss.detach(), values=output.values, source_nll=output.source_nll)
 
     def _decide(self, loss: float, grad_norm: float, gradients: list[Tensor], totals: StepTotals) -> str | None:
