@@ -5,8 +5,9 @@
         +------------------ version + 1, the same tensors (published in place) <---------------------+
 
 The loop, its checkpoints, schedules, guards and metrics are those of `train.loop`; this module gives it batches. Engine
-and trainer share one network object, so publishing is counting up the version: no copy, no mapping, no other precision.
-With FP8 experts both sides use the one quantiser on the same master weights.
+and trainer share one network object, so publishing is counting up the version and forgetting what the engine's cache
+computed before: no copy, no mapping, no other precision. With FP8 experts both sides use the one quantiser on the same
+master weights.
 
 Everything random is a function of the seed and the number of the step: which questions, and each answer's own stream of
 random numbers. A run that was killed and resumed asks and answers as the uninterrupted one.
@@ -86,6 +87,10 @@ class Rollouts:
             self._ask(version)
         return self._pending.popleft()
 
+    def publish(self, version: int) -> None:
+        """The engine shares the tensors; what its cache computed with the weights before is void."""
+        self.client.engine.update_weights({}, version, partial=True)
+
     def state_dict(self) -> Record:
         pending = [[to_json(batch) for batch in batches] for batches in self._pending]
         return {"rounds": self.rounds, "pending": pending}
@@ -117,7 +122,7 @@ class Rollouts:
     def _answers(self, version: int) -> list[list[Rollout]]:
         questions = self._questions.of_step(self.rounds)
         self._check_room(questions)
-        self.client.engine.policy_version = version
+        self.publish(version)
         self.network.eval()
         try:
             return asyncio.run(
@@ -183,6 +188,10 @@ class RLTrainer(Trainer[Network, PackedBatch]):
             metrics.write("rollout", self.steps_done + 1, record)
         self.rollouts.records.clear()
         return batches
+
+    def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
+        self.rollouts.publish(self.steps_done)
+        return super().evaluate(metrics)
 
 
 def train_rl(

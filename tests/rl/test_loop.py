@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,15 @@ import pytest
 import torch
 
 from s1pro.base.errors import InputError
+from s1pro.base.records import Message, Sampling
 from s1pro.rl.config import RLRun, RolloutConfig
 from s1pro.rl.loop import ParityError, train_rl
 from s1pro.rl.objective import preset
+from s1pro.serve.client import LocalClient
+from s1pro.tasks.task import Item, Prompt
 from s1pro.train.metrics import read_metrics
-from tests.rl.letters import Letters, policy, run_in, tasks
+from s1pro.train.optim import OptimizerConfig
+from tests.rl.letters import Letters, Vowels, policy, run_in, tasks
 
 
 def learn(run: RLRun, **options: Any) -> Any:
@@ -49,6 +54,31 @@ def test_exact_mode_has_no_gap_at_all(tmp_path: Path) -> None:
         found = record["mismatch"]
         assert found["exact"] and found["k1"] == found["k3"] == found["largest"] == 0.0
         assert set(found["routing_agreement"]) <= {1.0}
+
+
+def test_nothing_is_read_from_the_cache_of_earlier_weights(tmp_path: Path) -> None:
+    """Questions with a long common beginning, whose keys and values the engine keeps from one round to the next."""
+
+    class Long(Vowels):
+        def prompt(self, item: Item) -> Prompt:
+            words = "a beginning that all questions have and that fills some blocks of the cache"
+            return Prompt(messages=(Message(role="user", content=f"{words}: {item.asked['n']}"),))
+
+    run = run_in(tmp_path, steps=4, eval_every=1, optimizer=OptimizerConfig(lr=1e-2))
+    run = replace(run, tasks=run.tasks[:1], data=replace(run.data, tokens_per_batch=256))
+    answers: list[tuple[str, str]] = []
+
+    def evaluate(trainer: Any) -> dict[str, Any]:
+        kept, fresh = trainer.rollouts.client, LocalClient.from_network(trainer.network, Letters())  # type: ignore[arg-type]
+        prompt = Long().prompt(Long().items()[0]).messages
+        both = [asyncio.run(c.chat(prompt, Sampling(max_new_tokens=8))).text for c in (kept, fresh)]
+        answers.append((both[0], both[1]))
+        return {}
+
+    train_rl(run, tasks={"vowels": Long()}, network=policy(), processor=Letters(), on_evaluate=evaluate)  # type: ignore[arg-type]
+    gaps = [record["mismatch"]["largest"] for record in read_metrics(tmp_path, "rollout")]
+    assert len(gaps) == 4 and max(gaps) < 1e-4, gaps
+    assert len(answers) == 5 and all(kept == fresh for kept, fresh in answers)
 
 
 def test_shares_of_tasks(tmp_path: Path) -> None:
