@@ -18,6 +18,7 @@ In one process so far; rollout, trainer and judges on separate machines are left
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import time
 from collections import deque
@@ -36,7 +37,13 @@ from s1pro.rl.batches import Groups, micro_batches, teaching_groups, updates_of
 from s1pro.rl.buffer import from_json, to_json
 from s1pro.rl.config import RLRun
 from s1pro.rl.examples import examples
-from s1pro.rl.mismatch import MismatchReport, mismatch, routing_agreement, with_old_logprobs
+from s1pro.rl.mismatch import (
+    MismatchReport,
+    mismatch,
+    routing_agreement,
+    with_old_logprobs,
+    with_reference_logprobs,
+)
 from s1pro.rl.policy_loss import PolicyLoss
 from s1pro.rl.questions import Questions
 from s1pro.rl.rollout import Question, Rollout, answer
@@ -60,11 +67,20 @@ class Rollouts:
     Args:
         network: of trainer and engine.
         client: its engine shares the tensors of `network`.
+        reference: the policy to stay near to, for `objective.kl`.
     """
 
     def __init__(
-        self, run: RLRun, network: Network, tasks: Mapping[str, Task], client: LocalClient, processor: Processor
+        self,
+        run: RLRun,
+        network: Network,
+        tasks: Mapping[str, Task],
+        client: LocalClient,
+        processor: Processor,
+        reference: Network | None = None,
     ) -> None:
+        assert (reference is not None) == bool(run.objective.kl)
+        self.reference = reference
         self.run, self.network, self.client, self.tasks = run, network, client, dict(tasks)
         self._names = tuple(config.name for config in run.tasks)
         self._questions = Questions(
@@ -115,6 +131,9 @@ class Rollouts:
             updates, report = self._compare(updates)
             record |= {"mismatch": report.as_record()}
             self._check(report)
+        if self.reference is not None:
+            chunk = self.run.loss.chunk
+            updates = [with_reference_logprobs(self.reference, batches, chunk=chunk) for batches in updates]
         self._pending.extend(updates)
         times = {"rollout_seconds": answered - started, "prepare_seconds": time.perf_counter() - answered}
         self.records.append({"version": version, **record, **times})
@@ -232,7 +251,8 @@ def train_rl(
         cache_tokens=run.rollout.concurrency * _longest(run),
         max_context=_longest(run),
     )
-    trainer = RLTrainer(run, network, Rollouts(run, network, found, client, processor), on_evaluate=on_evaluate)
+    rollouts = Rollouts(run, network, found, client, processor, reference=_reference(run, network))
+    trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate)
     reason = trainer.train()
     model_folder = export(network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)
@@ -254,6 +274,13 @@ def _prepared(run: RLRun, network: Network | None, processor: Processor, ranks: 
     if network is not None:
         return prepare_network(network, run, ranks)
     return build_on_ranks(run, processor.tokenizer, ranks)
+
+
+def _reference(run: RLRun, network: Network) -> Network | None:
+    """The policy as it is before its first step: a checkpoint to go on from is read later, by the loop."""
+    if not run.objective.kl:
+        return None
+    return copy.deepcopy(network).eval().requires_grad_(False)
 
 
 def _longest(run: RLRun) -> int:

@@ -56,6 +56,18 @@ def with_old_logprobs(network: Network, batches: Sequence[PackedBatch], *, chunk
     ]
 
 
+@torch.no_grad()
+def with_reference_logprobs(
+    reference: Network, batches: Sequence[PackedBatch], *, chunk: int = 1024
+) -> list[PackedBatch]:
+    """The batches with the log-probabilities of a reference. It replays the experts of the rollout where the trainer
+    does, so that a policy that has not moved is at distance 0."""
+    return [
+        dataclasses.replace(batch, reference_logprobs_T=_logprobs_T(reference, batch.to(_device(reference)), chunk).cpu())
+        for batch in batches
+    ]
+
+
 def mismatch(batches: Sequence[PackedBatch], agreement: Sequence[float] = ()) -> MismatchReport:
     """Compares `old_logprobs_T` with `rollout_logprobs_T`."""
     gaps = []

@@ -171,3 +171,32 @@ def test_errors(tmp_path: Path) -> None:
         run_in(tmp_path, accumulation=2)
     with pytest.raises(ValueError, match="no effect with old_logprobs=rollout"):
         run_in(tmp_path, old_logprobs="rollout", parity_limit=0.1)
+
+
+class _Stop(Exception):
+    pass
+
+
+def test_a_reference_holds_the_policy_back_and_is_the_first_policy_after_a_resume_too(tmp_path: Path) -> None:
+    def run_with(kl: float, folder: Path) -> RLRun:
+        run = run_in(folder, steps=8, eval_every=4, checkpoint_every=1, optimizer=OptimizerConfig(lr=1e-2))
+        return replace(run, objective=replace(run.objective, kl=kl))
+
+    def distances(folder: Path) -> list[float]:
+        return [record["reference_kl"] for record in read_metrics(folder, "train") if record["source_tokens"]]
+
+    def stop(trainer: Any) -> dict[str, Any]:
+        if trainer.steps_done == 4:
+            raise _Stop
+        return {}
+
+    for kl in (1e-9, 3.0):
+        learn(run_with(kl, tmp_path / f"{kl}"))
+    free, held = distances(tmp_path / "1e-09"), distances(tmp_path / "3.0")
+    assert free[0] == held[0] == 0.0, "a policy that has not moved is at distance 0"
+    assert max(held) < 0.5 * max(free), (free, held)
+    resumed = run_with(3.0, tmp_path / "resumed")
+    with pytest.raises(_Stop):
+        learn(resumed, on_evaluate=stop)
+    learn(resumed)
+    assert distances(resumed.folder) == held
