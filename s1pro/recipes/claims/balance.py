@@ -1,0 +1,164 @@
+"""Claim 1: grouped routing gives absolute load balance under expert parallelism.
+
+A rank of P holds E / P neighbouring experts and computes the rows that the router sends there; a step takes as long as
+its busiest rank. What is measured is that rank's rows over the mean, per layer and step, at P = 2, 4 and 8:
+
+    imbalance = max_p rows_p / (T K / P)
+
+With one router group (or several) per rank every token sends K / P rows to every rank, so the value is 1 without any
+help of a loss. Plain top-k knows no ranks; the load-balancing loss evens out its experts on average. Three arms over
+one training run each: grouped, plain with the same coefficient of that loss, and plain with ten times as much. They
+have the same parameters, rows and batches; the number of groups is all that differs.
+
+The held-out loss tells what the balance costs; nothing is asked of it.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from s1pro.model.config import ModelConfig, RouterConfig
+from s1pro.model.network import Network
+from s1pro.model.presets import demo
+from s1pro.model.router import Router, RouterOutput
+from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.comparing import difference, level, mean_of
+from s1pro.recipes.claims.molecules import VOCABULARY, molecule_data, prepare_molecules
+from s1pro.recipes.expansion_comparison import train_steps
+from s1pro.report.plots import Curve, Panel
+from s1pro.train.losses import validation_loss
+
+RANKS = (2, 4, 8)
+ARMS = ("grouped", "plain", "plain-strong")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceSettings:
+    """Sizes.
+
+    Attributes:
+        balance: coefficient of the load-balancing loss; `plain-strong` has ten times as much.
+    """
+
+    steps: int = 150
+    tokens: int = 512
+    lr: float = 4e-3
+    balance: float = 1e-2
+    num_experts: int = 32
+    top_k: int = 8
+
+
+def network_config(settings: BalanceSettings, *, groups: int) -> ModelConfig:
+    model = demo(VOCABULARY)
+    router = RouterConfig(num_experts=settings.num_experts, top_k=settings.top_k, num_groups=groups)
+    return replace(model, text=replace(model.text, router=router))
+
+
+@contextmanager
+def rows_per_expert(network: Network) -> Iterator[list[list[torch.Tensor]]]:
+    """Collects, per layer, one count of rows per expert for every forward pass inside the block."""
+    routers = [module for module in network.modules() if isinstance(module, Router)]
+    counts: list[list[torch.Tensor]] = [[] for _ in routers]
+
+    def hook(layer: int) -> torch.utils.hooks.RemovableHandle:
+        def count(router: torch.nn.Module, inputs: object, output: RouterOutput) -> None:
+            num_experts = output.logits_TE.shape[1]
+            counts[layer].append(torch.bincount(output.topk_ids_TK.flatten(), minlength=num_experts))
+
+        return routers[layer].register_forward_hook(count)
+
+    handles = [hook(layer) for layer in range(len(routers))]
+    try:
+        yield counts
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def imbalance(counts_E: torch.Tensor, ranks: int) -> float:
+    """Rows of the busiest of `ranks` ranks over the mean."""
+    rows_P = counts_E.view(ranks, -1).sum(dim=1)
+    return int(rows_P.max()) * ranks / int(rows_P.sum())
+
+
+def measure(unit: Unit) -> Measurement:
+    settings: BalanceSettings = unit.settings
+    grouped = unit.arm == "grouped" and unit.without != "groups"
+    network = Network(network_config(settings, groups=settings.top_k if grouped else 1), seed=unit.seed)
+    data = molecule_data(unit.shared, tokens=settings.tokens)
+    balance = settings.balance * (10 if unit.arm == "plain-strong" else 1)
+    with rows_per_expert(network) as counts:
+        train_steps(network, data.loader(unit.seed), "muon", settings.lr, settings.steps, balance)
+    by_step = {
+        ranks: [statistics.fmean(imbalance(layer[step], ranks) for layer in counts) for step in range(settings.steps)]
+        for ranks in RANKS
+    }
+    worst = {ranks: max(imbalance(row, ranks) for layer in counts for row in layer) for ranks in RANKS}
+    return Measurement(
+        values={
+            **{f"imbalance, P = {ranks}": statistics.fmean(values) for ranks, values in by_step.items()},
+            **{f"slack, P = {ranks}": 1 - value for ranks, value in worst.items()},
+            "held-out loss": validation_loss(network.eval(), data.held_out)["loss"],
+        },
+        curves={f"P = {ranks}": [*enumerate(values, start=1)] for ranks, values in by_step.items()},
+        steps=settings.steps,
+        tokens=settings.steps * settings.tokens,
+    )
+
+
+def verdict(results: Results) -> Verdict:
+    """The grouped arm at its worst step against 1, and how far the better plain arm is above it on average."""
+    even, gaps = [], []
+    for ranks in RANKS:
+        name = f"1 − imbalance of the worst layer and step, grouped, P = {ranks}"
+        even.append(level(results, "grouped", f"slack, P = {ranks}", name=name, above=-1e-9))
+        value = f"imbalance, P = {ranks}"
+        plain, strong = (mean_of(results, arm, value) for arm in ARMS[1:])
+        gaps.append(difference(results, ARMS[1 if plain < strong else 2], "grouped", value, above=0.05))
+    cost = difference(results, "grouped", "plain", "held-out loss", above=None)
+    grouped, plain, strong = (mean_of(results, arm, "imbalance, P = 8") for arm in ARMS)
+    return Verdict(
+        differences=(*even, *gaps, cost),
+        text=f"On 8 ranks the busiest one gets {grouped:.3f} times the mean with groups, {plain:.3f} with plain top-k "
+        f"and {strong:.3f} with ten times the balancing loss.",
+    )
+
+
+def panels(results: Results) -> Sequence[Panel]:
+    panels = []
+    for ranks in RANKS:
+        curves = []
+        for arm, by_seed in results.items():
+            points = next(iter(by_seed.values())).curves[f"P = {ranks}"]
+            curves.append(Curve(label=arm, x=[x for x, _ in points], y=[y for _, y in points], smoothing=0.9))
+        panels.append(Panel(curves=curves, title=f"{ranks} ranks", y_label="busiest rank / mean"))
+    return panels
+
+
+def prepare(settings: BalanceSettings, seeds: Sequence[int], shared: Path) -> None:
+    prepare_molecules(shared)
+
+
+CLAIM = Claim(
+    number=1,
+    name="balance",
+    statement="Grouped routing gives absolute load balance under expert parallelism.",
+    criterion="At P = 2, 4 and 8 the busiest rank of the grouped arm gets exactly the mean number of rows in every "
+    "layer of every step of every seed, and the better of the two plain arms is above it by more than 0.05 of the mean "
+    "on average over steps and layers (95 % interval over seeds).",
+    arms=ARMS,
+    mechanisms={"groups": "the grouped arm chooses its K experts out of all E, as plain top-k does"},
+    tuning="None of the grouped arm. The plain one gets a second coefficient of its balancing loss, and is judged by "
+    "the better of the two.",
+    settings={"fast": BalanceSettings(steps=30, tokens=256), "full": BalanceSettings()},
+    measure=measure,
+    verdict=verdict,
+    panels=panels,
+    prepare=prepare,
+)
