@@ -43,7 +43,7 @@ def own_files() -> list[Path]:
     files = [path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT_ENDINGS]
     for folder in OWN_FOLDERS:
         files += [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in TEXT_ENDINGS]
-    return [path for path in files if "__pycache__" not in path.parts and "goldens" not in path.parts]
+    return [path for path in files if path.name != ".git" and not {"__pycache__", "goldens"} & set(path.parts)]
 
 
 def requirement_name(requirement: str) -> str:

@@ -62,8 +62,9 @@ def with_reference_logprobs(
 ) -> list[PackedBatch]:
     """The batches with the log-probabilities of a reference. It replays the experts of the rollout where the trainer
     does, so that a policy that has not moved is at distance 0."""
+    device = _device(reference)
     return [
-        dataclasses.replace(batch, reference_logprobs_T=_logprobs_T(reference, batch.to(_device(reference)), chunk).cpu())
+        dataclasses.replace(batch, reference_logprobs_T=_logprobs_T(reference, batch.to(device), chunk).cpu())
         for batch in batches
     ]
 
