@@ -21,8 +21,10 @@ Groups = Sequence[Sequence[Rollout]]
 
 
 def teaching_groups(groups: Groups, *, drop_uniform: bool) -> list[Sequence[Rollout]]:
-    """The groups that a step trains on."""
-    return [group for group in groups if not drop_uniform or informative([r.reward for r in group])]
+    """The groups that a step trains on, without the answers that have no score; one answer alone teaches nothing."""
+    scored = [[rollout for rollout in group if rollout.failure is None] for group in groups]
+    whole = [kept for kept, group in zip(scored, groups, strict=True) if len(kept) == len(group) or len(kept) > 1]
+    return [group for group in whole if not drop_uniform or informative([r.reward for r in group])]
 
 
 def updates_of(groups: Groups, count: int) -> list[list[Sequence[Rollout]]]:

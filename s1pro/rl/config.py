@@ -7,6 +7,7 @@ from typing import Literal
 
 from s1pro.base.records import Sampling
 from s1pro.rl.objective import ObjectiveConfig
+from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import Stage, TrainRun
 
 
@@ -71,6 +72,7 @@ class RLRun(TrainRun):
     are follows from the answers, so `accumulation` stays 1, and `loss` is not read.
 
     Attributes:
+        judges: who scores the answers.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
         old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
             engine is measured on the way; "rollout": those of the engine are taken.
@@ -82,6 +84,7 @@ class RLRun(TrainRun):
     tasks: tuple[TaskConfig, ...] = ()
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    judges: JudgeConfig = field(default_factory=JudgeConfig)
     updates: int = 1
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     parity_limit: float | None = None

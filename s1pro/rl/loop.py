@@ -21,7 +21,7 @@ import asyncio
 import copy
 import dataclasses
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,6 +48,8 @@ from s1pro.rl.policy_loss import PolicyLoss
 from s1pro.rl.questions import Questions
 from s1pro.rl.rollout import Question, Rollout, answer
 from s1pro.serve.client import LocalClient
+from s1pro.tasks.judges.judge import Here, Judge
+from s1pro.tasks.judges.pool import JudgePool
 from s1pro.tasks.task import Task
 from s1pro.train.loop import EvaluationHook, Trainer, TrainResult
 from s1pro.train.metrics import Metrics
@@ -94,6 +96,7 @@ class Rollouts:
         text = network.config.text
         self._routing_shape = (len(text.moe_layers), text.router.top_k) if text.moe_layers else None
         self._pending: deque[list[PackedBatch]] = deque()
+        self._judge: Judge = JudgePool(self.tasks, run.judges) if run.judges.processes else Here(self.tasks)
         self.rounds = 0
         self.records: list[Record] = []
 
@@ -116,7 +119,8 @@ class Rollouts:
         self._pending = deque([from_json(batch) for batch in batches] for batches in state["pending"])
 
     def close(self) -> None:
-        """Nothing runs in the background."""
+        """Ends the judges."""
+        self._judge.close()
 
     def _ask(self, version: int) -> None:
         started = time.perf_counter()
@@ -152,6 +156,7 @@ class Rollouts:
                     self.run.rollout,
                     seed=self.run.seed + 1_000_003 * self.rounds,
                     routing_shape=self._routing_shape if self.run.rollout.replay else None,
+                    judge=self._judge,
                 )
             )
         finally:
@@ -306,6 +311,7 @@ def _record(groups: Groups, taught: Sequence[Any]) -> Record:
         "valid": sum(r.score.valid for r in every) / len(every),
         "length": sum(r.num_tokens for r in every) / len(every),
         "cut_off": sum(r.completion.finish_reason == "length" for r in every) / len(every),
+        "unscored": dict(Counter(r.failure for r in every if r.failure is not None)),
         "groups": len(groups),
         "teaching_groups": len(taught),
         "replayed": sum(r.completion.routing is not None for r in every) / len(every),

@@ -18,6 +18,7 @@ import numpy as np
 from s1pro.base.client import ModelClient
 from s1pro.base.records import Completion, Message, PromptGroup
 from s1pro.rl.config import RolloutConfig
+from s1pro.tasks.judges.judge import Failure, Here, Judge
 from s1pro.tasks.task import Item, Score, Task
 
 LOGPROB_SLACK = 1e-4
@@ -45,6 +46,7 @@ class Rollout:
     Attributes:
         score: of the task; its `value` is the reward.
         group: number of the question in the step, member: number of the answer in its group.
+        failure: why there is no score (`tasks.judges`); the answer teaches nothing then, and `score` is 0.
     """
 
     question: Question
@@ -52,6 +54,7 @@ class Rollout:
     score: Score
     group: int
     member: int
+    failure: Failure | None = None
 
     @property
     def reward(self) -> float:
@@ -71,16 +74,19 @@ async def answer(
     *,
     seed: int,
     routing_shape: tuple[int, int] | None,
+    judge: Judge | None = None,
 ) -> list[list[Rollout]]:
     """Every question answered `group_size` times and scored; groups in the order of the questions.
 
     Args:
         seed: of the step; every answer draws from a stream of its own, whatever else is in the batch.
         routing_shape: layers with experts and experts per token, where replay needs the record; else None.
+        judge: who scores; by default the tasks themselves, in this process.
 
     Raises:
         RecordError: an answer whose record does not fit.
     """
+    judge = judge or Here(tasks)
     gate = asyncio.Semaphore(config.concurrency)
 
     async def one(group: int, member: int) -> Rollout:
@@ -89,8 +95,15 @@ async def answer(
             sampling = config.sampling(stream_seed(seed, question, group, member))
             completion = await client.generate(question.token_ids, sampling)
         check_record(question, completion, routing_shape)
-        score = await tasks[question.task].score(question.item, completion.text)
-        return Rollout(question=question, completion=completion, score=score, group=group, member=member)
+        verdict = await judge.score(question.task, question.item, completion.text)
+        return Rollout(
+            question=question,
+            completion=completion,
+            score=verdict.score or Score(value=0.0, valid=False),
+            group=group,
+            member=member,
+            failure=verdict.failure,
+        )
 
     members = range(config.group_size)
     found = await asyncio.gather(*(one(group, member) for group in range(len(questions)) for member in members))

@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "data.cache",
     "data.validation",
     "data.validation_batches",
+    "judges",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from s1pro.model.config import RouterConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.rl.config import RLRun, RolloutConfig, TaskConfig
-from s1pro.tasks.task import Item, Prompt, Score
+from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import DataConfig
 from s1pro.train.optim import OptimizerConfig
+from tests.rl.vowels import Vowels
 
 VOCABULARY = 96
+__all__ = ["VOCABULARY", "LetterTokenizer", "Letters", "Vowels", "policy", "run_in", "tasks"]
 
 
 class LetterTokenizer:
@@ -48,26 +50,6 @@ class Letters:
         return Encoded(token_ids=self.tokenizer.encode(text), learned=[], media=None, media_parts=())
 
 
-class Vowels:
-    """How many of the first letters of an answer are vowels."""
-
-    def __init__(self, name: str = "vowels", size: int = 20) -> None:
-        self.name, self._size = name, size
-
-    def items(self) -> list[Item]:
-        return [Item(id=f"{self.name}-{i}", asked={"n": i}) for i in range(self._size)]
-
-    def prompt(self, item: Item) -> Prompt:
-        return Prompt(messages=(Message(role="user", content=f"{self.name} {item.asked['n']}"),))
-
-    async def score(self, item: Item, response: str) -> Score:
-        vowels = sum(letter in "aeiouAEIOU" for letter in response)
-        return Score(value=vowels / max(len(response), 1), valid=bool(response))
-
-    def aggregate(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        return {}
-
-
 def policy(seed: int = 0) -> Network:
     config = tiny(vocab_size=VOCABULARY)
     router = RouterConfig(num_experts=8, top_k=4, num_groups=4)
@@ -80,6 +62,7 @@ def run_in(folder: Path, **changes: Any) -> RLRun:
         steps=4,
         tasks=(TaskConfig(name="vowels"), TaskConfig(name="more", weight=2.0)),
         rollout=RolloutConfig(prompts=6, group_size=4, max_new_tokens=10, concurrency=16),
+        judges=JudgeConfig(processes=0),
         data=DataConfig(tokens_per_batch=128),
         optimizer=OptimizerConfig(lr=3e-3),
         tensorboard=False,
