@@ -23,7 +23,7 @@ import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from s1pro.base.errors import InputError
@@ -31,6 +31,9 @@ from s1pro.base.errors import InputError
 RETRIED_STATUSES = frozenset({408, 409, 425, 429})
 PROMPT_STATUSES = frozenset({400, 413, 422})
 EXCERPT = 400
+
+EngineName = Literal["s1pro", "vllm", "lmdeploy", "sglang"]
+"""Who serves: this project, or another engine."""
 
 Now = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
@@ -120,7 +123,9 @@ class EndpointSettings:
         max_tokens_field: some hosted models want `max_completion_tokens`.
         extra_body: added to every request, for example `{"chat_template_kwargs": {"enable_thinking": False}}`.
         logprobs: ask for the log-probs of the answer.
-        routing: `generate` asks for the experts of every token and fetches them (our own server).
+        routing: `generate` asks for the experts of every token.
+        engine: whose form `generate` has, see `base.engine_forms`.
+        routing_shape: layers with experts and experts per token; SGLang needs it, others are checked against it.
     """
 
     base_url: str
@@ -140,6 +145,8 @@ class EndpointSettings:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     logprobs: bool = False
     routing: bool = False
+    engine: EngineName = "s1pro"
+    routing_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.base_url)
@@ -149,6 +156,13 @@ class EndpointSettings:
             raise InputError("base_url must not carry names, keys or a query; give the key as api_key")
         if self.concurrency < 1 or self.timeout_s <= 0 or self.connect_timeout_s <= 0:
             raise InputError(f"{self.base_url}: concurrency and time-outs must be positive")
+        if self.engine not in get_args(EngineName):
+            raise InputError(f"engine must be one of {', '.join(get_args(EngineName))}, got {self.engine!r}")
+        if self.routing and self.engine == "sglang" and self.routing_shape is None:
+            raise InputError(
+                "routing from sglang needs routing_shape: layers with experts and experts per token, which its answers "
+                "do not tell"
+            )
 
 
 class TokenBucket:

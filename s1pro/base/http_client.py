@@ -2,8 +2,8 @@
 
     chat      POST {base}/chat/completions
     complete  POST {base}/completions
-    generate  POST {root}/generate           token ids in and out; of our server, LMDeploy and SGLang
-    post      POST {base}{path}              any JSON: engines that are no language models
+    generate  POST {root}/generate           token ids in and out; other engines' forms are in `base.engine_forms`
+    post      POST {base}{path}              any JSON: engines that are no language models, and control of engines
 
 One call goes this way:
 
@@ -41,6 +41,7 @@ from s1pro.base.endpoint import (
     asyncio_sleep,
     status_error,
 )
+from s1pro.base.engine_forms import FORMS, distribution
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
 from s1pro.base.routing_file import read_trace
@@ -57,6 +58,21 @@ from s1pro.base.wire import (
 CHARACTERS_PER_TOKEN = 4.0
 TOKENS_PER_MEDIUM = 1024
 Answer = TypeVar("Answer")
+
+ROOT_PATHS = frozenset(
+    {
+        "/generate",
+        "/collective_rpc",
+        "/continue_generation",
+        "/pause",
+        "/pause_generation",
+        "/reset_prefix_cache",
+        "/resume",
+        "/update_weights",
+        "/update_weights_from_disk",
+    }
+)
+"""Of our server and other engines: what is no part of the OpenAI API lies beside `/v1`."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -141,6 +157,8 @@ class HttpClient:
 
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
         ids = [int(token) for token in prompt_token_ids]
+        if self.settings.engine != "s1pro":
+            return await self._generate_elsewhere(ids, sampling)
         body = {"input_ids": ids, "return_logprob": True, **self._body(sampling), "max_tokens": sampling.max_new_tokens}
         if self.settings.routing:
             body["return_routed_experts"] = True
@@ -155,12 +173,23 @@ class HttpClient:
         reference = announced[0] if self.settings.routing else None
         return completion if reference is None else await self._with_routing(completion, *reference)
 
+    async def _generate_elsewhere(self, ids: Sequence[int], sampling: Sampling) -> Completion:
+        """`generate` in the form of another engine."""
+        settings, form = self.settings, FORMS[self.settings.engine]
+        body = {**form.body(ids, sampling, settings.model, settings.routing), **settings.extra_body}
+        return await self._call(
+            form.path,
+            body,
+            lambda answer: form.read(answer, ids, settings.routing_shape),
+            len(ids) + sampling.max_new_tokens,
+        )
+
     async def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], Answer]) -> Answer:
         """Any other call that takes and gives JSON, with everything that calls of models have.
 
         Args:
-            path: behind the base address; may be empty.
-            read: makes something of the answer; raises `MalformedAnswerError` if it is none.
+            path: behind the base address, may be empty; behind its root for the paths in `ROOT_PATHS`.
+            read: makes something of the answer, None for an empty one; raises `MalformedAnswerError` if it is none.
         """
         found: list[Answer] = []
 
@@ -192,11 +221,15 @@ class HttpClient:
 
     def _body(self, sampling: Sampling) -> dict[str, Any]:
         settings = self.settings
-        return {"model": settings.model, **sampling_json(sampling, settings.max_tokens_field), **settings.extra_body}
+        body = {"model": settings.model, **sampling_json(sampling, settings.max_tokens_field)}
+        if settings.engine != "s1pro":
+            body |= distribution(sampling, settings.engine)
+        return {**body, **settings.extra_body}
 
     def _address(self, path: str) -> str:
         base = self.settings.base_url.rstrip("/")
-        return (base.removesuffix("/v1") if path == "/generate" else base) + path
+        from_root = path.startswith("/v1/") or path.partition("?")[0] in ROOT_PATHS
+        return (base.removesuffix("/v1") if from_root else base) + path
 
     async def _call(
         self, path: str, body: Mapping[str, Any], read: Callable[[Any], Completion], estimate: float
@@ -270,7 +303,7 @@ class HttpClient:
             patience = _retry_after(headers, settings.retries.longest_retry_after_s)
             raise status_error(status, self._excerpt(data), where, attempts=number, retry_after_s=patience)
         try:
-            return read(json.loads(data))
+            return read(json.loads(data or b"null"))
         except (MalformedAnswerError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             body = self._excerpt(data)
             message = f"{where}: the answer cannot be read ({type(error).__name__}: {error}): {body}"

@@ -142,7 +142,7 @@ def chat_completion(answer: Any) -> Completion:
         raise MalformedAnswerError(f"message.content is {type(text).__name__}, not text")
     return Completion(
         text=text,
-        finish_reason=_finish(choice.get("finish_reason")),
+        finish_reason=finish_reason(choice.get("finish_reason")),
         logprobs=_chat_logprobs(choice),
         reasoning_content=reasoning if isinstance(reasoning, str) else None,
         usage=_usage(answer),
@@ -156,8 +156,8 @@ def text_completion(answer: Any) -> Completion:
     logprobs = found.get("token_logprobs") if isinstance(found, Mapping) else None
     return Completion(
         text=_field(choice, "text", str),
-        finish_reason=_finish(choice.get("finish_reason")),
-        logprobs=None if logprobs is None else _floats(logprobs),
+        finish_reason=finish_reason(choice.get("finish_reason")),
+        logprobs=None if logprobs is None else floats(logprobs),
         usage=_usage(answer),
     )
 
@@ -167,17 +167,15 @@ def generation(answer: Any, prompt_token_ids: Sequence[int]) -> Completion:
     if not isinstance(answer, Mapping):
         raise MalformedAnswerError(f"the answer is {type(answer).__name__}, not an object")
     meta = _field(answer, "meta_info", Mapping)
-    ids = answer.get("output_ids", meta.get("output_ids"))
-    if not isinstance(ids, list) or not all(type(token) is int for token in ids):
-        raise MalformedAnswerError("output_ids is not a list of token ids")
+    ids = tokens(answer.get("output_ids", meta.get("output_ids")), "output_ids")
     pairs = meta.get("output_token_logprobs")
     finish = meta.get("finish_reason")
     return Completion(
         text=_field(answer, "text", str),
-        finish_reason=_finish(finish.get("type") if isinstance(finish, Mapping) else finish),
+        finish_reason=finish_reason(finish.get("type") if isinstance(finish, Mapping) else finish),
         prompt_token_ids=tuple(prompt_token_ids),
-        token_ids=tuple(ids),
-        logprobs=None if pairs is None else _floats([_first(pair) for pair in pairs]),
+        token_ids=ids,
+        logprobs=None if pairs is None else floats([_first(pair) for pair in pairs]),
         policy_version=_count(meta, "policy_version"),
         usage=Usage(num_prompt_tokens=len(prompt_token_ids), num_tokens=len(ids)),
     )
@@ -203,7 +201,8 @@ def _field(record: Mapping[str, Any], name: str, wanted: type) -> Any:
     return value
 
 
-def _finish(reason: Any) -> FinishReason:
+def finish_reason(reason: Any) -> FinishReason:
+    """Our word for a server's."""
     return _FINISH.get(str(reason), "abort")
 
 
@@ -212,13 +211,21 @@ def _chat_logprobs(choice: Mapping[str, Any]) -> tuple[float, ...] | None:
     content = found.get("content") if isinstance(found, Mapping) else None
     if content is None:
         return None
-    return _floats([entry.get("logprob") if isinstance(entry, Mapping) else None for entry in content])
+    return floats([entry.get("logprob") if isinstance(entry, Mapping) else None for entry in content])
 
 
-def _floats(values: Any) -> tuple[float, ...]:
+def floats(values: Any) -> tuple[float, ...]:
+    """Log-probs of an answer."""
     if not isinstance(values, list) or not all(isinstance(v, (int, float)) for v in values):
         raise MalformedAnswerError("log-probs are not a list of numbers")
     return tuple(float(value) for value in values)
+
+
+def tokens(values: Any, name: str) -> tuple[int, ...]:
+    """Token ids of an answer, from the field `name`."""
+    if not isinstance(values, list) or not all(type(token) is int for token in values):
+        raise MalformedAnswerError(f"{name} is not a list of token ids")
+    return tuple(values)
 
 
 def _first(pair: Any) -> Any:

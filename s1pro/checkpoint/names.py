@@ -100,6 +100,10 @@ class Piece:
         """Whether an FP8 folder stores it as e4m3 blocks: attention projections and single experts."""
         return _QUANTISED.search(self.released) is not None
 
+    def stored_in_fp8(self, *, experts_only: bool = False) -> bool:
+        """The same, in a folder where only experts are."""
+        return self.quantised and (self.expert is not None or not experts_only)
+
 
 def pieces(shapes: Mapping[str, Size], layout: Layout) -> list[Piece]:
     """All released tensors of a network, in the order of `shapes` (its state dict)."""
@@ -150,7 +154,11 @@ def stored_parts(name: str) -> list[tuple[str, int | None]]:
     return [(f"{stem}{part}_proj{kind}", third) for third, part in enumerate("qkv")]
 
 
-def modules_not_converted(all_pieces: Iterable[Piece]) -> list[str]:
-    """Modules an FP8 folder leaves alone (`modules_to_not_convert`), sorted; 623 for the release."""
-    plain = {piece.released for piece in all_pieces if not piece.quantised}
+def modules_not_converted(all_pieces: Iterable[Piece], *, experts_only: bool = False) -> list[str]:
+    """Modules an FP8 folder leaves alone (`modules_to_not_convert`), sorted; 623 for the release.
+
+    Args:
+        experts_only: attention projections are left alone too.
+    """
+    plain = {piece.released for piece in all_pieces if not piece.stored_in_fp8(experts_only=experts_only)}
     return sorted({name.rsplit(".", 1)[0] for name in plain})

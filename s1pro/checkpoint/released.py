@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Size, Tensor
@@ -124,7 +124,7 @@ def save_network(
     network: Network,
     folder: str | Path,
     *,
-    fp8: bool = False,
+    fp8: bool | Literal["experts"] = False,
     scale_format: ScaleFormat | None = None,
     layout: Layout = "per_expert",
     max_shard_bytes: int = MAX_SHARD_BYTES,
@@ -135,6 +135,7 @@ def save_network(
 
     Args:
         fp8: quantise attention projections and experts in blocks of 128 x 128; everything else keeps its dtype.
+            "experts": only experts, as reinforcement learning computes with them.
         scale_format: of the FP8 scales. None keeps the scales of unchanged blocks of an FP8 folder, and otherwise
             means fp32.
         layout: of the expert tensors; FP8 exists per expert only.
@@ -157,12 +158,14 @@ def save_network(
     data = config_json(network.config, dtype=str(network.lm_head.weight.dtype).removeprefix("torch."))
     data = with_foreign_keys(data, origin.foreign)
     if fp8:
-        data["quantization_config"] = quantization.quantization_config(scale_format, modules_not_converted(table))
+        data["quantization_config"] = quantization.quantization_config(
+            scale_format, modules_not_converted(table, experts_only=fp8 == "experts")
+        )
     with replaced_folder(folder, keep_other_files=True) as new:
         (new / CONFIG).write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         planned = (
             _planned_fp8(piece, shapes[piece.own], gather, scale_format, known.get(piece.released))
-            if fp8 and piece.quantised
+            if fp8 and piece.stored_in_fp8(experts_only=fp8 == "experts")
             else _planned_plain(piece, shapes[piece.own], gather, state[piece.own].element_size())
             for piece in table
         )

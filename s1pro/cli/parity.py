@@ -2,9 +2,10 @@
 
     s1pro parity runs/demo/model                                      this project's engine
     s1pro parity MODEL --url http://127.0.0.1:8000/v1 --model NAME    an endpoint: token ids in, log-probabilities out
+    s1pro parity MODEL --url ... --model NAME --engine vllm           one that is not ours: vllm, lmdeploy, sglang
 
-The trainer loads FOLDER. An endpoint needs `/generate` with log-probabilities (our own server, LMDeploy, SGLang);
-records of experts are compared where it returns them. Exit code 1: a fault was found.
+The trainer loads FOLDER. What each engine has to be started with is in docs/rl.md; records of experts are compared
+where it returns them. Exit code 1: a fault was found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from s1pro.cli.arguments import Commands, add_command, add_model, check_model_fo
 
 if TYPE_CHECKING:
     from s1pro.base.client import ModelClient
+    from s1pro.model.network import Network
     from s1pro.rl.parity.diagnosis import Diagnosis
+
+
+ENGINES = ("s1pro", "vllm", "lmdeploy", "sglang")
 
 
 def add(commands: Commands) -> None:
@@ -35,6 +40,8 @@ def add(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("--url", metavar="URL", help="endpoint of the engine (default: this project's, in process)")
     parser.add_argument("--model", metavar="NAME", default="model", help="name of the model at the endpoint")
+    parser.add_argument("--engine", choices=ENGINES, default="s1pro", help="who serves the endpoint (default: s1pro)")
+    parser.add_argument("--no-routing", action="store_true", help="the endpoint gives no experts; do not ask for them")
     parser.add_argument("--api-key-variable", metavar="NAME", help="environment variable that holds the key")
     parser.add_argument("--engine-dtype", choices=("float32", "bfloat16"), help="of the engine in process")
     parser.add_argument("--exact", action="store_true", help="both sides with batch-invariant operators: no gap at all")
@@ -53,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     check_model_folder(args.folder)
     if args.url is not None and (args.engine_dtype or args.exact):
         raise InputError("--engine-dtype and --exact are of the engine in process and have no effect with --url")
+    if args.url is None and (args.engine != "s1pro" or args.no_routing):
+        raise InputError("--engine and --no-routing are about an endpoint and have no effect without --url")
     import torch
 
     from s1pro.checkpoint.released import load_network
@@ -68,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         use_exact_operators(network)
     settings = ProbeSettings(prompts=args.prompts, tokens=args.tokens, longest=args.longest, seed=args.seed)
     try:
-        probes, chats = asyncio.run(collect(_client(args), processor, settings))
+        probes, chats = asyncio.run(collect(_client(args, network), processor, settings))
         check_probes(probes)
     except ValueError as error:
         raise InputError(str(error)) from error
@@ -84,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
-def _client(args: argparse.Namespace) -> ModelClient:
+def _client(args: argparse.Namespace, network: Network) -> ModelClient:
     if args.url is None:
         from s1pro.serve.client import LocalClient
 
@@ -93,7 +102,15 @@ def _client(args: argparse.Namespace) -> ModelClient:
     from s1pro.base.endpoint import EndpointSettings
     from s1pro.base.http_client import HttpClient
 
-    settings = EndpointSettings(base_url=args.url, model=args.model, logprobs=True, routing=True)
+    text = network.config.text
+    settings = EndpointSettings(
+        base_url=args.url,
+        model=args.model,
+        logprobs=True,
+        engine=args.engine,
+        routing=bool(text.moe_layers) and not args.no_routing,
+        routing_shape=(len(text.moe_layers), text.router.top_k) if args.engine != "s1pro" and text.moe_layers else None,
+    )
     return HttpClient(settings, api_key_variable=args.api_key_variable)
 
 

@@ -1,4 +1,8 @@
-"""Greedy answers to held-out questions, before, during and after reinforcement learning."""
+"""Answers to held-out questions, before, during and after reinforcement learning.
+
+Greedy answers show the best that a policy says; answers that are drawn show the policy itself, which is what the
+gradient raises. A question can be asked several times then, and its score is the mean: the interval is over questions.
+"""
 
 from __future__ import annotations
 
@@ -14,25 +18,67 @@ from s1pro.tasks.task import Item, Task
 
 
 def accuracy(
-    tasks: Mapping[str, Task], client: ModelClient, *, limit: int, sampling: Sampling, concurrency: int = 64
+    tasks: Mapping[str, Task],
+    client: ModelClient,
+    *,
+    limit: int,
+    sampling: Sampling,
+    draws: int = 1,
+    concurrency: int = 64,
 ) -> dict[str, Any]:
     """`{"accuracy": mean over tasks, "tasks": {name: value, low, high, num_items}}`, over the first `limit` items."""
-    scores = asyncio.run(_scores(tasks, client, limit, sampling, concurrency))
+    scores = item_scores(tasks, client, limit=limit, sampling=sampling, draws=draws, concurrency=concurrency)
+    return summary(scores)
+
+
+def summary(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The record of `accuracy` from scores of items."""
     found = {name: dataclasses.asdict(mean_estimate(values)) for name, values in scores.items()}
     return {"accuracy": sum(estimate["value"] for estimate in found.values()) / len(found), "tasks": found}
 
 
+def item_scores(
+    tasks: Mapping[str, Task],
+    client: ModelClient,
+    *,
+    limit: int,
+    sampling: Sampling,
+    draws: int = 1,
+    concurrency: int = 64,
+) -> dict[str, list[float]]:
+    """Score of each of the first `limit` items, the mean over `draws` answers.
+
+    With several draws every one has a seed of its own, counted from `sampling.seed`; so the answers of two policies to
+    a question can be compared in pairs.
+
+    Raises:
+        ValueError: several greedy answers, which would all be the same.
+    """
+    if draws < 1 or (draws > 1 and not sampling.temperature):
+        raise ValueError(f"draws={draws} at temperature {sampling.temperature}: greedy answers are all alike")
+    return asyncio.run(_scores(tasks, client, limit, sampling, draws, concurrency))
+
+
 async def _scores(
-    tasks: Mapping[str, Task], client: ModelClient, limit: int, sampling: Sampling, concurrency: int
-) -> dict[str, Sequence[float]]:
+    tasks: Mapping[str, Task], client: ModelClient, limit: int, sampling: Sampling, draws: int, concurrency: int
+) -> dict[str, list[float]]:
     gate = asyncio.Semaphore(concurrency)
 
-    async def one(task: Task, item: Item) -> float:
+    async def one(task: Task, item: Item, how: Sampling) -> float:
         async with gate:
-            completion = await client.chat(task.prompt(item).messages, sampling)
+            completion = await client.chat(task.prompt(item).messages, how)
         return (await task.score(item, completion.text)).value
 
     items = {name: list(task.items())[:limit] for name, task in tasks.items()}
-    values = await asyncio.gather(*(one(tasks[name], item) for name, some in items.items() for item in some))
-    done = iter(values)
-    return {name: [next(done) for _ in some] for name, some in items.items()}
+    asked = [
+        one(tasks[name], item, _drawn(sampling, place * draws + draw) if draws > 1 else sampling)
+        for name, some in items.items()
+        for place, item in enumerate(some)
+        for draw in range(draws)
+    ]
+    values = iter(await asyncio.gather(*asked))
+    return {name: [sum(next(values) for _ in range(draws)) / draws for _ in some] for name, some in items.items()}
+
+
+def _drawn(sampling: Sampling, number: int) -> Sampling:
+    return dataclasses.replace(sampling, seed=1_000_003 * (sampling.seed or 0) + number)
