@@ -6,14 +6,17 @@ Three calls, asynchronous, each for one prompt (concurrency belongs to the calle
 * `complete`  raw text in, text out
 * `generate`  token ids in, token ids out, with log-probs, routing and policy version (for RL and parity)
 
-`serve.client.LocalClient` implements it in process. `base.http_client.HttpClient` asks any OpenAI-compatible server.
+Clients that also take media beside token ids are `TakesMedia`.
+
+`serve.client.LocalClient` implements both in process. `base.http_client.HttpClient` asks any OpenAI-compatible server.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from s1pro.base.media import Media
 from s1pro.base.records import Completion, Message, Sampling
 
 
@@ -26,3 +29,12 @@ class ModelClient(Protocol):
     async def complete(self, prompt: str, sampling: Sampling) -> Completion: ...
 
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion: ...
+
+
+@runtime_checkable
+class TakesMedia(Protocol):
+    """A client whose token-level prompts may hold images, videos and signals, as `inputs` prepares them."""
+
+    async def generate_with_media(
+        self, prompt_token_ids: Sequence[int], media: Media[Any], sampling: Sampling
+    ) -> Completion: ...

@@ -32,9 +32,9 @@ def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl
     """For models that answer on a laptop.
 
     Raises:
-        InputError: a task that there is not, or one with media.
+        InputError: a task that there is not.
     """
-    known = registry.names("text")
+    known = registry.names()
     unknown = [name for name in tasks if name not in known]
     if unknown:
         raise InputError(f"--tasks: {', '.join(unknown)} cannot be learned; choose from {', '.join(known)}")

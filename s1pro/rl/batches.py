@@ -1,7 +1,8 @@
 """From answers to micro-batches: advantages, weights, packing.
 
-The tokens of an answer learn, those of its prompt do not. Answers are packed, longest first, each into the first
-micro-batch that has room: they never see each other, and the order has no influence on the loss.
+The tokens that the model wrote learn; those of its prompt, and of what tools said to it, do not. Answers are packed,
+longest first, each into the first micro-batch that has room: they never see each other, and the order has no influence
+on the loss. Media go with the answers to their question, each answer with a copy of its own.
 """
 
 from __future__ import annotations
@@ -35,16 +36,28 @@ def updates_of(groups: Groups, count: int) -> list[list[Sequence[Rollout]]]:
 
 
 def micro_batches(
-    groups: Groups, objective: ObjectiveConfig, *, num_rows: int, replay: bool, source_names: Sequence[str]
+    groups: Groups,
+    objective: ObjectiveConfig,
+    *,
+    num_rows: int,
+    replay: bool,
+    source_names: Sequence[str],
+    entropy_weight: float = 0.0,
 ) -> list[PackedBatch]:
     """All answers of `groups`, with what their loss needs.
 
     Args:
         num_rows: of a micro-batch.
         source_names: tasks; an answer counts for its own.
+        entropy_weight: of the bonus for surprise in every advantage (`rl.entropy`).
     """
     segments = [
-        Segment(sequence=sequence(rollout, float(advantage), len(group), objective, replay=replay), source=source)
+        Segment(
+            sequence=sequence(
+                rollout, float(advantage), len(group), objective, replay=replay, entropy_weight=entropy_weight
+            ),
+            source=source,
+        )
         for group in groups
         for rollout, advantage in zip(group, advantages([r.reward for r in group], objective), strict=True)
         for source in (source_names.index(rollout.question.task),)
@@ -58,21 +71,32 @@ def micro_batches(
 
 
 def sequence(
-    rollout: Rollout, advantage: float, group_size: int, objective: ObjectiveConfig, *, replay: bool
+    rollout: Rollout,
+    advantage: float,
+    group_size: int,
+    objective: ObjectiveConfig,
+    *,
+    replay: bool,
+    entropy_weight: float = 0.0,
 ) -> TokenSequence:
     """The tokens of prompt and answer; entry i belongs to token i, as everywhere before packing."""
     prompt, completion = rollout.question.token_ids, rollout.completion
     assert completion.logprobs is not None
-    before, sampled = np.zeros(len(prompt), np.float32), np.ones(len(completion.token_ids), np.float32)
-    weight = token_weight(len(sampled), group_size, objective)
+    count = len(completion.token_ids)
+    before, own = np.zeros(len(prompt), np.float32), np.ones(count, np.float32)
+    if rollout.own is not None:
+        own = np.array(rollout.own, dtype=np.float32)
+    logprobs = np.array(completion.logprobs, dtype=np.float32) * own
+    weight = token_weight(rollout.num_tokens, group_size, objective)
     return TokenSequence(
         token_ids=np.array([*prompt, *completion.token_ids], dtype=np.int32),
-        loss_weights=np.concatenate([before, weight * sampled]),
+        loss_weights=np.concatenate([before, weight * own]),
         prompt_group=rollout.question.prompt_group,
         conversation=True,
-        advantages=np.concatenate([before, np.float32(advantage) * sampled]),
-        rollout_logprobs=np.concatenate([before, np.array(completion.logprobs, dtype=np.float32)]),
+        advantages=np.concatenate([before, np.float32(advantage) * own - np.float32(entropy_weight) * logprobs]),
+        rollout_logprobs=np.concatenate([before, logprobs]),
         routed_experts=completion.routing.experts_TLK if replay and completion.routing is not None else None,
+        media=rollout.question.media,
     )
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s1pro.base.records import Sampling
+from s1pro.rl.curriculum import CurriculumConfig
+from s1pro.rl.entropy import EntropyConfig
 from s1pro.rl.objective import ObjectiveConfig
+from s1pro.rl.rewards import RewardConfig
 from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import Stage, TrainRun
 
@@ -73,6 +76,7 @@ class RLRun(TrainRun):
 
     Attributes:
         judges: who scores the answers.
+        curriculum: shares of tasks follow their pass rates; None asks by the weights.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
         old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
             engine is measured on the way; "rollout": those of the engine are taken.
@@ -85,6 +89,9 @@ class RLRun(TrainRun):
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     judges: JudgeConfig = field(default_factory=JudgeConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    entropy: EntropyConfig = field(default_factory=EntropyConfig)
+    curriculum: CurriculumConfig | None = None
     updates: int = 1
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     parity_limit: float | None = None
@@ -103,5 +110,7 @@ class RLRun(TrainRun):
             )
         if self.objective.baseline == "leave_one_out" and self.rollout.group_size < 2:
             raise ValueError("objective.baseline=leave_one_out needs rollout.group_size of at least 2")
+        if self.entropy.is_on and (self.rollout.temperature, self.rollout.top_p) != (1.0, 1.0):
+            raise ValueError("entropy needs rollout.temperature=1 and rollout.top_p=1: only then is surprise entropy")
         if self.parity_limit is not None and self.old_logprobs != "recompute":
             raise ValueError("parity_limit has no effect with old_logprobs=rollout: nothing is compared then")

@@ -36,6 +36,7 @@ from s1pro.parallel.mesh import Ranks, join
 from s1pro.rl.batches import Groups, micro_batches, teaching_groups, updates_of
 from s1pro.rl.buffer import from_json, to_json
 from s1pro.rl.config import RLRun
+from s1pro.rl.entropy import EntropyControl, mean_surprisal
 from s1pro.rl.examples import examples
 from s1pro.rl.mismatch import (
     MismatchReport,
@@ -57,6 +58,7 @@ from s1pro.train.setup import choose_device
 from s1pro.train.spread import build_on_ranks, export
 
 Record = dict[str, Any]
+TERMS = ("correctness", "form", "length")
 
 
 class ParityError(RuntimeError):
@@ -92,7 +94,9 @@ class Rollouts:
             per_step=run.rollout.prompts,
             seed=run.seed,
             enable_thinking=run.rollout.enable_thinking,
+            curriculum=run.curriculum,
         )
+        self._entropy = EntropyControl(run.entropy)
         text = network.config.text
         self._routing_shape = (len(text.moe_layers), text.router.top_k) if text.moe_layers else None
         self._pending: deque[list[PackedBatch]] = deque()
@@ -112,10 +116,18 @@ class Rollouts:
 
     def state_dict(self) -> Record:
         pending = [[to_json(batch) for batch in batches] for batches in self._pending]
-        return {"rounds": self.rounds, "pending": pending}
+        return {
+            "rounds": self.rounds,
+            "pending": pending,
+            "questions": self._questions.state_dict(),
+            "entropy": self._entropy.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.rounds = state["rounds"]
+        self._questions.load_state_dict(state.get("questions", {}))
+        if "entropy" in state:
+            self._entropy.load_state_dict(state["entropy"])
         self._pending = deque([from_json(batch) for batch in batches] for batches in state["pending"])
 
     def close(self) -> None:
@@ -130,7 +142,7 @@ class Rollouts:
         updates = [self._micro_batches(part) for part in updates_of(taught, self.run.updates)]
         updates = updates or [[_without_weight(self._micro_batches(groups[:1])[0])]]
         self.rounds += 1
-        record = {**_record(groups, taught), "examples": examples(groups, self.tasks)}
+        record = {**_record(groups, taught), **self._observe(groups), "examples": examples(groups, self.tasks)}
         if self.run.old_logprobs == "recompute":
             updates, report = self._compare(updates)
             record |= {"mismatch": report.as_record()}
@@ -141,6 +153,18 @@ class Rollouts:
         self._pending.extend(updates)
         times = {"rollout_seconds": answered - started, "prepare_seconds": time.perf_counter() - answered}
         self.records.append({"version": version, **record, **times})
+
+    def _observe(self, groups: Groups) -> Record:
+        """Lets the shares of tasks and the weight of the entropy follow what was answered; gives what held so far."""
+        entropy = mean_surprisal([rollout.own_logprobs for group in groups for rollout in group])
+        record: Record = {"entropy": entropy}
+        if self.run.entropy.is_on:
+            record["entropy_weight"] = self._entropy.weight
+        if self.run.curriculum is not None:
+            record["shares"] = self._questions.shares()
+        self._entropy.observe(entropy)
+        self._questions.observe(groups)
+        return record
 
     def _answers(self, version: int) -> list[list[Rollout]]:
         questions = self._questions.of_step(self.rounds)
@@ -157,6 +181,7 @@ class Rollouts:
                     seed=self.run.seed + 1_000_003 * self.rounds,
                     routing_shape=self._routing_shape if self.run.rollout.replay else None,
                     judge=self._judge,
+                    reward=self.run.reward,
                 )
             )
         finally:
@@ -178,6 +203,7 @@ class Rollouts:
             num_rows=self.run.data.tokens_per_batch,
             replay=self.run.rollout.replay,
             source_names=self._names,
+            entropy_weight=self._entropy.weight,
         )
 
     def _compare(self, updates: list[list[PackedBatch]]) -> tuple[list[list[PackedBatch]], MismatchReport]:
@@ -308,6 +334,7 @@ def _record(groups: Groups, taught: Sequence[Any]) -> Record:
     return {
         "reward": sum(r.reward for r in every) / len(every),
         "rewards": {name: sum(values) / len(values) for name, values in by_task.items()},
+        **_terms(every),
         "valid": sum(r.score.valid for r in every) / len(every),
         "length": sum(r.num_tokens for r in every) / len(every),
         "cut_off": sum(r.completion.finish_reason == "length" for r in every) / len(every),
@@ -316,6 +343,14 @@ def _record(groups: Groups, taught: Sequence[Any]) -> Record:
         "teaching_groups": len(taught),
         "replayed": sum(r.completion.routing is not None for r in every) / len(every),
     }
+
+
+def _terms(rollouts: Sequence[Rollout]) -> Record:
+    """The terms of the reward, where there are more than one."""
+    terms = [rollout.terms for rollout in rollouts if rollout.terms is not None]
+    means = {name: sum(getattr(t, name) for t in terms) / len(terms) for name in TERMS} if terms else {}
+    others = means.get("form", 0.0) != 0 or means.get("length", 0.0) != 0
+    return {"terms": means} if others else {}
 
 
 def _as_loader(rollouts: Rollouts) -> Loader[PackedBatch]:

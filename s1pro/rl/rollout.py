@@ -1,5 +1,7 @@
 """Answers to learn from: what was asked, what the engine said, what it is worth.
 
+    Question --draw--> Sampled --judged--> Rollout
+
 A rollout keeps the tokens as they were sampled, never its text re-tokenised; the log-probability that each of them had;
 and which experts every fed token used. `check_record` refuses records that do not fit together: replay of a record that
 is one token short would train on another network than the one that answered, and nothing would crash.
@@ -8,16 +10,22 @@ is one token short would train on another network than the one that answered, an
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from s1pro.base.client import ModelClient
-from s1pro.base.records import Completion, Message, PromptGroup
+from s1pro.base.client import ModelClient, TakesMedia
+from s1pro.base.errors import InputError
+from s1pro.base.media import Media
+from s1pro.base.records import Completion, Message, PromptGroup, Sampling
 from s1pro.rl.config import RolloutConfig
+from s1pro.rl.rewards import RewardConfig, RewardTerms, reward_terms
 from s1pro.tasks.judges.judge import Failure, Here, Judge
 from s1pro.tasks.task import Item, Score, Task
 
@@ -31,12 +39,32 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One prompt, as ids: what all answers of a group begin with."""
+    """One prompt, as ids: what all answers of a group begin with.
+
+    Attributes:
+        media: pictures, videos and signals whose placeholders are among the ids.
+    """
 
     task: str
     item: Item
     token_ids: tuple[int, ...]
     prompt_group: PromptGroup = "science"
+    media: Media[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """What followed a prompt.
+
+    Attributes:
+        completion: all tokens behind the prompt. Those that the model did not write have the log-probability 0.
+        own: which of them the model wrote itself; None is all.
+        response: what is scored.
+    """
+
+    completion: Completion
+    response: str
+    own: tuple[bool, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +72,11 @@ class Rollout:
     """One answer to one question.
 
     Attributes:
-        score: of the task; its `value` is the reward.
+        score: of the task.
         group: number of the question in the step, member: number of the answer in its group.
         failure: why there is no score (`tasks.judges`); the answer teaches nothing then, and `score` is 0.
+        own: which tokens of the completion the model wrote itself and learns from; None is all.
+        terms: what the reward is made of; without them it is the value of the score.
     """
 
     question: Question
@@ -55,15 +85,27 @@ class Rollout:
     group: int
     member: int
     failure: Failure | None = None
+    own: tuple[bool, ...] | None = None
+    terms: RewardTerms | None = None
+
+    def __post_init__(self) -> None:
+        if self.own is not None and len(self.own) != len(self.completion.token_ids):
+            raise RecordError(f"{len(self.completion.token_ids)} tokens, but {len(self.own)} marks of whose they are")
 
     @property
     def reward(self) -> float:
-        return self.score.value
+        return self.score.value if self.terms is None else self.terms.total
 
     @property
     def num_tokens(self) -> int:
-        """Of the answer."""
-        return len(self.completion.token_ids)
+        """That the model wrote."""
+        return len(self.completion.token_ids) if self.own is None else sum(self.own)
+
+    @property
+    def own_logprobs(self) -> tuple[float, ...]:
+        """Of the tokens that the model wrote."""
+        logprobs = self.completion.logprobs or ()
+        return tuple(logprobs) if self.own is None else tuple(itertools.compress(logprobs, self.own))
 
 
 async def answer(
@@ -75,6 +117,7 @@ async def answer(
     seed: int,
     routing_shape: tuple[int, int] | None,
     judge: Judge | None = None,
+    reward: RewardConfig | None = None,
 ) -> list[list[Rollout]]:
     """Every question answered `group_size` times and scored; groups in the order of the questions.
 
@@ -82,8 +125,10 @@ async def answer(
         seed: of the step; every answer draws from a stream of its own, whatever else is in the batch.
         routing_shape: layers with experts and experts per token, where replay needs the record; else None.
         judge: who scores; by default the tasks themselves, in this process.
+        reward: the terms of the reward; the value of the score by default.
 
     Raises:
+        InputError: a prompt with media, and a client that takes none.
         RecordError: an answer whose record does not fit.
     """
     judge = judge or Here(tasks)
@@ -92,22 +137,49 @@ async def answer(
     async def one(group: int, member: int) -> Rollout:
         question = questions[group]
         async with gate:
-            sampling = config.sampling(stream_seed(seed, question, group, member))
-            completion = await client.generate(question.token_ids, sampling)
-        check_record(question, completion, routing_shape)
-        verdict = await judge.score(question.task, question.item, completion.text)
-        return Rollout(
-            question=question,
-            completion=completion,
-            score=verdict.score or Score(value=0.0, valid=False),
-            group=group,
-            member=member,
-            failure=verdict.failure,
-        )
+            sampled = await draw(question, client, config.sampling(stream_seed(seed, question, group, member)))
+        check_record(question, sampled.completion, routing_shape)
+        return await judged(sampled, question, judge, reward, group=group, member=member)
 
     members = range(config.group_size)
     found = await asyncio.gather(*(one(group, member) for group in range(len(questions)) for member in members))
     return [found[i : i + len(members)] for i in range(0, len(found), len(members))]
+
+
+async def draw(question: Question, client: ModelClient, sampling: Sampling) -> Sampled:
+    """One answer. Raises `InputError` for media that the client cannot take."""
+    completion = await generate(client, question.token_ids, sampling, question.media)
+    return Sampled(completion=completion, response=completion.text)
+
+
+async def judged(
+    sampled: Sampled, question: Question, judge: Judge, reward: RewardConfig | None, *, group: int, member: int
+) -> Rollout:
+    """The answer with its score and its reward, or with the reason why it has none."""
+    verdict = await judge.score(question.task, question.item, sampled.response)
+    rollout = Rollout(
+        question=question,
+        completion=sampled.completion,
+        own=sampled.own,
+        score=verdict.score or Score(value=0.0, valid=False),
+        group=group,
+        member=member,
+        failure=verdict.failure,
+    )
+    if reward is None:
+        return rollout
+    return dataclasses.replace(rollout, terms=reward_terms(rollout.score, rollout.num_tokens, reward))
+
+
+async def generate(
+    client: ModelClient, token_ids: Sequence[int], sampling: Sampling, media: Media[Any] | None
+) -> Completion:
+    """What the client writes behind these tokens."""
+    if media is None:
+        return await client.generate(token_ids, sampling)
+    if not isinstance(client, TakesMedia):
+        raise InputError(f"{type(client).__name__} takes prompts of text only: learn from media with the own engine")
+    return await client.generate_with_media(token_ids, media, sampling)
 
 
 def stream_seed(seed: int, question: Question, group: int, member: int) -> int:

@@ -18,10 +18,14 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from s1pro.base.media import Media
 from s1pro.base.records import Completion, Message, Sampling
 from s1pro.inputs.processor import Processor
+from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.serve.engine import Engine
 from s1pro.serve.request import OnText, Request
@@ -35,11 +39,24 @@ def build_engine(network: Network, processor: Processor, **settings: Any) -> Eng
     return Engine(
         network,
         eos_token_ids=stop_ids,
-        sampleable=tokenizer.sampleable_ids(vocab_size),
+        sampleable=_sampleable(tokenizer.sampleable_ids(vocab_size), network.config),
         decode=functools.partial(tokenizer.decode, skip_special_tokens=True),
         grammars=Grammars(tokenizer, vocab_size, stop_ids),
         **settings,
     )
+
+
+def _sampleable(mask: npt.NDArray[np.bool_], config: ModelConfig) -> npt.NDArray[np.bool_]:
+    """Without the placeholders of media: nobody can write a picture, and what is learned from would not add up."""
+    mask = mask.copy()
+    for token, tower in (
+        (config.image_token_id, config.vision),
+        (config.video_token_id, config.vision),
+        (config.ts_token_id, config.time_series),
+    ):
+        if tower is not None and token < len(mask):
+            mask[token] = False
+    return mask
 
 
 class LocalClient:
@@ -90,6 +107,12 @@ class LocalClient:
 
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
         return await self._run(self.engine.prepare(prompt_token_ids, sampling))
+
+    async def generate_with_media(
+        self, prompt_token_ids: Sequence[int], media: Media[Any], sampling: Sampling
+    ) -> Completion:
+        """As `generate`; the placeholders of the media are among the ids."""
+        return await self._run(self.engine.prepare(prompt_token_ids, sampling, media=media))
 
     async def stream_chat(self, messages: Sequence[Message], sampling: Sampling) -> AsyncIterator[str]:
         """The answer of `chat` piece by piece. Leaving the loop early ends the generation."""

@@ -46,9 +46,10 @@ class MediaTask:
         split: whose examples are asked.
         num_items: at most so many; fewer where the split has no more different ones.
         held_out_wordings: ask in wordings that training data never uses.
+        for_learning: the task is a reward of reinforcement learning and may ask about training examples.
 
     Raises:
-        InputError: the training split.
+        InputError: the training split without `for_learning`.
         MissingExtraError: the data of the family come with a package that is not installed.
     """
 
@@ -61,8 +62,9 @@ class MediaTask:
         num_items: int = 200,
         seed: int = 0,
         held_out_wordings: bool = False,
+        for_learning: bool = False,
     ) -> None:
-        if split == "train":
+        if split == "train" and not for_learning:
             raise InputError("tasks ask about held-out examples; choose the split 'validation' or 'test'")
         self.name, self.family, self.seed = family.name, family, seed
         self.held_out_wordings = held_out_wordings

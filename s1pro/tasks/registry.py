@@ -104,15 +104,28 @@ def get(
 
 
 def for_learning(
-    name: str, *, num_items: int = 2000, seed: int = 0, molecules: Sequence[Molecule] | None = None
-) -> ChemistryTask:
-    """A task whose questions are about training molecules: rewards of reinforcement learning, never an evaluation.
+    name: str,
+    *,
+    num_items: int = 2000,
+    seed: int = 0,
+    molecules: Sequence[Molecule] | None = None,
+    folder: Path = MEDIA_FOLDER,
+    media: MediaSettings | None = None,
+) -> ChemistryTask | MediaTask:
+    """A task whose questions are about training molecules or training media: rewards of reinforcement learning, never
+    an evaluation.
+
+    Args:
+        folder, media: where pictures, videos and signals go, and their sizes.
 
     Raises:
-        InputError: an unknown name, or a task about media.
+        InputError: an unknown name.
     """
+    if name not in names():
+        raise InputError(f"no task to learn from: {name!r}; known: {', '.join(names())}")
     if name not in TASKS:
-        raise InputError(f"no task to learn from: {name!r}; known: {', '.join(TASKS)}")
+        family = media_families(media, molecules)[name]
+        return MediaTask(family, folder, split="train", num_items=num_items, seed=seed, for_learning=True)
     found = installed_molecules() if molecules is None else molecules
     others = select(found, "validation")  # where the trivial answers of a task come from; nobody asks for them here
     return ChemistryTask(name, test=select(found, "train"), train=others, num_items=num_items, seed=seed)
