@@ -14,25 +14,17 @@ import argparse
 import itertools
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from paired import environment
 
-from s1pro.base.config import config_to_json
 from s1pro.checkpoint.expansion import expand_network
 from s1pro.checkpoint.expansion_plan import ExpansionConfig
-from s1pro.data.batch import PackedBatch
-from s1pro.data.loader import Loader
-from s1pro.data.samples import read_samples
-from s1pro.data.sequence import ProcessorEncoder
-from s1pro.data.sources import Source, TokenStore
-from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.model.presets import demo
-from s1pro.recipes.demo import stages
-from s1pro.recipes.demo_training import DemoSettings
+from s1pro.recipes.claims.molecules import VOCABULARY, molecule_data, prepare_molecules
 from s1pro.recipes.expansion_comparison import (
     SCRATCH,
     ComparisonSettings,
@@ -44,41 +36,9 @@ from s1pro.recipes.expansion_comparison import (
     table,
     train_steps,
 )
-from s1pro.recipes.stages import StageFile
-from s1pro.train.config import DataConfig
 from s1pro.train.copies import copy_similarity
-from s1pro.train.setup import build_loader, validation_batches
 
 ORDER = ("fitted", "A", "B", SCRATCH)
-
-
-def prepare(folder: Path, settings: DemoSettings) -> tuple[Source, Source]:
-    """Descriptions of molecules to learn from, and of others with other scaffolds."""
-    file = StageFile(folder / "stages.json", config_to_json(settings))
-    if not (folder / "tokenizer").exists():
-        for stage in stages(folder, settings, file)[:2]:
-            stage.run()
-    encoder = ProcessorEncoder(Processor.from_pretrained(folder / "tokenizer"))
-    files = (folder / "data" / "descriptions" / f"{part}.parquet" for part in ("train", "validation"))
-    train, held_out = (TokenStore.build("molecules", read_samples(path), encoder) for path in files)
-    return train, held_out
-
-
-def data_of(train: Source, held_out: Source, tokens: int) -> Data:
-    config = DataConfig(tokens_per_batch=tokens, max_length=256)
-    evaluation = replace(config, tokens_per_batch=1024)
-
-    def loader(seed: int) -> Loader[PackedBatch]:
-        return build_loader([train], [1.0], config, seed=seed)
-
-    base = build_loader([train], [1.0], evaluation, seed=1000)
-    calibration = build_loader([train], [1.0], evaluation, seed=999)
-    return Data(
-        base=base,
-        loader=loader,
-        calibration=[next(calibration) for _ in range(4)],
-        held_out=validation_batches([held_out], replace(evaluation, validation_batches=4)),
-    )
 
 
 def symmetric_copies(settings: ComparisonSettings, data: Data) -> dict[str, float]:
@@ -114,12 +74,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     started, cpu = time.perf_counter(), time.process_time()
-    demo_settings = DemoSettings(molecules=3000)
-    train, held_out = prepare(args.folder, demo_settings)
+    prepare_molecules(args.folder)
     settings = ComparisonSettings(
-        model=demo(1152), base_steps=args.base_steps, steps=args.steps, seeds=tuple(range(args.seeds))
+        model=demo(VOCABULARY), base_steps=args.base_steps, steps=args.steps, seeds=tuple(range(args.seeds))
     )
-    data = data_of(train, held_out, args.tokens)
+    data = molecule_data(args.folder, tokens=args.tokens)
     results = compare(settings, data, say=lambda line: print(line, flush=True))
     report = {
         "environment": environment(),

@@ -58,7 +58,7 @@ class ComparisonSettings:
         base_steps, base_lr, base_optimizer: its training, warm-up-stable-decay.
         steps, lr, optimizer: of the comparison, at a constant rate after a short warm-up.
         scratch_lr: for the network from scratch.
-        eval_every: steps between held-out losses.
+        eval_every: steps between held-out losses; eval_at: further steps.
         expansion: common to all strategies; `seed` and `strategy` are replaced.
         straight_through: gradient of the routers after expansion.
     """
@@ -72,6 +72,7 @@ class ComparisonSettings:
     scratch_lr: float = 4e-3
     optimizer: Literal["adamw", "muon"] = "adamw"
     eval_every: int = 20
+    eval_at: tuple[int, ...] = ()
     expansion: ExpansionConfig = field(default_factory=ExpansionConfig)
     strategies: tuple[Strategy, ...] = ("fitted", "A", "random", "B")
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
@@ -96,20 +97,31 @@ class Arm:
     Attributes:
         losses: held-out loss by step, 0 included.
         kept, overlap: routing mass on held-out text, mean over layers, of blocks of tokens; empty from scratch.
-        copies: `train.copies` after the last step, mean over layers; empty from scratch.
+        copies_at: `train.copies` by step, mean over layers; empty from scratch.
     """
 
     losses: Mapping[int, float]
     kept: Sequence[float] = ()
     overlap: Sequence[float] = ()
-    copies: Mapping[str, float] = field(default_factory=dict)
+    copies_at: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def copies(self) -> Mapping[str, float]:
+        """After the last step."""
+        return self.copies_at[max(self.copies_at)] if self.copies_at else {}
 
     @property
     def area(self) -> float:
-        """Mean of the held-out loss over the steps (trapezoids)."""
-        points = sorted(self.losses.items())
+        """Mean of the held-out loss over all steps."""
+        return self.area_until(max(self.losses))
+
+    def area_until(self, last: int) -> float:
+        """Mean of the held-out loss over the steps up to `last`, at which it was taken (trapezoids)."""
+        points = sorted((step, loss) for step, loss in self.losses.items() if step <= last)
+        if points[-1][0] != last:
+            raise ValueError(f"no loss was taken at step {last}, only at {[step for step, _ in points]}")
         pairs = list(itertools.pairwise(points))
-        return sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairs) / (points[-1][0] - points[0][0])
+        return sum((b - a) * (x + y) / 2 for (a, x), (b, y) in pairs) / (last - points[0][0])
 
 
 Results = dict[int, dict[str, Arm]]
@@ -122,9 +134,7 @@ def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], No
     Args:
         say: told about every finished arm.
     """
-    base = Network(settings.model, seed=0)
-    train_steps(base, data.base, settings.base_optimizer, settings.base_lr, settings.base_steps, settings.balance)
-    base.eval()
+    base = trained_base(settings, data, seed=0)
     seen, unseen = calibrate(base, data.calibration), calibrate(base, data.held_out)
     base_loss = validation_loss(base, data.held_out)["loss"]
     say(f"base: loss {base_loss:.4f}")
@@ -133,15 +143,18 @@ def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], No
         results[seed] = {"base": Arm(losses={0: base_loss, settings.steps: base_loss})}
         for strategy in settings.strategies:
             config = replace(settings.expansion, strategy=strategy, seed=seed)
-            results[seed][strategy] = _expanded_arm(base, config, settings, data, seed, seen, unseen)
+            results[seed][strategy] = expanded_arm(base, config, settings, data, seed, seen, unseen)
             say(f"seed {seed}: {_line(strategy, results[seed][strategy])}")
-        text = settings.model.text
-        grown = replace(text, router=expanded_router(text.router, settings.expansion))
-        network = Network(replace(settings.model, text=grown), seed=100 + seed)
-        losses = _continue(network, replace(settings, lr=settings.scratch_lr), data, seed)
-        results[seed][SCRATCH] = Arm(losses=losses)
+        results[seed][SCRATCH] = scratch_arm(settings, data, seed)
         say(f"seed {seed}: {_line(SCRATCH, results[seed][SCRATCH])}")
     return results
+
+
+def trained_base(settings: ComparisonSettings, data: Data, *, seed: int) -> Network:
+    """The small mixture that is grown."""
+    base = Network(settings.model, seed=seed)
+    train_steps(base, data.base, settings.base_optimizer, settings.base_lr, settings.base_steps, settings.balance)
+    return base.eval()
 
 
 def difference(results: Results, first: str, second: str, value: Callable[[Arm], float]) -> Estimate:
@@ -190,7 +203,7 @@ def train_steps(
     loader.close()
 
 
-def _expanded_arm(
+def expanded_arm(
     base: Network,
     config: ExpansionConfig,
     settings: ComparisonSettings,
@@ -199,12 +212,24 @@ def _expanded_arm(
     seen: Calibration,
     unseen: Calibration,
 ) -> Arm:
+    """`base` grown as `config` says and trained on.
+
+    Args:
+        seen, unseen: its routing, on text to plan with and on held-out text.
+    """
     network, origins = expand_network(base, config, seen)
     kept, overlap = _mass(network, origins, unseen)
-    losses = _continue(network, settings, data, seed)
-    layers = list(copy_similarity(network, origins).values())
-    copies = {name: statistics.fmean(layer[name] for layer in layers) for name in layers[0]}
-    return Arm(losses=losses, kept=kept, overlap=overlap, copies=copies)
+    losses, copies = _continue(network, settings, data, seed, origins)
+    return Arm(losses=losses, kept=kept, overlap=overlap, copies_at=copies)
+
+
+def scratch_arm(settings: ComparisonSettings, data: Data, seed: int) -> Arm:
+    """A network of the grown shape with random weights."""
+    text = settings.model.text
+    grown = replace(text, router=expanded_router(text.router, settings.expansion))
+    network = Network(replace(settings.model, text=grown), seed=100 + seed)
+    losses, _ = _continue(network, replace(settings, lr=settings.scratch_lr), data, seed)
+    return Arm(losses=losses)
 
 
 def _mass(network: Network, origins: Origins, unseen: Calibration) -> tuple[list[float], list[float]]:
@@ -226,19 +251,33 @@ def _blocks(layers: Sequence[Floats]) -> list[float]:
     return [float(part.mean()) for part in np.split(mean_T, cuts)]
 
 
-def _continue(network: Network, settings: ComparisonSettings, data: Data, seed: int) -> dict[int, float]:
+def _continue(
+    network: Network, settings: ComparisonSettings, data: Data, seed: int, origins: Origins | None = None
+) -> tuple[dict[int, float], dict[int, dict[str, float]]]:
+    """Held-out loss, and what `train.copies` says, by step."""
     for module in network.modules():
         if isinstance(module, Router):
             module.config = replace(module.config, straight_through=settings.straight_through)
-    losses = {0: validation_loss(network, data.held_out)["loss"]}
+    losses: dict[int, float] = {}
+    copies: dict[int, dict[str, float]] = {}
 
     def evaluate(step: int) -> None:
-        if step % settings.eval_every == 0 or step == settings.steps:
-            losses[step] = validation_loss(network, data.held_out)["loss"]
+        if step % settings.eval_every and step not in (*settings.eval_at, settings.steps):
+            return
+        losses[step] = validation_loss(network, data.held_out)["loss"]
+        if origins is not None:
+            copies[step] = _copies(network, origins)
 
+    evaluate(0)
     loader = data.loader(seed)
     train_steps(network, loader, settings.optimizer, settings.lr, settings.steps, settings.balance, each=evaluate)
-    return losses
+    return losses, copies
+
+
+def _copies(network: Network, origins: Origins) -> dict[str, float]:
+    """Mean over layers."""
+    layers = list(copy_similarity(network, origins).values())
+    return {name: statistics.fmean(layer[name] for layer in layers) for name in layers[0]}
 
 
 def _line(name: str, arm: Arm) -> str:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from s1pro.base.config import config_to_json
 from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
@@ -75,3 +78,10 @@ def _source(folder: Path, part: str) -> Source:
     encoder = ProcessorEncoder(Processor.from_pretrained(tokenizer), fingerprint=fingerprint_of_processor(tokenizer))
     store = folder / "tokens" / part
     return TokenStore.build("molecules", read_samples(path), encoder, folder=store, fingerprint=fingerprint_of(path))
+
+
+def token_stream(shared: Path, part: str, *, seed: int) -> npt.NDArray[np.int32]:
+    """All descriptions of a part one after another, in a random order."""
+    source = _source(shared / "molecules", part)
+    order = np.random.default_rng(seed).permutation(len(source))
+    return np.concatenate([source.sequence(int(index)).token_ids for index in order])
