@@ -10,7 +10,8 @@ help of a loss. Plain top-k knows no ranks; the load-balancing loss evens out it
 one training run each: grouped, plain with the same coefficient of that loss, and plain with ten times as much. They
 have the same parameters, rows and batches; the number of groups is all that differs.
 
-The held-out loss tells what the balance costs; nothing is asked of it.
+The held-out loss tells what the balance costs; nothing is asked of it. Reported too is the imbalance of a router that
+draws K experts of E at random for every token: what a perfectly trained plain router would have in steps this small.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class BalanceSettings:
         balance: coefficient of the load-balancing loss; `plain-strong` has ten times as much.
     """
 
-    steps: int = 150
+    steps: int = 100
     tokens: int = 512
     lr: float = 4e-3
     balance: float = 1e-2
@@ -87,6 +88,17 @@ def imbalance(counts_E: torch.Tensor, ranks: int) -> float:
     return int(rows_P.max()) * ranks / int(rows_P.sum())
 
 
+def by_chance(settings: BalanceSettings, ranks: int, *, draws: int = 100) -> float:
+    """Mean imbalance of experts drawn at random."""
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for _ in range(draws):
+        scores_TE = torch.rand(settings.tokens, settings.num_experts, generator=generator)
+        ids_TK = scores_TE.topk(settings.top_k).indices
+        found.append(imbalance(torch.bincount(ids_TK.flatten(), minlength=settings.num_experts), ranks))
+    return statistics.fmean(found)
+
+
 def measure(unit: Unit) -> Measurement:
     settings: BalanceSettings = unit.settings
     grouped = unit.arm == "grouped" and unit.without != "groups"
@@ -104,6 +116,7 @@ def measure(unit: Unit) -> Measurement:
         values={
             **{f"imbalance, P = {ranks}": statistics.fmean(values) for ranks, values in by_step.items()},
             **{f"slack, P = {ranks}": 1 - value for ranks, value in worst.items()},
+            "by chance, P = 8": by_chance(settings, 8),
             "held-out loss": validation_loss(network.eval(), data.held_out)["loss"],
         },
         curves={f"P = {ranks}": [*enumerate(values, start=1)] for ranks, values in by_step.items()},
@@ -126,7 +139,8 @@ def verdict(results: Results) -> Verdict:
     return Verdict(
         differences=(*even, *gaps, cost),
         text=f"On 8 ranks the busiest one gets {grouped:.3f} times the mean with groups, {plain:.3f} with plain top-k "
-        f"and {strong:.3f} with ten times the balancing loss.",
+        f"and {strong:.3f} with ten times the balancing loss. Experts drawn at random would give "
+        f"{mean_of(results, 'grouped', 'by chance, P = 8'):.3f}.",
     )
 
 

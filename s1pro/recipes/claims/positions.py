@@ -52,7 +52,8 @@ class PositionSettings:
     Attributes:
         length: L.
         held_out: sequences of 4 L.
-        lr: by arm; theta: of RoPE; learnable: whether the coefficients of FoPE are trained.
+        lr: by arm; theta: of RoPE; learnable: whether the coefficients of FoPE are trained, init_factor: how far
+            they start from the identity.
     """
 
     length: int = 64
@@ -63,6 +64,7 @@ class PositionSettings:
     lr: Mapping[str, float]
     theta: float = 10_000.0
     learnable: bool = False
+    init_factor: float = 0.5
 
 
 class Windows:
@@ -124,7 +126,12 @@ def network_config(kind: str, arm: str, settings: PositionSettings, *, without: 
     if arm == ROPE or without == "fope":
         rope = RopeConfig(theta=settings.theta, max_position_embeddings=settings.length, fope=False)
     else:
-        rope = RopeConfig(max_position_embeddings=settings.length, fope=True, learnable=settings.learnable)
+        rope = RopeConfig(
+            max_position_embeddings=settings.length,
+            fope=True,
+            learnable=settings.learnable,
+            init_factor=settings.init_factor,
+        )
         if without == "mixing":
             rope = replace(rope, init_factor=0.0, learnable=False)
         if without == "floor":

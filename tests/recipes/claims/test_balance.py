@@ -13,7 +13,7 @@ from s1pro.cli import main
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
-from s1pro.recipes.claims.balance import imbalance, rows_per_expert
+from s1pro.recipes.claims.balance import BalanceSettings, by_chance, imbalance, rows_per_expert
 
 
 def test_imbalance_is_its_definition() -> None:
@@ -21,6 +21,15 @@ def test_imbalance_is_its_definition() -> None:
     assert imbalance(counts_E, 2) == pytest.approx(10 / 8)
     assert imbalance(counts_E, 4) == pytest.approx(7 / 4)
     assert imbalance(counts_E, 8) == pytest.approx(5 / 2)
+
+
+def test_chance_vanishes_with_many_tokens() -> None:
+    """One expert per rank and token, 8 ranks: rows are multinomial, their largest is known to lie about 1.4 deviations
+    above the mean (the expected maximum of 8 normal values), correlated by -1/7."""
+    few, many = BalanceSettings(tokens=64, num_experts=8, top_k=1), BalanceSettings(tokens=4096, num_experts=8, top_k=1)
+    for settings in (few, many):
+        deviation = (settings.tokens / 8 * 7 / 8) ** 0.5 * (8 / 7) ** 0.5
+        assert by_chance(settings, 8) - 1 == pytest.approx(1.4236 * deviation / (settings.tokens / 8), rel=0.12)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
