@@ -187,8 +187,8 @@ CLAIM = Claim(
         "partition": "A and fitted share experts among groups as B does",
         "noise": "copies get equal router rows",
     },
-    tuning="Nothing was tuned for any arm. The rates (grown 1e-3, from scratch 4e-3) are those of an earlier measurement, "
-    "bench/results/2026-11-25-expansion.md.",
+    tuning="Nothing was tuned for any arm. The rates (grown 1e-3, from scratch 4e-3) are those of an earlier "
+    "measurement, bench/results/2026-11-25-expansion.md.",
     settings={
         "fast": ExpansionSettings(
             comparison=_comparison(base_steps=60, steps=20), short=10, tokens=256, held_out_batches=1
