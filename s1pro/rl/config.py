@@ -10,6 +10,7 @@ from s1pro.rl.curriculum import CurriculumConfig
 from s1pro.rl.entropy import EntropyConfig
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.rewards import RewardConfig
+from s1pro.rl.system.config import SystemConfig
 from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import Stage, TrainRun
 
@@ -77,6 +78,7 @@ class RLRun(TrainRun):
     Attributes:
         judges: who scores the answers.
         curriculum: shares of tasks follow their pass rates; None asks by the weights.
+        system: where rollouts, training and scoring happen.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
         old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
             engine is measured on the way; "rollout": those of the engine are taken.
@@ -92,6 +94,7 @@ class RLRun(TrainRun):
     reward: RewardConfig = field(default_factory=RewardConfig)
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     curriculum: CurriculumConfig | None = None
+    system: SystemConfig = field(default_factory=SystemConfig)
     updates: int = 1
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     parity_limit: float | None = None
@@ -114,3 +117,5 @@ class RLRun(TrainRun):
             raise ValueError("entropy needs rollout.temperature=1 and rollout.top_p=1: only then is surprise entropy")
         if self.parity_limit is not None and self.old_logprobs != "recompute":
             raise ValueError("parity_limit has no effect with old_logprobs=rollout: nothing is compared then")
+        if self.parity_limit is not None and self.system.staleness:
+            raise ValueError("parity_limit needs system.schedule=synchronous: other answers are of other weights")

@@ -17,11 +17,10 @@ In one process so far; rollout, trainer and judges on separate machines are left
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import dataclasses
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,7 +46,13 @@ from s1pro.rl.mismatch import (
 )
 from s1pro.rl.policy_loss import PolicyLoss
 from s1pro.rl.questions import Questions
-from s1pro.rl.rollout import Question, Rollout, answer
+from s1pro.rl.rollout import Question
+from s1pro.rl.round_record import record_of
+from s1pro.rl.system.ahead import RoundsAhead
+from s1pro.rl.system.client import rollout_client
+from s1pro.rl.system.local import LocalWorkers
+from s1pro.rl.system.ray_workers import RayWorkers
+from s1pro.rl.system.work import Answerer, Workers
 from s1pro.serve.client import LocalClient
 from s1pro.tasks.judges.judge import Here, Judge
 from s1pro.tasks.judges.pool import JudgePool
@@ -58,7 +63,6 @@ from s1pro.train.setup import choose_device
 from s1pro.train.spread import build_on_ranks, export
 
 Record = dict[str, Any]
-TERMS = ("correctness", "form", "length")
 
 
 class ParityError(RuntimeError):
@@ -97,12 +101,24 @@ class Rollouts:
             curriculum=run.curriculum,
         )
         self._entropy = EntropyControl(run.entropy)
-        text = network.config.text
-        self._routing_shape = (len(text.moe_layers), text.router.top_k) if text.moe_layers else None
         self._pending: deque[list[PackedBatch]] = deque()
-        self._judge: Judge = JudgePool(self.tasks, run.judges) if run.judges.processes else Here(self.tasks)
+        local = run.system.mode == "local"
+        self._judge: Judge = JudgePool(self.tasks, run.judges) if local and run.judges.processes else Here(self.tasks)
+        self._processor = processor
+        self._ahead = RoundsAhead(
+            self._workers(), self._questions_of, staleness=run.system.staleness, shards=run.system.shards
+        )
         self.rounds = 0
         self.records: list[Record] = []
+
+    def _workers(self) -> Workers:
+        run, network = self.run, self.network
+        if run.system.mode == "ray":
+            return RayWorkers(run, network, self.tasks, self._processor)
+        shared = run.system.under_way == "finish"  # no answer is under way when the client is used for something else
+        client = self.client if shared else rollout_client(run, network, self._processor)
+        answerer = Answerer(run, network.config.text, self.tasks, client, self._judge)
+        return LocalWorkers(answerer, client.engine, network, run.system.under_way)
 
     def next_update(self, version: int) -> list[PackedBatch]:
         """The micro-batches of the next optimizer step; asks and answers when there are none left."""
@@ -121,6 +137,7 @@ class Rollouts:
             "pending": pending,
             "questions": self._questions.state_dict(),
             "entropy": self._entropy.state_dict(),
+            "ahead": self._ahead.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -129,20 +146,27 @@ class Rollouts:
         if "entropy" in state:
             self._entropy.load_state_dict(state["entropy"])
         self._pending = deque([from_json(batch) for batch in batches] for batches in state["pending"])
+        self._ahead.load_state_dict(state["ahead"])
 
     def close(self) -> None:
-        """Ends the judges."""
+        """Ends workers and judges."""
+        self._ahead.close()
         self._judge.close()
 
     def _ask(self, version: int) -> None:
         started = time.perf_counter()
-        groups = self._answers(version)
+        groups, found = self._ahead.answers(self.rounds, version, further=self.run.steps - version - 1)
         answered = time.perf_counter()
         taught = teaching_groups(groups, drop_uniform=self.run.rollout.drop_uniform)
         updates = [self._micro_batches(part) for part in updates_of(taught, self.run.updates)]
         updates = updates or [[_without_weight(self._micro_batches(groups[:1])[0])]]
         self.rounds += 1
-        record = {**_record(groups, taught), **self._observe(groups), "examples": examples(groups, self.tasks)}
+        record = {
+            **found,
+            **record_of(groups, taught),
+            **self._observe(groups),
+            "examples": examples(groups, self.tasks),
+        }
         if self.run.old_logprobs == "recompute":
             updates, report = self._compare(updates)
             record |= {"mismatch": report.as_record()}
@@ -166,26 +190,10 @@ class Rollouts:
         self._questions.observe(groups)
         return record
 
-    def _answers(self, version: int) -> list[list[Rollout]]:
-        questions = self._questions.of_step(self.rounds)
+    def _questions_of(self, number: int) -> list[Question]:
+        questions = self._questions.of_step(number)
         self._check_room(questions)
-        self.publish(version)
-        self.network.eval()
-        try:
-            return asyncio.run(
-                answer(
-                    questions,
-                    self.tasks,
-                    self.client,
-                    self.run.rollout,
-                    seed=self.run.seed + 1_000_003 * self.rounds,
-                    routing_shape=self._routing_shape if self.run.rollout.replay else None,
-                    judge=self._judge,
-                    reward=self.run.reward,
-                )
-            )
-        finally:
-            self.network.train()
+        return questions
 
     def _check_room(self, questions: Sequence[Question]) -> None:
         longest, rows = max(len(q.token_ids) for q in questions), self.run.data.tokens_per_batch
@@ -275,13 +283,7 @@ def train_rl(
         processor = Processor.from_pretrained(folder)
     found = dict(tasks) if tasks is not None else registry_tasks(run)
     network = _prepared(run, network, processor, ranks)
-    client = LocalClient.from_network(
-        network,
-        processor,
-        max_batch=run.rollout.concurrency,
-        cache_tokens=run.rollout.concurrency * _longest(run),
-        max_context=_longest(run),
-    )
+    client = rollout_client(run, network, processor)
     rollouts = Rollouts(run, network, found, client, processor, reference=_reference(run, network))
     trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate)
     reason = trainer.train()
@@ -314,43 +316,10 @@ def _reference(run: RLRun, network: Network) -> Network | None:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-def _longest(run: RLRun) -> int:
-    """Tokens of a prompt with its answer, at most: what fits into a micro-batch."""
-    return run.data.tokens_per_batch
-
-
 def _without_weight(batch: PackedBatch) -> PackedBatch:
     """A batch from which nothing is learned, for a round in which no group had answers of different worth."""
     nothing = torch.zeros_like(batch.loss_weights_T)
     return dataclasses.replace(batch, loss_weights_T=nothing, targets_T=torch.full_like(batch.targets_T, IGNORED))
-
-
-def _record(groups: Groups, taught: Sequence[Any]) -> Record:
-    """What the answers of a round were worth, per task too."""
-    every = [rollout for group in groups for rollout in group]
-    by_task: dict[str, list[float]] = {}
-    for rollout in every:
-        by_task.setdefault(rollout.question.task, []).append(rollout.reward)
-    return {
-        "reward": sum(r.reward for r in every) / len(every),
-        "rewards": {name: sum(values) / len(values) for name, values in by_task.items()},
-        **_terms(every),
-        "valid": sum(r.score.valid for r in every) / len(every),
-        "length": sum(r.num_tokens for r in every) / len(every),
-        "cut_off": sum(r.completion.finish_reason == "length" for r in every) / len(every),
-        "unscored": dict(Counter(r.failure for r in every if r.failure is not None)),
-        "groups": len(groups),
-        "teaching_groups": len(taught),
-        "replayed": sum(r.completion.routing is not None for r in every) / len(every),
-    }
-
-
-def _terms(rollouts: Sequence[Rollout]) -> Record:
-    """The terms of the reward, where there are more than one."""
-    terms = [rollout.terms for rollout in rollouts if rollout.terms is not None]
-    means = {name: sum(getattr(t, name) for t in terms) / len(terms) for name in TERMS} if terms else {}
-    others = means.get("form", 0.0) != 0 or means.get("length", 0.0) != 0
-    return {"terms": means} if others else {}
 
 
 def _as_loader(rollouts: Rollouts) -> Loader[PackedBatch]:

@@ -118,6 +118,7 @@ async def answer(
     routing_shape: tuple[int, int] | None,
     judge: Judge | None = None,
     reward: RewardConfig | None = None,
+    first: int = 0,
 ) -> list[list[Rollout]]:
     """Every question answered `group_size` times and scored; groups in the order of the questions.
 
@@ -126,6 +127,7 @@ async def answer(
         routing_shape: layers with experts and experts per token, where replay needs the record; else None.
         judge: who scores; by default the tasks themselves, in this process.
         reward: the terms of the reward; the value of the score by default.
+        first: number of the first question in its step.
 
     Raises:
         InputError: a prompt with media, and a client that takes none.
@@ -137,9 +139,9 @@ async def answer(
     async def one(group: int, member: int) -> Rollout:
         question = questions[group]
         async with gate:
-            sampled = await draw(question, client, config.sampling(stream_seed(seed, question, group, member)))
+            sampled = await draw(question, client, config.sampling(stream_seed(seed, question, first + group, member)))
         check_record(question, sampled.completion, routing_shape)
-        return await judged(sampled, question, judge, reward, group=group, member=member)
+        return await judged(sampled, question, judge, reward, group=first + group, member=member)
 
     members = range(config.group_size)
     found = await asyncio.gather(*(one(group, member) for group in range(len(questions)) for member in members))

@@ -32,6 +32,16 @@ FREE_TO_CHANGE = (
     "data.validation",
     "data.validation_batches",
     "judges",
+    "system.mode",
+    "system.workers",
+    "system.judges",
+    "system.colocated",
+    "system.worker_cpus",
+    "system.worker_gpus",
+    "system.trainer_cpus",
+    "system.trainer_gpus",
+    "system.address",
+    "system.restarts",
 )
 
 
