@@ -12,7 +12,8 @@ master weights.
 Everything random is a function of the seed and the number of the step: which questions, and each answer's own stream of
 random numbers. A run that was killed and resumed asks and answers as the uninterrupted one.
 
-In one process so far; rollout, trainer and judges on separate machines are left out.
+Who answers, where, and how far ahead of the trainer, is a matter of `rl.system`: here the trainer asks for its next
+round.
 """
 
 from __future__ import annotations

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from s1pro.rl.system.config import RAY_ONLY, SystemConfig
+from s1pro.train.resume import FREE_TO_CHANGE
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"worker_cpus": 2.0}, "worker_cpus has no effect with system.mode=local"),
+        ({"mode": "ray", "workers": 3, "shards": 2}, "would be idle: there are shards=2 pieces per round and 1 rounds"),
+        ({"max_staleness": 2}, "no effect without system.schedule=asynchronous"),
+        ({"schedule": "one_step_off", "under_way": "keep"}, "no effect without system.schedule=asynchronous"),
+        ({"mode": "ray", "schedule": "one_step_off", "colocated": True}, "colocated needs schedule=synchronous"),
+        ({"shards": 0}, "system.shards must be at least 1, got 0"),
+        ({"mode": "ray", "worker_gpus": -1.0}, "system.worker_gpus must not be negative"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SystemConfig(**settings)
+
+
+def test_staleness() -> None:
+    assert SystemConfig().staleness == 0
+    assert SystemConfig(schedule="one_step_off").staleness == 1
+    assert SystemConfig(schedule="asynchronous", max_staleness=3).staleness == 3
+
+
+def test_what_changes_no_number_may_change_when_a_run_goes_on() -> None:
+    free = {name.removeprefix("system.") for name in FREE_TO_CHANGE if name.startswith("system.")}
+    assert free == {"mode", *RAY_ONLY}
+    assert {field.name for field in dataclasses.fields(SystemConfig)} - free == {
+        "schedule", "max_staleness", "under_way", "shards",
+    }  # fmt: skip
