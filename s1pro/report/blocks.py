@@ -2,12 +2,11 @@
 
     Report ── title, headline tiles
       └── Section ── a heading, a sentence of introduction
-            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings
-                         | Verdict
+            └── Block ── Paragraph | Table | KeyValues | Figure | Answers | Samples | Rollouts | Exhibits | Commands
+                         | Links | Timings | Verdict
 
 A recipe or the evaluation builds the records from its numbers; `report.html` renders them. Every text field is plain
-text and is escaped; only the drawings of `Figure` and `Answer.picture_svg` are markup, and they must be SVG without
-scripts.
+text and is escaped; only drawings (`svg`, `picture_svg`) are markup, and they must be SVG without scripts.
 """
 
 from __future__ import annotations
@@ -33,12 +32,22 @@ _ACTIVE_SVG = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """One headline number."""
+    """One headline number. `course` is how it came about: a few values, drawn as a small line."""
 
     label: str
     value: str
     note: str = ""
     tone: Tone = "neutral"
+    course: Sequence[float] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegendEntry:
+    """A thing that the whole page is about, in the colour that its curves have: number of a series of `report.svg`."""
+
+    label: str
+    series: int
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +99,17 @@ class KeyValues:
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """An inline SVG drawing; `alt` says in words what it shows, for those who cannot see it."""
+    """An inline SVG drawing; `alt` says in words what it shows, for those who cannot see it.
+
+    Attributes:
+        data: the numbers behind it, folded away under the drawing.
+    """
 
     kind: ClassVar[str] = "figure"
     svg: str
     alt: str
     caption: str = ""
+    data: Table | None = None
 
     def __post_init__(self) -> None:
         if not self.alt:
@@ -122,14 +136,63 @@ class Answer:
     @property
     def picture_is_wide(self) -> bool:
         """Curves and films get the width of the card; other pictures stand beside the text."""
-        box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', self.picture_svg)
-        return box is not None and float(box[1]) > 2 * float(box[2])
+        return is_wide(self.picture_svg)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
     kind: ClassVar[str] = "answers"
     cards: Sequence[Answer]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Something that a model learns from: turns of a conversation as (role, text), or one document."""
+
+    source: str
+    turns: Sequence[tuple[str, str]]
+    note: str = ""
+    picture_svg: str = ""
+
+    def __post_init__(self) -> None:
+        if self.picture_svg:
+            check_svg(self.picture_svg)
+
+    @property
+    def picture_is_wide(self) -> bool:
+        """As for `Answer`."""
+        return is_wide(self.picture_svg)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    kind: ClassVar[str] = "samples"
+    cards: Sequence[Sample]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One answer to a question that was asked many times; `reward` fills a bar between 0 and 1."""
+
+    text: str
+    reward: float
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """A question with some of its answers."""
+
+    title: str
+    question: str
+    attempts: Sequence[Attempt]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollouts:
+    kind: ClassVar[str] = "rollouts"
+    groups: Sequence[Rollout]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,7 +281,20 @@ class Timings:
         return max((max(stage.seconds, stage.budget_seconds or 0.0) for stage in self.stages), default=0.0) or 1.0
 
 
-Block = Paragraph | Verdict | Table | KeyValues | Figure | Answers | Exhibits | Commands | Links | Timings
+Block = (
+    Paragraph
+    | Verdict
+    | Table
+    | KeyValues
+    | Figure
+    | Answers
+    | Samples
+    | Rollouts
+    | Exhibits
+    | Commands
+    | Links
+    | Timings
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +315,7 @@ class Report:
     sections: Sequence[Section]
     subtitle: str = ""
     tiles: Sequence[Tile] = ()
+    legend: Sequence[LegendEntry] = ()
     footer: str = ""
 
     def __post_init__(self) -> None:
@@ -246,6 +323,12 @@ class Report:
         twice = {anchor for anchor in anchors if anchors.count(anchor) > 1}
         if twice:
             raise ValueError(f"report {self.title!r}: two sections share the title {sorted(twice)[0]!r}")
+
+
+def is_wide(svg: str) -> bool:
+    """Whether a drawing is more than twice as wide as high."""
+    box = re.search(r'viewBox="\S+ \S+ (\S+) (\S+)"', svg)
+    return box is not None and float(box[1]) > 2 * float(box[2])
 
 
 def check_svg(svg: str) -> None:

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from s1pro.report.blocks import Cell, Report, check_svg
+from s1pro.report.svg import course, series_colour
 
 
 def render(report: Report) -> str:
@@ -55,7 +56,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        cell=format_cell, seconds=format_seconds, drawing=_drawing, is_number=_is_number, percent=_percent
+        cell=format_cell,
+        seconds=format_seconds,
+        drawing=_drawing,
+        is_number=_is_number,
+        percent=_percent,
+        course=lambda values: _drawing(course(values)),
+        series_colour=series_colour,
     )
     return environment
 

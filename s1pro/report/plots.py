@@ -22,6 +22,7 @@ from s1pro.report.svg import AMBER, BLUE, GREY, INK, SERIES_COLOURS, style, to_s
 WIDTH = 8.6  # inches; the page scales a drawing to its column
 MAX_POINTS = 400  # per curve: more than a reader can tell apart, and each costs bytes
 MAX_CELLS_WITH_NUMBERS = 160
+MAX_COLUMNS_WITH_NUMBERS = 20  # over the width of the page
 MAX_VECTOR_CELLS = 2048  # larger heat maps become an embedded picture
 
 
@@ -29,7 +30,7 @@ MAX_VECTOR_CELLS = 2048  # larger heat maps become an embedded picture
 class Curve:
     """One series. `smoothing` in [0, 1) is the weight of the past in a moving average; 0 draws the values as they are.
 
-    Values that are not finite leave a gap.
+    Values that are not finite leave a gap. A curve without label is not in the legend.
     """
 
     label: str
@@ -93,7 +94,7 @@ def curves(panels: Sequence[Panel], *, name: str, height: float = 2.7) -> str:
             ax.margins(x=0.01)
             if panel.log_y:
                 ax.set_yscale("log")
-            if panel.curves:
+            if any(curve.label for curve in panel.curves):
                 ax.legend(loc="best")
         return to_svg(figure)
 
@@ -107,7 +108,8 @@ def _draw_curve(ax: Any, curve: Curve, colour: str) -> None:
         return
     ax.plot(x[keep], y[keep], color=colour, alpha=0.28, linewidth=0.8)
     smooth = moving_average(y.tolist(), curve.smoothing)
-    ax.plot(x[keep], smooth[keep], color=colour, label=f"{curve.label} (smoothed)", **marker)
+    label = f"{curve.label} (smoothed)" if curve.label else ""
+    ax.plot(x[keep], smooth[keep], color=colour, label=label, **marker)
 
 
 def _thin(count: int) -> npt.NDArray[np.int64]:
@@ -167,7 +169,8 @@ def _heat_map(ax: Any, values: npt.NDArray[np.float64], limit: float) -> Any:
         ax.invert_yaxis()
     else:
         mesh = ax.imshow(values, aspect="auto", interpolation="nearest", **looks)
-    if values.size <= MAX_CELLS_WITH_NUMBERS and columns <= 32:
+    width = ax.get_subplotspec().get_gridspec().get_width_ratios()[ax.get_subplotspec().colspan.start]
+    if values.size <= MAX_CELLS_WITH_NUMBERS and columns <= MAX_COLUMNS_WITH_NUMBERS * width:
         for (row, column), value in np.ndenumerate(values):
             pale = abs(value - 1) / (limit - 1 if value > 1 else 1) < 0.6
             ax.text(

@@ -5,7 +5,7 @@
    the page from light to dark; the main series colours become variables with the plain colour as fallback.
 3. Ids are hashed from the content with the figure's name as salt: equal runs give equal bytes, and two figures in one
    page never share a clip path. Ids that nothing refers to are dropped, as are metadata and dates.
-4. Coordinates are cut to two decimals (a hundredth of a point).
+4. Coordinates are cut to two decimals (a hundredth of a point); numbers that are written out are not.
 
 matplotlib is used through its object interface and a local style: no global state, no display, no pyplot.
 """
@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from s1pro.base.errors import MissingExtraError
@@ -68,6 +70,26 @@ _STYLE = {
 }
 
 
+def series_colour(number: int) -> str:
+    """The colour of the `number`-th curve of every plot, for a page that draws a legend of its own."""
+    colour = SERIES_COLOURS[number % len(SERIES_COLOURS)]
+    return _PAGE_COLOURS.get(colour, colour)
+
+
+def course(values: Sequence[float], *, points: int = 60) -> str:
+    """A line without axes: the course of a number at a glance. Values that are not finite are passed over."""
+    known = [value for value in values if math.isfinite(value)]
+    places = sorted({round(i * (len(known) - 1) / (points - 1)) for i in range(points)}) if len(known) > points else ()
+    shown = [known[place] for place in places] if places else known
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    step = 100 / max(len(shown) - 1, 1)
+    drawn = " ".join(f"{i * step:.1f},{18 - 16 * (v - low) / ((high - low) or 1.0):.1f}" for i, v in enumerate(shown))
+    return (
+        '<svg viewBox="0 0 100 20" preserveAspectRatio="none"><polyline fill="none" stroke="currentColor" '
+        f'stroke-width="1.6" vector-effect="non-scaling-stroke" points="{drawn}"/></svg>'
+    )
+
+
 def style(name: str) -> Any:
     """The context in which a figure called `name` is built and saved."""
     if importlib.util.find_spec("matplotlib") is None:
@@ -98,9 +120,13 @@ def shrink(document: str) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r"font: ([^;\"]*?)(\d+(?:\.\d+)?px)[^;\"]*", r"font: \1\2 system-ui, sans-serif", text)
-    text = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match.group()):.2f}".rstrip("0").rstrip("."), text)
+    text = re.sub(r"<[^>]*>", _short_coordinates, text)  # inside of tags: what is written beside an axis stays as it is
     for sentinel, replacement in _PAGE_COLOURS.items():
         text = text.replace(sentinel, replacement)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(r' id="([^"]+)"', lambda match: match.group() if match.group(1) in used else "", text)
     return re.sub(r"\s*\n\s*", "\n", text).strip()
+
+
+def _short_coordinates(tag: re.Match[str]) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number.group()):.2f}".rstrip("0").rstrip("."), tag.group())
