@@ -17,7 +17,22 @@ from collections.abc import Sequence
 
 from s1pro import __version__
 from s1pro.base.errors import InputError
-from s1pro.cli import chat, claims, convert, corpus, data, demo, evaluate, expand, parity, plan, report, rl, serve, train
+from s1pro.cli import (
+    chat,
+    claims,
+    convert,
+    corpus,
+    data,
+    demo,
+    evaluate,
+    expand,
+    parity,
+    plan,
+    report,
+    rl,
+    serve,
+    train,
+)
 from s1pro.cli.arguments import EXIT_CODES
 
 COMMANDS = (demo, corpus, data, train, evaluate, chat, serve, convert, expand, plan, rl, parity, claims, report)

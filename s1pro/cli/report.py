@@ -1,6 +1,6 @@
 """`s1pro report RUN…`: one HTML file about a run, or about several side by side.
 
-It reads what the runs left behind (train, rl, demo, expand, eval) and computes nothing anew. The file needs no
+It reads what the runs left behind (train, rl, demo, expand, eval, claims) and computes nothing anew. The file needs no
 network and no other file.
 """
 
@@ -21,7 +21,7 @@ def add(commands: Commands) -> None:
         run,
         summary="one HTML file about a run, or several side by side",
         description="Curves, routers, experts, positions, samples, rollouts, scores, environment and commands of the "
-        "folders RUN that train, rl, demo, expand or eval wrote, in one file that opens offline.",
+        "folders RUN that train, rl, demo, expand, eval or claims wrote, in one file that opens offline.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; several are compared")
     parser.add_argument(

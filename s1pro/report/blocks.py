@@ -58,11 +58,21 @@ class Paragraph:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One sentence that says whether something held; a word says it too, not the colour alone."""
+    """One sentence that says whether something held; a word says it too, not the colour alone.
+
+    Attributes:
+        passed: None is undecided.
+        word: instead of "Passed." and the like.
+    """
 
     kind: ClassVar[str] = "verdict"
     text: str
-    passed: bool
+    passed: bool | None
+    word: str = ""
+
+    @property
+    def said(self) -> str:
+        return self.word or {True: "Passed.", False: "Not passed.", None: "Undecided."}[self.passed]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1pro.report.plots import MAX_VECTOR_CELLS, WIDTH, relative_load
-from s1pro.report.svg import INK, style, to_svg
+from s1pro.report.svg import BORDER, style, to_svg
 
 COLUMNS = 2
 MOST_LOAD = 4.0
@@ -58,7 +58,7 @@ def load_facets(load_by_part: Mapping[str, npt.ArrayLike], *, num_groups: int, n
         for place, (ax, (part, load_LE)) in enumerate(zip(axes, relative.items(), strict=False)):
             mesh = _cells(ax, load_LE, cmap="PuOr", norm=norm)
             for border in range(1, num_groups):
-                ax.axvline(border * experts / num_groups - 0.5, color=INK, linewidth=0.9)
+                ax.axvline(border * experts / num_groups - 0.5, color=BORDER, linewidth=0.9)
             ax.set_title(part)
             if place >= len(relative) - COLUMNS:
                 ax.set_xlabel("expert")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1pro.report.scores import TaskScore, baseline_names
-from s1pro.report.svg import AMBER, BLUE, GREY, INK, SERIES_COLOURS, style, to_svg
+from s1pro.report.svg import AMBER, BLUE, BORDER, GREY, INK, SERIES_COLOURS, style, to_svg
 
 WIDTH = 8.6  # inches; the page scales a drawing to its column
 MAX_POINTS = 400  # per curve: more than a reader can tell apart, and each costs bytes
@@ -30,7 +30,8 @@ MAX_VECTOR_CELLS = 2048  # larger heat maps become an embedded picture
 class Curve:
     """One series. `smoothing` in [0, 1) is the weight of the past in a moving average; 0 draws the values as they are.
 
-    Values that are not finite leave a gap. A curve without label is not in the legend.
+    Values that are not finite leave a gap. A curve without label is not in the legend. `series` is the
+    number of its colour, where a thing keeps its colour over many figures; by default its place in the panel.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Curve:
     y: Sequence[float]
     smoothing: float = 0.0
     markers: bool = False
+    series: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.x) != len(self.y):
@@ -89,7 +91,8 @@ def curves(panels: Sequence[Panel], *, name: str, height: float = 2.7) -> str:
         figure, axes = _figure(height, len(panels))
         for ax, panel in zip(axes, panels, strict=True):
             for index, curve in enumerate(panel.curves):
-                _draw_curve(ax, curve, SERIES_COLOURS[index % len(SERIES_COLOURS)])
+                number = index if curve.series is None else curve.series
+                _draw_curve(ax, curve, SERIES_COLOURS[number % len(SERIES_COLOURS)])
             ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
             ax.margins(x=0.01)
             if panel.log_y:
@@ -145,7 +148,7 @@ def router_load(load_LE: npt.ArrayLike, *, num_groups: int, name: str) -> str:
         mesh = _heat_map(axes[0], relative_LE, limit)
         axes[0].set(title="load of each expert", xlabel="expert", ylabel="layer")
         for border in range(1, num_groups):
-            axes[0].axvline(border * num_experts / num_groups - 0.5, color=INK, linewidth=1.4)
+            axes[0].axvline(border * num_experts / num_groups - 0.5, color=BORDER, linewidth=1.4)
         if num_groups > 1:
             _heat_map(axes[1], relative_LG, limit)
             axes[1].set(title="of each group", xlabel="group")

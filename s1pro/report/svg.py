@@ -23,6 +23,7 @@ from typing import Any
 from s1pro.base.errors import MissingExtraError
 
 INK = "#010203"
+BORDER = "#1b1f24"  # on cells that are light whatever the page is
 HAIR = "#010204"
 
 # Okabe and Ito (2008): apart from each other for every common kind of colour blindness.

@@ -10,6 +10,7 @@ from s1pro.report import plots
 from s1pro.report.blocks import Block, Cell, Figure, Section, Table
 
 SMOOTHING = 0.9
+MOST_SKIPPED = 12
 MOST_SOURCES = 6  # as many curves as can be told apart
 
 
@@ -26,7 +27,9 @@ def column(records: Iterable[Record], *path: str) -> tuple[list[float], list[flo
     return steps, values
 
 
-def curve(run: Run, kind: str, *path: str, label: str, smooth: bool = False) -> plots.Curve | None:
+def curve(
+    run: Run, kind: str, *path: str, label: str, smooth: bool = False, series: int | None = None
+) -> plots.Curve | None:
     """None if the run has no such number."""
     steps, values = column(run.of(kind), *path)
     known = [(x, y) for x, y in zip(steps, values, strict=True) if math.isfinite(y)]
@@ -39,22 +42,23 @@ def curve(run: Run, kind: str, *path: str, label: str, smooth: bool = False) -> 
         y=values,
         smoothing=SMOOTHING if dense else 0.0,
         markers=kind != "train" and len(steps) < 60,
+        series=series,
     )
 
 
 def panel(
     runs: Sequence[Run], kind: str, *path: str, title: str, y_label: str, smooth: bool = False, log_y: bool = False
 ) -> plots.Panel | None:
-    """One curve per run, so that colours mean runs. None if no run has the number."""
+    """One curve per run in the colour of the run. None if no run has the number."""
     several = len(runs) > 1
-    found = [curve(run, kind, *path, label=run.label if several else "", smooth=smooth) for run in runs]
-    if not any(found):
+    curves = (
+        curve(run, kind, *path, label=run.label if several else "", smooth=smooth, series=run.number) for run in runs
+    )
+    found = [one for one in curves if one is not None]
+    if not found:
         return None
-    empty = [
-        plots.Curve(label=run.label, x=[], y=[]) if one is None else one for run, one in zip(runs, found, strict=True)
-    ]
-    positive = all(y > 0 for one in found if one is not None for y in one.y if math.isfinite(y))
-    return plots.Panel(title=title, y_label=y_label, curves=empty, log_y=log_y and positive)
+    positive = all(y > 0 for one in found for y in one.y if math.isfinite(y))
+    return plots.Panel(title=title, y_label=y_label, curves=found, log_y=log_y and positive)
 
 
 def figures(panels: Sequence[plots.Panel | None], *, name: str, alt: str, caption: str = "") -> list[Block]:
@@ -124,9 +128,9 @@ def optimisation_section(runs: Sequence[Run]) -> Section | None:
         [run.label, record["step"], str(record.get("reason", ""))] for run in runs for record in run.of("skip")
     ]
     if rows:
-        blocks.append(
-            Table(columns=("run", "step", "why the update was skipped"), rows=rows[:50], caption="Skipped steps")
-        )
+        more = f"{len(rows) - MOST_SKIPPED} more are in metrics.jsonl." if len(rows) > MOST_SKIPPED else ""
+        columns = ("run", "step", "why the update was skipped")
+        blocks.append(Table(columns=columns, rows=rows[:MOST_SKIPPED], caption="Skipped steps", note=more))
     if not blocks:
         return None
     return Section(

@@ -3,6 +3,7 @@
     config.json + metrics.jsonl      a training run: pre-training, fine-tuning, contrastive, reinforcement learning
     expansion.json                   what `s1pro expand` wrote
     settings.json + results.json     what `s1pro eval` wrote
+    NAME/SETTING/run-SEEDS.json      what `s1pro claims run` wrote
     demo.json                        the demo, which is a pre-training run, an expansion, a joint run and an evaluation
 
 Long runs are thinned while they are read: of every kind of record at most `2 * MOST_RECORDS` stay in memory, and totals
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from s1pro.base.errors import InputError
 
-Kind = Literal["train", "contrastive", "rl", "expand", "eval"]
+Kind = Literal["train", "contrastive", "rl", "expand", "eval", "claims"]
 Record = Mapping[str, Any]
 MOST_RECORDS = 4000
 MOST_BYTES = 256 * 2**20
@@ -29,6 +30,7 @@ TITLES: Mapping[str, str] = {
     "rl": "reinforcement learning",
     "expand": "expansion",
     "eval": "evaluation",
+    "claims": "claims of the paper",
 }
 
 
@@ -37,6 +39,7 @@ class Run:
     """One folder.
 
     Attributes:
+        number: of the run on the page, which gives its curves their colour.
         config: config.json, expansion.json or settings.json.
         records: of metrics.jsonl by kind, thinned.
         seconds, source_tokens: sums over all steps.
@@ -47,6 +50,7 @@ class Run:
     folder: Path
     kind: Kind
     config: Record
+    number: int = 0
     stamp: Record = field(default_factory=dict)
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     seconds: float = 0.0
@@ -74,7 +78,8 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         if not folder.is_dir():
             raise InputError(f"{folder}: there is no such folder")
         found.extend(_parts(folder, label, several=len(folders) > 1))
-    return found
+    trained = [run.folder for run in found if run.trains]
+    return [replace(run, number=trained.index(run.folder)) if run.trains else run for run in found]
 
 
 def labels(folders: Sequence[Path]) -> list[str]:
@@ -100,18 +105,18 @@ def _parts(folder: Path, label: str, *, several: bool) -> list[Run]:
 
 
 def _with_model(run: Run, folder: Path) -> Run:
-    from dataclasses import replace
-
     return replace(run, model_folder=folder if (folder / "config.json").is_file() else run.model_folder)
 
 
-def _kind(folder: Path) -> Literal["training", "expand", "eval"] | None:
+def _kind(folder: Path) -> Literal["training", "expand", "eval", "claims"] | None:
     if (folder / "metrics.jsonl").is_file() and (folder / "config.json").is_file():
         return "training"
     if (folder / "expansion.json").is_file():
         return "expand"
     if (folder / "results.json").is_file() and (folder / "settings.json").is_file():
         return "eval"
+    if next(folder.glob("*/*/run-*.json"), None) is not None:
+        return "claims"
     return None
 
 
@@ -129,10 +134,17 @@ def _read(folder: Path, label: str) -> Run:
         return Run(
             label=label, folder=folder, kind="eval", config=settings, stamp=results.get("stamp", {}), results=results
         )
+    if kind == "claims":
+        return Run(label=label, folder=folder, kind="claims", config={}, stamp=_claims_stamp(folder))
     raise InputError(
         f"{folder}: no run in it; looked for metrics.jsonl with config.json (train, rl), expansion.json (expand), "
-        "results.json with settings.json (eval) and demo.json"
+        "results.json with settings.json (eval), NAME/SETTING/run-*.json (claims) and demo.json"
     )
+
+
+def _claims_stamp(folder: Path) -> Record:
+    stamp = read_object(sorted(folder.glob("*/*/run-*.json"))[0]).get("stamp")
+    return stamp if isinstance(stamp, dict) else {}
 
 
 def _training(folder: Path, label: str) -> Run:

@@ -4,7 +4,8 @@
     curves         losses, rates, speed          routers      which experts do what
     copies         experts that come apart       positions    spectra of FoPE
     rollouts       reinforcement learning        scores       evaluations and answers
-    samples        what was learned from         surroundings expansion, environment, commands
+    samples        what was learned from         claims       verdicts
+    surroundings   expansion, environment, commands
 
 A section whose numbers a run does not have is left out. Several runs share axes, and every run keeps its colour.
 """
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s1pro import __version__
+from s1pro.recipes.run_report.claims import claims_sections, records
 from s1pro.recipes.run_report.copies import copies_section
 from s1pro.recipes.run_report.curves import best, column, learning_section, optimisation_section
 from s1pro.recipes.run_report.folders import TITLES, Run, labels, read_runs
@@ -47,6 +49,7 @@ def build(runs: Sequence[Run], title: str) -> Report:
     """The records of the page."""
     trained = [run for run in runs if run.trains]
     sections: list[Section | None] = [
+        *claims_sections(runs),
         scores_section(runs),
         rewards_section(trained),
         rollouts_section(trained),
@@ -84,6 +87,8 @@ def _subtitle(runs: Sequence[Run]) -> str:
     run = runs[0]
     if run.kind == "eval":
         return f"{len(results(run))} tasks, answered by {run.config.get('model')}."
+    if run.kind == "claims":
+        return "Which of the paper's mechanisms work at this size, and how much they bring."
     if run.kind == "expand":
         return f"{run.config['before']['num_experts']} experts became {run.config['after']['num_experts']}."
     origin = run.config.get("init_from")
@@ -95,7 +100,7 @@ def _legend(runs: Sequence[Run]) -> list[LegendEntry]:
     trained = [run for run in runs if run.trains]
     if len(trained) < 2:
         return []
-    return [LegendEntry(label=run.label, series=i, note=TITLES[run.kind]) for i, run in enumerate(trained)]
+    return [LegendEntry(label=run.label, series=run.number, note=TITLES[run.kind]) for run in trained]
 
 
 def _tiles(runs: Sequence[Run]) -> list[Tile]:
@@ -110,6 +115,10 @@ def _run_tiles(run: Run, *, several: bool) -> list[Tile]:
         with_baselines = [task.task_score() for task in found if task.baselines or task.reference]
         won = sum(score.beats_baselines for score in with_baselines)
         return [Tile(label=f"{prefix}tasks above their baselines", value=f"{won} of {len(with_baselines)}")]
+    if run.kind == "claims":
+        whole = [record for record in records(run.folder) if record["without"] is None]
+        held = sum(record["outcome"] == "replicates" for record in whole)
+        return [Tile(label=f"{prefix}runs that replicate", value=f"{held} of {len(whole)}")]
     if run.kind == "expand":
         before, after = run.config["before"], run.config["after"]
         value = f"{before['num_experts']} → {after['num_experts']}"

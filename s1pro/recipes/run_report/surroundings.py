@@ -103,6 +103,8 @@ def commands_section(runs: Sequence[Run]) -> Section:
             lines.append(f"s1pro train --recipe {config} --folder {again}")
         elif run.kind == "rl":
             lines.append(f"s1pro rl --recipe {config} --folder {again}")
+        elif run.kind == "claims":
+            lines.append(f"s1pro claims run all --folder {folder}")
         elif run.kind == "eval":
             lines.append(f"s1pro eval --compare {folder} OTHER")
         if run.model_folder is not None and run.kind in ("train", "rl", "expand"):
