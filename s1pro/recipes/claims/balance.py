@@ -106,7 +106,7 @@ def measure(unit: Unit) -> Measurement:
     data = molecule_data(unit.shared, tokens=settings.tokens)
     balance = settings.balance * (10 if unit.arm == "plain-strong" else 1)
     with rows_per_expert(network) as counts:
-        train_steps(network, data.loader(unit.seed), "muon", settings.lr, settings.steps, balance)
+        train_steps(network, data.loader(unit.seed), "adamw", settings.lr, settings.steps, balance)
     by_step = {
         ranks: [statistics.fmean(imbalance(layer[step], ranks) for layer in counts) for step in range(settings.steps)]
         for ranks in RANKS

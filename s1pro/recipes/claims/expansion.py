@@ -47,7 +47,7 @@ class ExpansionSettings:
         early: the step at which copies have to differ.
     """
 
-    comparison: ComparisonSettings = field(default_factory=lambda: _comparison(base_steps=200, steps=250))
+    comparison: ComparisonSettings = field(default_factory=lambda: _comparison(base_steps=150, steps=200))
     short: int = SHORT
     early: int = 10
     tokens: int = 256
@@ -56,7 +56,7 @@ class ExpansionSettings:
 
 def _comparison(*, base_steps: int, steps: int) -> ComparisonSettings:
     return ComparisonSettings(
-        model=demo(VOCABULARY), base_steps=base_steps, steps=steps, eval_every=50, eval_at=(2, 5, 10, 20)
+        model=demo(VOCABULARY), base_steps=base_steps, steps=steps, eval_every=50, eval_at=(5, 10, 20)
     )
 
 
