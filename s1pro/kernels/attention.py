@@ -26,7 +26,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from s1pro.kernels import attention_single
 from s1pro.kernels.attention_exact import KEY_BLOCK, attend, attend_step, hidden_keys
+from s1pro.kernels.attention_single import SingleViews
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -94,13 +96,20 @@ class PagedContext:
 
     @cached_property
     def view_BJSC(self) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-        """Shape, strides and offset of the strided view of a decoding batch."""
+        """Shape, strides and offset of the strided view of a decoding batch, the latter from the first slot."""
         assert self.stride is not None and self.first_slots is not None
         slots_NJC = self.cache.key_slots[0]
         heads, channels = slots_NJC.shape[1:]
-        row = heads * channels
+        row = slots_NJC.stride(0)
         shape = (len(self.context_lens), heads, max(self.context_lens), channels)
         return shape, (self.stride * row, channels, row, 1), self.first_slots[0] * row
+
+    @cached_property
+    def single(self) -> SingleViews | None:
+        """Where the tokens of the only sequence lie, if there is one and they lie in a row."""
+        if self.first_slots is None or len(self.first_slots) > 1:
+            return None
+        return SingleViews.of(self.cache.slots[0], self.first_slots[0], self.context_lens[0])
 
     @cached_property
     def bias_B11S(self) -> Tensor | None:
@@ -132,11 +141,11 @@ class PagedContext:
 
     @cached_property
     def rows_of_blocks(self) -> Tensor:
-        """Rows of a layer's keys `[slots * J, C]` in the order `[blocks, B, J, KEY_BLOCK]`, for exact mode."""
+        """Rows of keys in the slots of a layer `[slots * 2 * J, C]`, as `[blocks, B, J, KEY_BLOCK]`, for exact mode."""
         kv_heads = self.cache.key_slots[0].shape[1]
         slots_BS = pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
         slots_bB1N = slots_BS.unflatten(1, (-1, KEY_BLOCK)).transpose(0, 1)[:, :, None]
-        return (slots_bB1N * kv_heads + torch.arange(kv_heads, device=slots_BS.device)[:, None]).flatten()
+        return (slots_bB1N * 2 * kv_heads + torch.arange(kv_heads, device=slots_BS.device)[:, None]).flatten()
 
     @cached_property
     def hidden_bB1N(self) -> Tensor:
@@ -194,6 +203,12 @@ def attention(
     return _extend(q_THC, context, layer, scale)
 
 
+def attention_step(q_BHC: Tensor, kv_B2JC: Tensor, context: PagedContext, *, layer: int, scale: float) -> Tensor:
+    """`attention` where every sequence has one new token, after older ones; keys and values in one tensor."""
+    context.cache.write_both(layer, kv_B2JC, context.slot_mapping_T)
+    return _decode(q_BHC, context, layer, scale) if context.is_decoding else _extend(q_BHC, context, layer, scale)
+
+
 def attention_reference(q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: PackedContext, *, scale: float) -> Tensor:
     """The definition, sequence by sequence and head by head, in plain operations."""
     heads, groups = q_THC.shape[1], k_TJC.shape[1]
@@ -223,6 +238,8 @@ def _packed(q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, context: PackedContext,
 
 def _decode(q_BHC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     cache = context.cache
+    if context.single is not None and attention_single.is_supported(q_BHC):
+        return attention_single.attend_single(q_BHC, cache.slots[layer], context.single, scale)
     k_BJSC, v_BJSC = (_cached(slots[layer], context) for slots in (cache.key_slots, cache.value_slots))
     q_BJGC = q_BHC.unflatten(1, (k_BJSC.shape[1], -1))
     out = scaled_dot_product_attention(q_BJGC, k_BJSC, v_BJSC, attn_mask=context.bias_B11S, scale=scale)
@@ -233,7 +250,8 @@ def _cached(slots_NJC: Tensor, context: PagedContext) -> Tensor:
     """Cached keys or values of a decoding batch, `[B, J, S, C]`."""
     if context.stride is None:
         return slots_NJC[context.slots_BS].transpose(1, 2)
-    return slots_NJC.as_strided(*context.view_BJSC)
+    shape, strides, offset = context.view_BJSC
+    return slots_NJC.as_strided(shape, strides, slots_NJC.storage_offset() + offset)
 
 
 def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
@@ -261,8 +279,9 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     if context.is_decoding:
-        rows, channels = context.rows_of_blocks, key.shape[-1]
-        keys, values = (slots.view(-1, channels).index_select(0, rows) for slots in (key, value))
+        rows, (kv_heads, channels) = context.rows_of_blocks, key.shape[1:]
+        both = context.cache.slots[layer].view(-1, channels)
+        keys, values = both.index_select(0, rows), both[kv_heads:].index_select(0, rows)
         return attend_step(q_THC, keys, values, context.hidden_bB1N, scale)
     outs = []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):

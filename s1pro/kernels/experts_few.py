@@ -105,7 +105,7 @@ def _pairs(weight_END: Tensor) -> Callable[[int, int], Tensor]:
 def _one_token(x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
     """The same for a single token: all products are of one row."""
     if x_1D.dtype == torch.float32 == weights_K.dtype and not prefers_weight_first():
-        return _one_float32_token(x_1D, ids, weights_K, gate_up_EFD, down_EDF)
+        return one_float32_token(x_1D, ids, weights_K, gate_up_EFD, down_EDF)
     ordered = sorted(ids)
     if ids != ordered:
         weights_K = weights_K[torch.tensor(sorted(range(len(ids)), key=ids.__getitem__))]
@@ -115,12 +115,20 @@ def _one_token(x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Ten
     return _row_products(h_KF, down_EDF, ordered).sum(dim=0, keepdim=True)
 
 
-def _one_float32_token(
-    x_1D: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor
+def one_float32_token(
+    x_1D: Tensor,
+    ids: list[int],
+    weights_K: Tensor,
+    gate_up_EFD: Tensor | Sequence[Tensor],
+    down_EDF: Tensor | Sequence[Tensor],
 ) -> Tensor:
-    """Matrix-vector products into their place; the last ones add up what the experts give."""
-    _check_range(min(ids), max(ids), gate_up_EFD.shape[0])
-    act_KG, x_D = x_1D.new_empty(len(ids), gate_up_EFD.shape[1]), x_1D[0]
+    """Matrix-vector products into their place; the last ones add up what the experts give.
+
+    Args:
+        gate_up_EFD, down_EDF: stacked, or a matrix per expert, which spares a call to select each.
+    """
+    _check_range(min(ids), max(ids), len(gate_up_EFD))
+    act_KG, x_D = x_1D.new_empty(len(ids), gate_up_EFD[0].shape[0]), x_1D[0]
     for expert, act_G in zip(ids, act_KG.unbind(), strict=True):
         torch.mv(gate_up_EFD[expert], x_D, out=act_G)
     gate_KF, up_KF = act_KG.tensor_split(2, dim=1)

@@ -42,6 +42,18 @@ def unit_rms(x: Tensor, eps: float) -> Tensor:
     return x * torch.addcmul(_constant(eps, torch.float32, x.device), norm, norm, value=1 / x.shape[-1]).rsqrt_()
 
 
+class UnitRMS:
+    """`unit_rms` of rows of one size on a CPU, with its constants at hand."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        self._eps = _constant(eps, torch.float32, torch.device("cpu"))
+        self._share = 1 / size
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm = torch.linalg.vector_norm(x, 2, -1, True)
+        return x * torch.addcmul(self._eps, norm, norm, value=self._share).rsqrt_()
+
+
 def rms_norm_reference(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """The definition, in plain operations."""
     wide = x.to(_wide_dtype(x))

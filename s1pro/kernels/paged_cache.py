@@ -21,8 +21,9 @@ class PagedKVCache:
         num_kv_heads, head_dim: J and C.
 
     Attributes:
-        key, value: `[num_blocks, block_size, J, C]` per layer.
+        key, value: `[num_blocks, block_size, J, C]` per layer. Keys and values of a token lie side by side.
         key_slots, value_slots: the same memory as `[slots, J, C]`.
+        slots: the same memory as `[slots, 2, J, C]`, keys before values.
     """
 
     def __init__(
@@ -40,10 +41,13 @@ class PagedKVCache:
             raise ValueError(f"layers, blocks, block size, heads and head_dim must be positive, got {sizes}")
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self.key = tuple(torch.zeros(sizes[1:], dtype=dtype, device=device) for _ in range(num_layers))
-        self.value = tuple(torch.zeros(sizes[1:], dtype=dtype, device=device) for _ in range(num_layers))
-        self.key_slots = tuple(key.flatten(0, 1) for key in self.key)
-        self.value_slots = tuple(value.flatten(0, 1) for value in self.value)
+        shape = (num_blocks * block_size, 2, num_kv_heads, head_dim)
+        self.slots = tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in range(num_layers))
+        self.key_slots, self.value_slots = zip(*(slots.unbind(1) for slots in self.slots), strict=True)
+        self.key, self.value = (
+            tuple(slots.unflatten(0, (num_blocks, block_size)) for slots in kind)
+            for kind in (self.key_slots, self.value_slots)
+        )
 
     @property
     def num_slots(self) -> int:
@@ -57,3 +61,7 @@ class PagedKVCache:
         """Stores the keys and values of T tokens of `layer` in their slots."""
         self.key_slots[layer].index_copy_(0, slot_mapping_T, k_TJC)
         self.value_slots[layer].index_copy_(0, slot_mapping_T, v_TJC)
+
+    def write_both(self, layer: int, kv_T2JC: Tensor, slot_mapping_T: Tensor) -> None:
+        """The same for keys and values in one tensor."""
+        self.slots[layer].index_copy_(0, slot_mapping_T, kv_T2JC)

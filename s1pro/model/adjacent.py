@@ -46,6 +46,11 @@ class Adjacent:
             return None
         return linear(x_TD, self._together)
 
+    @property
+    def weight(self) -> Tensor | None:
+        """All weights, one above the other, or None where they do not lie together."""
+        return self._together if self._is_valid() else None
+
     def _is_valid(self) -> bool:
         if self._together is None:
             return False

@@ -101,6 +101,10 @@ class RotaryEmbedding(nn.Module):
                 return RopeTable(cos[:, None], sin[:, None])
             return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
 
+    def versions(self) -> tuple[int, ...]:
+        """Differ when coefficients have been written in between."""
+        return (self.sin_coef._version, self.cos_coef._version) if self.config.fope else ()
+
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
         coef_JDD = coef.view(-1, *coef.shape[-2:])
         if self.exact:
@@ -134,6 +138,6 @@ def apply_rotary(x_THC: Tensor, table: RopeTable) -> Tensor:
     return turned if turned.dtype == x.dtype else turned.to(x.dtype)
 
 
-def turn(x_TNC: Tensor, cos_TNC: Tensor, sin_TNC: Tensor) -> Tensor:
+def turn(x_TNC: Tensor, cos_TNC: Tensor, sin_TNC: Tensor, out: Tensor | None = None) -> Tensor:
     """`apply_rotary` for float32 and a table that has every head."""
-    return torch.addcmul(x_TNC * cos_TNC, x_TNC.roll(x_TNC.shape[-1] // 2, dims=-1), sin_TNC)
+    return torch.addcmul(x_TNC * cos_TNC, x_TNC.roll(x_TNC.shape[-1] // 2, dims=-1), sin_TNC, out=out)

@@ -106,7 +106,7 @@ def route(
         if replay_ids_TK is not None or config.renorm_eps * config.num_experts > NO_CHANGE:
             total_T1 = total_T1 + config.renorm_eps
         weights_TK = weights_TK / total_T1
-    if config.straight_through:
+    if config.straight_through and torch.is_grad_enabled():
         weights_TK = _straight_through(weights_TK, ids_TK, logits_TE, config.temperature)
     if config.weight_dtype == "model":
         weights_TK = weights_TK.to(model_dtype)
@@ -125,6 +125,31 @@ def select_experts(probs_TE: Tensor, config: RouterConfig) -> Tensor:
         first = _cached_first_of_groups if plain else _first_of_groups
         local_TGk = local_TGk + first(config.num_experts, config.experts_per_group, probs_TE.device)
     return local_TGk.view(-1, config.top_k)
+
+
+class Selection:
+    """`route` for a decoding step: the bits of its result without its choices, for float32 logits on a CPU."""
+
+    def __init__(self, config: RouterConfig) -> None:
+        self._groups = (-1, config.num_groups, config.experts_per_group)
+        self._top_k, self._per_group = config.top_k, config.top_k_per_group
+        self._normalise = config.norm_topk_prob
+        self._eps = config.renorm_eps if config.renorm_eps * config.num_experts > NO_CHANGE else 0.0
+        self._first_G1 = _first_of_groups(config.num_experts, config.experts_per_group, torch.device("cpu"))
+
+    def __call__(self, logits_TE: Tensor) -> RouterOutput:
+        probs_TE = logits_TE.softmax(-1)
+        grouped_TGX = probs_TE.view(self._groups)
+        if self._per_group == 1:
+            local_TGk = grouped_TGX.argmax(-1, True)
+        else:
+            local_TGk = grouped_TGX.topk(self._per_group, -1).indices
+        ids_TK = (local_TGk + self._first_G1).view(-1, self._top_k)
+        weights_TK = probs_TE.gather(1, ids_TK)
+        if self._normalise:
+            total_T1 = weights_TK.sum(-1, True)
+            weights_TK /= total_T1 + self._eps if self._eps else total_T1
+        return RouterOutput(ids_TK, weights_TK, logits_TE)
 
 
 def _first_of_groups(num_experts: int, per_group: int, device: torch.device) -> Tensor:

@@ -42,6 +42,7 @@ from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
+from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.lockstep import LockStep
@@ -149,8 +150,9 @@ class Engine:
         )
         self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device, exact=network.exact)
+        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
         self._batch: DecodeBatch | None = None
+        self._decoding, self._decodes_here = DecodingStep(network), False
         self._expert_group = expert_group
         self._lockstep: LockStep | None = None
         self._allocate()
@@ -288,6 +290,7 @@ class Engine:
         """
         replace_weights(self.network, source, partial=partial)
         self.policy_version = version
+        self._batch = None
         if recompute:
             self._scheduler.preempt_all()
             for request in self._scheduler.waiting:
@@ -371,7 +374,9 @@ class Engine:
             requests = [share.request for share in shares]
             batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
             self._batch = batch
-        output = self._run(batch.ids_B, batch.positions_B, batch.context())
+            self._decodes_here = self._lockstep is None and self._decoding.is_ready()
+        run = self._decoding if self._decodes_here else self._run
+        output = run(batch.ids_B, batch.positions_B, batch.context())
         self._record(output, batch.slots_B, batch.ids_B)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
         tops = self._sampler.top_logprobs(output.logits, batch.plan)
@@ -402,7 +407,7 @@ class Engine:
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
                 hidden_SD = output.hidden_TD[first : first + share.count]
-                read_prompt(share, hidden_SD, self.network, exact=self._sampler.exact)
+                read_prompt(share, hidden_SD, self.network)
         kept: dict[int, int] = {}
         if batch.rows:
             kept = self._sample(batch, output.logits)
@@ -447,9 +452,9 @@ class Engine:
     def _record(self, output: NetworkOutput, slots_T: Tensor, ids_T: Tensor) -> None:
         """Experts beside the keys and values of a token, and the token, so that a trace says what it is about."""
         if self._routing is not None:
-            self._fed[slots_T] = ids_T.to(torch.int32)
+            self._fed.index_copy_(0, slots_T, ids_T.to(torch.int32))
             routing_TLK = torch.stack([router.topk_ids_TK for router in output.routers], dim=1)
-            self._routing[slots_T] = routing_TLK.to(torch.int16)
+            self._routing.index_copy_(0, slots_T, routing_TLK.to(torch.int16))
 
     def _leave(self, finished: list[Request]) -> list[Request]:
         if finished:

@@ -17,7 +17,7 @@ HEAD_ROWS = 256
 """Rows whose logits exist at one time."""
 
 
-def read_prompt(share: Share, hidden_SD: Tensor, network: Network, *, exact: bool) -> None:
+def read_prompt(share: Share, hidden_SD: Tensor, network: Network) -> None:
     """Adds what the final hidden states of a chunk say to the request's `prompt_logprobs`."""
     request = share.request
     assert share.start == len(request.prompt_logprobs), "a prompt is read from its beginning"
@@ -26,5 +26,5 @@ def read_prompt(share: Share, hidden_SD: Tensor, network: Network, *, exact: boo
     for start in range(0, len(targets), HEAD_ROWS):
         ids = targets[start : start + HEAD_ROWS]
         logits_NV = network.logits(hidden_SD[start : start + len(ids)])
-        values = raw_logprobs(logits_NV, torch.tensor(ids, device=hidden_SD.device), exact=exact).tolist()
-        request.prompt_logprobs += zip(values, top_logprobs(logits_NV, [wanted] * len(ids), exact=exact), strict=True)
+        values = raw_logprobs(logits_NV, torch.tensor(ids, device=hidden_SD.device)).tolist()
+        request.prompt_logprobs += zip(values, top_logprobs(logits_NV, [wanted] * len(ids)), strict=True)

@@ -1,0 +1,140 @@
+"""A decoding step in few calls: the decoder for one new token of each of B sequences, float32 on a CPU.
+
+At batch 1 a step reads each weight once and does two operations per number, so a small network spends most of the step
+on *calling* operations: on methods of modules, on views, on looking up attributes. `model.decoder` is written for
+packed batches of any kind, with gradients, replay, towers and ranks. This module walks the same layers for the one case
+that serving repeats all day, with the same operations in the same order:
+
+1. all tensors are looked up once (`model.decoding_weights`);
+2. whenever a batch is put together `is_ready` asks whether they still lie where they lay, and whether somebody wants
+   more than this module does (hooks, exact mode, experts in FP8 or on other ranks, autocast): then the caller takes the
+   network;
+3. for a single sequence the table of rotary positions is made for `AHEAD` positions at a time, and the scale of
+   attention is in the table of the queries. Hence results are equal up to rounding only.
+
+Dense layers are called as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+from torch.nn.functional import linear as plain_linear
+
+from s1pro.kernels.attention import PagedContext, attention_step
+from s1pro.kernels.experts import experts_forward
+from s1pro.kernels.experts_few import one_float32_token
+from s1pro.kernels.linear import linear
+from s1pro.kernels.norm import UnitRMS
+from s1pro.kernels.processor import prefers_weight_first
+from s1pro.model.decoding_weights import DecodingWeights, ExpertWeights, LayerWeights
+from s1pro.model.network import Network, NetworkOutput
+from s1pro.model.rope import RotaryEmbedding, turn
+from s1pro.model.router import RouterOutput, Selection
+
+AHEAD = 64
+"""Positions of a table that is made ahead."""
+
+Turns = tuple[Tensor, Tensor]
+"""Cosines and sines of queries and keys, both `[B, H + J, C]`."""
+
+
+class DecodingStep:
+    """See the module docstring. One thread at a time."""
+
+    def __init__(self, network: Network) -> None:
+        text = network.config.text
+        self._network = network
+        self._weights: DecodingWeights | None = None
+        self._heads = text.num_attention_heads, text.num_key_value_heads
+        self._head_dim = text.head_dim
+        self._norm = UnitRMS(text.hidden_size, text.rms_norm_eps)
+        self._head_norm = UnitRMS(text.head_dim, text.rms_norm_eps)
+        self._select = Selection(text.router)
+        self._tables = _TablesAhead(network.model.language_model.rotary_emb, self._heads)
+
+    def is_ready(self) -> bool:
+        """Whether the next step can be computed here."""
+        if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
+            return False
+        if self._weights is None or not self._weights.are_in_place():
+            self._tables.forget()
+            self._weights = DecodingWeights.of(self._network)
+        return self._weights is not None and self._weights.are_all()
+
+    def __call__(self, ids_B: Tensor, positions_B: Tensor, context: PagedContext) -> NetworkOutput:
+        """As the network would, if `is_ready`.
+
+        Args:
+            ids_B: the new token of each sequence.
+            positions_B: their positions.
+            context: of these tokens.
+        """
+        weights = self._weights
+        assert weights is not None, "ask is_ready first"
+        turns = self._tables(positions_B, context.context_lens)
+        h_BD = embedding(ids_B, weights.embedding_VD)
+        routers: list[RouterOutput] = []
+        for number, layer in enumerate(weights.layers):
+            x_BD = self._norm(h_BD).mul_(layer.norm_D)
+            h_BD += self._attention(x_BD, layer, turns, context, number)
+            x_BD = self._norm(h_BD).mul_(layer.post_norm_D)
+            if isinstance(layer.feed_forward, ExpertWeights):
+                router = self._select(plain_linear(x_BD, layer.feed_forward.gate_ED))
+                routers.append(router)
+                h_BD += _experts(x_BD, router, layer.feed_forward)
+            else:
+                h_BD += layer.feed_forward(x_BD)
+        hidden_BD = self._norm(h_BD).mul_(weights.norm_D)
+        return NetworkOutput(hidden_BD, linear(hidden_BD, weights.head_VD), tuple(routers))
+
+    def _attention(self, x_BD: Tensor, layer: LayerWeights, turns: Turns, context: PagedContext, number: int) -> Tensor:
+        (heads, kv_heads), batch, channels = self._heads, x_BD.shape[0], self._head_dim
+        qkv_BNC = plain_linear(x_BD, layer.qkv_ND).view(batch, -1, channels)
+        qk_BNC = qkv_BNC.narrow(1, 0, heads + kv_heads)
+        unit_BNC = self._head_norm(qk_BNC)
+        unit_BNC.narrow(1, 0, heads).mul_(layer.q_norm_C)
+        unit_BNC.narrow(1, heads, kv_heads).mul_(layer.k_norm_C)
+        turn(unit_BNC, *turns, out=qk_BNC)
+        q_BHC, kv_BNC = qkv_BNC.narrow(1, 0, heads), qkv_BNC.narrow(1, heads, 2 * kv_heads)
+        kv_B2JC = kv_BNC.view(batch, 2, kv_heads, channels)
+        o_BHC = attention_step(q_BHC, kv_B2JC, context, layer=number, scale=1.0)
+        return linear(o_BHC.view(batch, -1), layer.o_DN)
+
+
+def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights) -> Tensor:
+    ids_BK, weights_BK, _ = router
+    if x_BD.shape[0] == 1 and not prefers_weight_first():
+        return one_float32_token(x_BD, ids_BK[0].tolist(), weights_BK[0], weights.gate_ups, weights.downs)
+    return experts_forward(x_BD, ids_BK, weights_BK, weights.gate_up_EFD, weights.down_EDF)
+
+
+class _TablesAhead:
+    """Tables of rotary positions, for a single sequence made ahead. Those of queries contain the scale of attention."""
+
+    def __init__(self, rotary: RotaryEmbedding, heads: tuple[int, int]) -> None:
+        self._rotary, self._heads = rotary, heads
+        self.forget()
+
+    def forget(self) -> None:
+        self._ahead: list[Turns] = []
+        self._first = 0
+        self._versions: tuple[int, ...] = ()
+
+    def __call__(self, positions_B: Tensor, context_lens: tuple[int, ...]) -> Turns:
+        if len(context_lens) > 1:
+            return self._make(positions_B)
+        row, versions = context_lens[0] - 1 - self._first, self._rotary.versions()
+        if not 0 <= row < len(self._ahead) or versions != self._versions:
+            self._first, self._versions, row = self._first + row, versions, 0
+            cos_SNC, sin_SNC = self._make(torch.arange(self._first, self._first + AHEAD))
+            self._ahead = list(zip(cos_SNC.split(1), sin_SNC.split(1), strict=True))
+        return self._ahead[row]
+
+    def _make(self, positions_T: Tensor) -> Turns:
+        heads, kv_heads = self._heads
+        cos_TNC, sin_TNC = self._rotary(positions_T).side_by_side(heads, kv_heads)
+        for kind_TNC in (cos_TNC, sin_TNC):
+            kind_TNC.narrow(1, 0, heads).mul_(kind_TNC.shape[-1] ** -0.5)
+        return cos_TNC, sin_TNC

@@ -1,0 +1,221 @@
+"""The walk of a decoding step against the network itself: the same choices, the same numbers up to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from s1pro.kernels import experts_few, linear
+from s1pro.kernels.attention import PagedContext
+from s1pro.kernels.experts_fp8 import Fp8Experts
+from s1pro.kernels.paged_cache import PagedKVCache
+from s1pro.model import decoding
+from s1pro.model.adjacent import lay_together
+from s1pro.model.config import ModelConfig
+from s1pro.model.decoding import DecodingStep
+from s1pro.model.exact import use_exact_operators
+from s1pro.model.network import Network, NetworkOutput
+from s1pro.model.presets import tiny
+
+SIZE = 4
+LENGTHS = [9, 3, 6]
+ROOM = 20
+"""Blocks of a sequence."""
+
+
+def variant(**changes: object) -> ModelConfig:
+    config = tiny()
+    return replace(config, text=replace(config.text, **changes))
+
+
+ROUTER, ROPE = tiny().text.router, tiny().text.rope
+CONFIGS = {
+    "tiny": tiny(),
+    "one group, two of it": variant(router=replace(ROUTER, num_groups=1)),
+    "weights as they are": variant(router=replace(ROUTER, norm_topk_prob=False)),
+    "an epsilon that counts": variant(router=replace(ROUTER, renorm_eps=1e-2)),
+    "straight through": variant(router=replace(ROUTER, straight_through=True, temperature=0.7)),
+    "plain rotary positions": variant(rope=replace(ROPE, fope=False)),
+    "a dense layer": variant(mlp_only_layers=(0,), intermediate_size=48),
+}
+
+
+def network_of(config: ModelConfig) -> Network:
+    network = Network(config).eval()
+    g = torch.Generator().manual_seed(3)
+    for name, parameter in network.named_parameters():
+        if "norm" in name:  # norms that tell queries from keys
+            nn.init.uniform_(parameter, 0.5, 1.5, generator=g)
+        elif "gate.weight" in name or "proj" in name:  # choices with a margin, and layers that matter
+            nn.init.normal_(parameter, 0.0, 0.3, generator=g)
+    lay_together(network)
+    return network
+
+
+class Decoder:
+    """Feeds the same tokens to a network, after prompts of `lengths` that are read at once."""
+
+    def __init__(self, network: Network, lengths: list[int], *, in_a_row: bool = True) -> None:
+        text = network.config.text
+        sizes = (text.num_hidden_layers, ROOM * len(lengths), SIZE, text.num_key_value_heads, text.head_dim)
+        self.cache = PagedKVCache(*sizes)
+        self.lengths = list(lengths)
+        blocks = torch.arange(ROOM * len(lengths)).view(len(lengths), ROOM)
+        self.table_BM = blocks if in_a_row else blocks.flip(1)
+        self.in_a_row = in_a_row
+        g = torch.Generator().manual_seed(1)
+        self.tokens = torch.randint(0, text.vocab_size, (len(lengths), ROOM * SIZE), generator=g)
+        positions = torch.cat([torch.arange(n) for n in lengths])
+        ids = torch.cat([row[:n] for row, n in zip(self.tokens, lengths, strict=True)])
+        network(ids, positions, self.context([(0, n) for n in lengths]), compute_logits=False)
+
+    def context(self, spans: list[tuple[int, int]]) -> PagedContext:
+        bounds = [0]
+        for start, stop in spans:
+            bounds.append(bounds[-1] + stop - start)
+        slots = [self.slot(b, p) for b, (start, stop) in enumerate(spans) for p in range(start, stop)]
+        return PagedContext(
+            cache=self.cache,
+            cu_seqlens_q=tuple(bounds),
+            block_table_BM=self.table_BM,
+            context_lens=tuple(stop for _, stop in spans),
+            slot_mapping_T=torch.tensor(slots),
+            first_slots=tuple(int(row[0]) * SIZE for row in self.table_BM) if self.in_a_row else None,
+        )
+
+    def slot(self, sequence: int, position: int) -> int:
+        return int(self.table_BM[sequence, position // SIZE]) * SIZE + position % SIZE
+
+    def step(self, run: Callable[..., NetworkOutput]) -> NetworkOutput:
+        ids_B = torch.stack([row[n] for row, n in zip(self.tokens, self.lengths, strict=True)])
+        output = run(ids_B, torch.tensor(self.lengths), self.context([(n, n + 1) for n in self.lengths]))
+        self.lengths = [n + 1 for n in self.lengths]
+        return output
+
+
+def assert_equal(mine: NetworkOutput, other: NetworkOutput) -> None:
+    assert len(mine.routers) == len(other.routers)
+    for a, b in zip(mine.routers, other.routers, strict=True):
+        assert torch.equal(a.topk_ids_TK, b.topk_ids_TK)
+        torch.testing.assert_close(a.topk_weights_TK, b.topk_weights_TK, atol=2e-6, rtol=2e-5)
+        torch.testing.assert_close(a.logits_TE, b.logits_TE, atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(mine.hidden_TD, other.hidden_TD, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(mine.logits, other.logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("weight_first", [False, True])
+@pytest.mark.parametrize("lengths", [LENGTHS[:1], LENGTHS])
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_every_step_is_that_of_the_network(
+    name: str, lengths: list[int], weight_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (decoding, experts_few, linear):
+        monkeypatch.setattr(module, "prefers_weight_first", lambda: weight_first)
+    monkeypatch.setattr(decoding, "AHEAD", 3)
+    network = network_of(CONFIGS[name])
+    step, mine, other = DecodingStep(network), Decoder(network, lengths), Decoder(network, lengths)
+    assert step.is_ready()
+    for _ in range(7):
+        assert_equal(mine.step(step), other.step(network))
+    for layer in range(network.config.text.num_hidden_layers):
+        torch.testing.assert_close(mine.cache.slots[layer], other.cache.slots[layer], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS[:1], LENGTHS])
+@torch.no_grad()
+def test_sequences_that_are_scattered_over_the_cache(lengths: list[int]) -> None:
+    network = network_of(tiny())
+    step = DecodingStep(network)
+    assert step.is_ready()
+    mine, other = (Decoder(network, lengths, in_a_row=False) for _ in range(2))
+    for _ in range(3):
+        assert_equal(mine.step(step), other.step(network))
+
+
+@torch.no_grad()
+def test_weights_and_coefficients_written_in_place_are_seen() -> None:
+    network = network_of(tiny())
+    step, mine, other = DecodingStep(network), Decoder(network, [5]), Decoder(network, [5])
+    assert step.is_ready()
+    assert_equal(mine.step(step), other.step(network))
+    for tensor in network.state_dict().values():
+        tensor.mul_(1.1)
+    before = step._weights
+    assert step.is_ready() and step._weights is before
+    assert_equal(mine.step(step), other.step(network))
+
+
+@torch.no_grad()
+def test_weights_in_new_memory_are_looked_up_again() -> None:
+    network = network_of(tiny())
+    step, mine, other = DecodingStep(network), Decoder(network, [5]), Decoder(network, [5])
+    assert step.is_ready()
+    experts = network.model.language_model.layers[1].mlp.experts
+    experts.down_proj = nn.Parameter(experts.down_proj * 1.5)
+    network.lm_head.weight.data = network.lm_head.weight.data * 0.7
+    assert step.is_ready()
+    assert_equal(mine.step(step), other.step(network))
+
+
+def hook(network: Network) -> None:
+    network.model.language_model.layers[0].mlp.register_forward_hook(lambda *_: None)
+
+
+def experts_in_fp8(network: Network) -> None:
+    network.model.language_model.layers[1].mlp.experts.fp8 = Fp8Experts("fp32")
+
+
+def other_dispatch(network: Network) -> None:
+    network.model.language_model.layers[0].mlp.dispatch = lambda x_TD, *_: x_TD
+
+
+def other_layer(network: Network) -> None:
+    network.model.language_model.layers[1].mlp = type("Other", (nn.Module,), {})()
+
+
+def other_epsilon(network: Network) -> None:
+    network.model.language_model.layers[0].self_attn.k_norm.eps = 1e-3
+
+
+def other_router(network: Network) -> None:
+    gate = network.model.language_model.layers[0].mlp.gate
+    gate.config = replace(gate.config, norm_topk_prob=False)
+
+
+def other_head(network: Network) -> None:
+    network.logits = lambda hidden_ND: hidden_ND @ network.lm_head.weight.t()
+
+
+def apart(network: Network) -> None:
+    k_proj = network.model.language_model.layers[0].self_attn.k_proj
+    k_proj.weight.data = k_proj.weight.data.clone()
+
+
+REFUSED = [
+    hook, experts_in_fp8, other_dispatch, other_layer, other_epsilon, other_router, other_head, apart,
+    use_exact_operators, nn.Module.bfloat16,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=lambda change: change.__name__)
+@torch.no_grad()
+def test_what_the_step_does_not_compute_is_left_to_the_network(change: Callable[[Network], object]) -> None:
+    network = network_of(tiny())
+    step = DecodingStep(network)
+    assert step.is_ready()
+    change(network)
+    assert not step.is_ready() and not DecodingStep(network).is_ready()
+
+
+def test_gradients_and_autocast_are_left_to_the_network() -> None:
+    step = DecodingStep(network_of(tiny()))
+    assert not step.is_ready()
+    with torch.no_grad():
+        assert step.is_ready()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not step.is_ready()
