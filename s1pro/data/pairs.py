@@ -8,8 +8,10 @@ next picture exceeds `patches` or there are `max_pairs`; that pair opens the nex
 bounded (memory), and the number of pairs (how many captions a picture is compared with) varies: small pictures come
 many at once. The position of the reader is that of the mixture and the one pair that waits.
 
-Two pairs with the same caption are no negatives of each other: `same_caption_BB` marks them and the loss leaves them
-out. This also covers a small data set whose next epoch begins inside a batch.
+Two pairs with the same caption are no negatives of each other: their `caption_keys_B` are equal, and the loss leaves
+them out. This also covers a small data set whose next epoch begins inside a batch.
+
+On several ranks all of them plan the same batches, and each prepares its part of the pairs of every batch (`part`).
 
 How a picture becomes patches is not decided here: a `PairSource` is given a function.
 """
@@ -17,6 +19,7 @@ How a picture becomes patches is not decided here: a `PairSource` is given a fun
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -111,17 +114,24 @@ class PairBatch:
     Attributes:
         images: of all pairs, in order.
         caption_ids_T, position_ids_T: int64; positions restart in every caption.
-        same_caption_BB: bool, true off the diagonal where two captions are equal.
+        caption_keys_B: int64, a digest of every caption: equal for equal captions, on any rank.
         source_names, pair_sources: names, and the index of each pair's source.
+        num_whole: pairs of the batch over all ranks.
     """
 
     images: Patches[Tensor]
     caption_ids_T: Tensor
     position_ids_T: Tensor
     cu_seqlens: tuple[int, ...]
-    same_caption_BB: Tensor
+    caption_keys_B: Tensor
     source_names: tuple[str, ...]
     pair_sources: tuple[int, ...]
+    num_whole: int
+
+    @property
+    def same_caption_BB(self) -> Tensor:
+        """Bool, true off the diagonal where two captions are equal."""
+        return (self.caption_keys_B[:, None] == self.caption_keys_B).fill_diagonal_(False)
 
     @property
     def num_pairs(self) -> int:
@@ -143,21 +153,30 @@ class PairBatch:
             images=Patches(pixel_values_PX=move(self.images.pixel_values_PX), grids=self.images.grids),
             caption_ids_T=move(self.caption_ids_T),
             position_ids_T=move(self.position_ids_T),
-            same_caption_BB=move(self.same_caption_BB),
+            caption_keys_B=move(self.caption_keys_B),
         )
 
 
+def part_bounds(count: int, parts: int) -> list[int]:
+    """Where the parts of `count` things begin and end: sizes differ by one at most."""
+    return [part * count // parts for part in range(parts + 1)]
+
+
 def collate_pairs(
-    pairs: Sequence[Pair], *, sources: Sequence[int] | None = None, source_names: Sequence[str] = ("",)
+    pairs: Sequence[Pair],
+    *,
+    sources: Sequence[int] | None = None,
+    source_names: Sequence[str] = ("",),
+    num_whole: int | None = None,
 ) -> PairBatch:
-    """One batch of at least one pair, in order; `sources` are indices into `source_names`, default all 0."""
+    """One batch of at least one pair, in order; `sources` are indices into `source_names`, default all 0.
+
+    Args:
+        num_whole: pairs over all ranks, where these are a part; None: these are all.
+    """
     if not pairs:
         raise ValueError("a batch needs at least one pair")
     lengths = [len(pair.caption_ids) for pair in pairs]
-    captions = [pair.caption_ids.tobytes() for pair in pairs]
-    number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
-    numbers_B = torch.tensor([number[caption] for caption in captions])
-    same_BB = (numbers_B[:, None] == numbers_B).fill_diagonal_(False)
     return PairBatch(
         images=Patches(
             pixel_values_PX=torch.from_numpy(np.concatenate([pair.patches_PX for pair in pairs])),
@@ -166,10 +185,17 @@ def collate_pairs(
         caption_ids_T=torch.from_numpy(np.concatenate([pair.caption_ids for pair in pairs]).astype(np.int64)),
         position_ids_T=torch.cat([torch.arange(length) for length in lengths]),
         cu_seqlens=(0, *accumulate(lengths)),
-        same_caption_BB=same_BB,
+        caption_keys_B=torch.tensor([_key(pair.caption_ids) for pair in pairs]),
         source_names=tuple(source_names),
         pair_sources=tuple(sources) if sources is not None else (0,) * len(pairs),
+        num_whole=len(pairs) if num_whole is None else num_whole,
     )
+
+
+def _key(caption_ids: npt.NDArray[np.int32]) -> int:
+    """64 bits: of a billion pairs of captions in one batch two different ones agree with a chance of 5e-11."""
+    digest = hashlib.blake2b(caption_ids.astype("<i4").tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 class PairPacker:
@@ -178,13 +204,23 @@ class PairPacker:
     Args:
         patches: most patches of a batch.
         max_pairs: most pairs of a batch.
-        min_pairs: fewer are never in a batch: with one pair there is nothing to contrast.
+        min_pairs: fewer are never in a batch: with one pair there is nothing to contrast, and every part needs one.
+        part: (which, of how many) is prepared of every batch.
     """
 
-    def __init__(self, mixture: Mixture[PairSource], *, patches: int, max_pairs: int, min_pairs: int = 2) -> None:
+    def __init__(
+        self,
+        mixture: Mixture[PairSource],
+        *,
+        patches: int,
+        max_pairs: int,
+        min_pairs: int = 2,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         if not 1 <= min_pairs <= max_pairs:
             raise InputError(f"max_pairs must be at least {max(min_pairs, 1)}, got {max_pairs}")
         self.mixture, self.patches, self.max_pairs, self.min_pairs = mixture, patches, max_pairs, min_pairs
+        self._part, self._parts = part
         self._waiting: Draw | None = None
 
     def plan(self) -> list[Draw] | None:
@@ -209,12 +245,14 @@ class PairPacker:
         return chosen or None
 
     def materialise(self, chunks: Sequence[Draw]) -> PairBatch:
-        """Prepares the pairs of a plan."""
+        """Prepares the pairs of a plan, or the part of them that is to be prepared here."""
         sources = self.mixture.sources
+        start, stop = part_bounds(len(chunks), self._parts)[self._part : self._part + 2]
         return collate_pairs(
-            [sources[draw.source].pair(draw.index) for draw in chunks],
-            sources=[draw.source for draw in chunks],
+            [sources[draw.source].pair(draw.index) for draw in chunks[start:stop]],
+            sources=[draw.source for draw in chunks[start:stop]],
             source_names=[source.name for source in sources],
+            num_whole=len(chunks),
         )
 
     def state_dict(self) -> dict[str, Any]:

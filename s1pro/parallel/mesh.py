@@ -34,6 +34,9 @@ from s1pro.base.errors import InputError
 from s1pro.parallel.config import MeshSizes, ParallelConfig
 
 DENSE_AXES = ("dp_replicate", "dp_shard")
+BUCKET_NUMBERS = 2**24
+"""Numbers that are added over the ranks in one message."""
+
 EXPERT_AXES = ("expert_replicate", "expert_shard", "ep")
 
 
@@ -69,6 +72,13 @@ class Ranks:
         return self.expert_mesh.get_group("ep")
 
     @property
+    def everyone(self) -> dist.ProcessGroup:
+        """All ranks."""
+        group = dist.group.WORLD
+        assert group is not None
+        return group
+
+    @property
     def shard_group(self) -> dist.ProcessGroup:
         """The ranks that share one copy of everything but experts with this one."""
         assert self.dense_mesh is not None
@@ -89,6 +99,21 @@ class Ranks:
         dist.all_reduce(total)
         result: list[float] = total.tolist()
         return result
+
+    @torch.no_grad()
+    def add_tensors(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Replaces every tensor by its sum over all ranks, the same bits everywhere, a few large messages at a time."""
+        bucket: list[torch.Tensor] = []
+        for i, tensor in enumerate(tensors):
+            bucket.append(tensor)
+            last = i + 1 == len(tensors) or tensors[i + 1].dtype != tensor.dtype
+            if last or sum(part.numel() for part in bucket) >= BUCKET_NUMBERS:
+                flat = torch.cat([part.flatten() for part in bucket])
+                dist.all_reduce(flat, group=self.everyone)
+                sums = flat.split([part.numel() for part in bucket])
+                for part, total in zip(bucket, sums, strict=True):
+                    part.copy_(total.view_as(part))
+                bucket = []
 
     def wait(self) -> None:
         """Returns when all ranks are here."""

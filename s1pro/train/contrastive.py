@@ -1,48 +1,36 @@
 """Contrastive pre-training of the vision tower: the loop of `train.loop` with another model, batch and loss.
 
-Of the B pairs of a micro-batch, with logits z_ij between picture i and caption j:
+The loss is in `train.contrastive_loss`: every picture of a micro-batch is compared with every caption of it. Validation
+is retrieval (`train.retrieval`). The exported folder holds both towers; `TrainRun.vision_from` takes the vision tower
+out of it.
 
-    sigmoid    L_i = sum_j softplus(-y_ij z_ij),   y_ii = 1, y_ij = -1 otherwise             (SigLIP)
-    softmax    L_i = (logsumexp_j z_ij + logsumexp_j z_ji) / 2 - z_ii                        (CLIP)
-
-Pairs whose captions are equal are no negatives: their terms are left out. The loss of a step is the mean of L_i over
-all its pairs. Pairs are contrasted *inside their micro-batch*: unlike a language model, whose loss does not depend on
-how a step is cut, `accumulation` gives more pairs per step but no more negatives per pair. For more negatives, raise
-`patches_per_batch` and `max_pairs`.
-
-Validation is retrieval (`train.retrieval`). The exported folder holds both towers; `TrainRun.vision_from` takes the
-vision tower out of it.
+On several ranks a launcher starts the same command once per rank. Each of them has all weights and a part of the pairs
+of *every* micro-batch, so a run computes the same numbers on any number of ranks: `patches_per_batch` and `max_pairs`
+count the pairs of all ranks, and so does `accumulation`. Gradients are added over the ranks once per step.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
-from torch.nn.functional import softplus
 
 from s1pro.base.errors import InputError
 from s1pro.data.loader import Loader
 from s1pro.data.mixture import LengthPolicy, Mixture
 from s1pro.data.pairs import PairBatch, PairPacker, PairSource
-from s1pro.kernels.attention import PackedContext
-from s1pro.model.contrastive import ContrastiveConfig, ContrastiveModel, Form
-from s1pro.parallel.mesh import launched_ranks
+from s1pro.model.contrastive import ContrastiveConfig, ContrastiveModel
+from s1pro.parallel.config import ParallelConfig
+from s1pro.parallel.mesh import Ranks, join, launched_ranks
 from s1pro.train.config import RunConfig, SourceConfig
+from s1pro.train.contrastive_loss import ContrastiveLoss
 from s1pro.train.loop import EvaluationHook, Trainer, TrainResult
-from s1pro.train.losses import LossOutput, StepTotals
-from s1pro.train.retrieval import distinct, retrieval_record
-from s1pro.train.router_statistics import RouterStatistics
-from s1pro.train.setup import place
-from s1pro.train.throughput import TRAINING_PASSES
+from s1pro.train.setup import choose_device, place
 
 STAGE = "vision-contrastive"
+FEWEST_PAIRS = 2
+"""Of a batch: one pair has nothing to differ from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,70 +79,6 @@ class ContrastiveRun(RunConfig):
     data: PairDataConfig = field(default_factory=PairDataConfig)
 
 
-def pair_losses(logits_BB: Tensor, same_caption_BB: Tensor, form: Form) -> Tensor:
-    """L_i of the module docstring, `[B]`."""
-    if form == "softmax":
-        logits_BB = logits_BB.masked_fill(same_caption_BB, -torch.inf)
-        both_BB = logits_BB.logsumexp(dim=1) + logits_BB.logsumexp(dim=0)
-        return both_BB / 2 - logits_BB.diagonal()
-    signs_BB = 2 * torch.eye(len(logits_BB), device=logits_BB.device) - 1
-    return softplus(-signs_BB * logits_BB).masked_fill(same_caption_BB, 0.0).sum(dim=1)
-
-
-class ContrastiveLoss:
-    """See the module docstring. A `train.losses.LossFunction`."""
-
-    def totals(self, batches: Sequence[PairBatch]) -> StepTotals:
-        """A pair weighs 1."""
-        sources = Counter(batch.source_names[source] for batch in batches for source in batch.pair_sources)
-        return StepTotals(
-            weight=float(sum(batch.num_pairs for batch in batches)),
-            rows=sum(batch.num_real_rows for batch in batches),
-            sources={name: float(sources[name]) for name in (batches[0].source_names if batches else ())},
-        )
-
-    def __call__(self, model: ContrastiveModel, batch: PairBatch, totals: StepTotals) -> LossOutput:
-        logits_BB = model.logits(*_embed(model, batch))
-        losses_B = pair_losses(logits_BB, batch.same_caption_BB, model.config.form)
-        loss = losses_B.sum() / totals.weight
-        share = batch.num_pairs / totals.weight
-        right = logits_BB.detach().argmax(dim=1) == torch.arange(batch.num_pairs, device=logits_BB.device)
-        values = {
-            "loss": loss.detach(),
-            "batch_recall": right.float().mean() * share,
-            "scale": model.scale().detach() * share,
-        }
-        by_source = torch.zeros(len(batch.source_names), dtype=torch.float64, device=losses_B.device)
-        sources_B = torch.tensor(batch.pair_sources, device=losses_B.device)
-        by_source.index_add_(0, sources_B, losses_B.detach().double())
-        return LossOutput(loss=loss, values=values, source_nll=by_source)
-
-    def validate(self, model: ContrastiveModel, batches: Sequence[PairBatch]) -> dict[str, Any]:
-        """Retrieval among all pairs of the batches."""
-        device = next(model.parameters()).device
-        embedded = [_embed(model, batch.to(device)) for batch in batches]
-        keep = distinct([caption for batch in batches for caption in _captions(batch)])
-        image_BE, text_BE = (torch.cat(parts)[keep].cpu() for parts in zip(*embedded, strict=True))
-        return retrieval_record(image_BE, text_BE)
-
-    def flops(self, model: ContrastiveModel, batch: PairBatch) -> float:
-        """Products with weights and attention of both towers."""
-        vision, text = model.config.vision, model.config.captions
-        visual = model.model["visual"]
-        patches, tokens = batch.images.pixel_values_PX.shape[0], batch.caption_ids_T.shape[0]
-        merged = patches // vision.spatial_merge_size**2
-        products: float = patches * (_numel(visual.patch_embed) + _numel(visual.blocks))
-        products += merged * _numel(visual.merger) + tokens * _numel(model.captions.layers)
-        seen_by_patches = sum(t * (h * w) ** 2 for t, h, w in batch.images.grids)
-        seen_by_tokens = sum((b - a) * (b - a + 1) / 2 for a, b in pairwise(batch.cu_seqlens))
-        attention: float = vision.depth * vision.hidden_size * seen_by_patches
-        attention += text.num_layers * text.hidden_size * seen_by_tokens
-        return TRAINING_PASSES * (2.0 * products + 4.0 * attention)
-
-    def router_statistics(self, model: ContrastiveModel) -> RouterStatistics | None:
-        return None
-
-
 def train_contrastive(
     run: ContrastiveRun,
     *,
@@ -177,8 +101,7 @@ def train_contrastive(
     Raises:
         InputError: a configuration, file or folder is wrong; the message says what to do.
     """
-    if launched_ranks() > 1:
-        raise InputError(f"contrastive training runs in one process, but a launcher started {launched_ranks()}")
+    ranks = join(ParallelConfig(dp_replicate=launched_ranks()), choose_device(run.device).type)
     if processor is None and run.tokenizer is not None:
         from s1pro.inputs.processor import Processor
 
@@ -194,13 +117,17 @@ def train_contrastive(
     trainer: Trainer[ContrastiveModel, PairBatch] = Trainer(
         run,
         place(model if model is not None else build_contrastive(run), run).train(),
-        pair_loader([*files, *sources], shares, run.data, seed=run.seed),
-        loss=ContrastiveLoss(),
+        pair_loader([*files, *sources], shares, run.data, seed=run.seed, ranks=ranks),
+        loss=ContrastiveLoss(ranks),
         validation=held_out_pairs([*held_out_files, *validation], run.data),
         on_evaluate=on_evaluate,
+        ranks=ranks,
     )
     reason = trainer.train()
-    folder = _export(trainer.network, processor, run.folder / "model") if run.export else None
+    folder = run.folder / "model" if run.export else None
+    if folder is not None and ranks.is_first:
+        _export(trainer.network, processor, folder)
+    ranks.wait()
     return trainer.result(reason, folder)
 
 
@@ -225,17 +152,30 @@ def build_contrastive(run: ContrastiveRun) -> ContrastiveModel:
 
 
 def pair_loader(
-    sources: Sequence[PairSource], weights: Sequence[float], data: PairDataConfig, *, seed: int
+    sources: Sequence[PairSource],
+    weights: Sequence[float],
+    data: PairDataConfig,
+    *,
+    seed: int,
+    ranks: Ranks | None = None,
 ) -> Loader[PairBatch]:
-    """The endless training loader.
+    """The endless training loader. All ranks walk the same batches, and each prepares its part of the pairs.
 
     Raises:
-        InputError: there is nothing to train on.
+        InputError: there is nothing to train on, or a batch has too few pairs for the ranks.
     """
     if not sources:
         raise InputError("data.sources is empty: name at least one file, or hand in pairs")
     mixture = Mixture(sources, weights, policy=_policy(data), seed=seed)
-    return Loader(PairPacker(mixture, patches=data.patches_per_batch, max_pairs=data.max_pairs), prefetch=data.prefetch)
+    ranks = ranks or Ranks()
+    packer = PairPacker(
+        mixture,
+        patches=data.patches_per_batch,
+        max_pairs=data.max_pairs,
+        min_pairs=max(FEWEST_PAIRS, ranks.size),
+        part=(ranks.rank, ranks.size),
+    )
+    return Loader(packer, prefetch=data.prefetch)
 
 
 def held_out_pairs(sources: Sequence[PairSource], data: PairDataConfig) -> list[PairBatch]:
@@ -254,21 +194,6 @@ def held_out_pairs(sources: Sequence[PairSource], data: PairDataConfig) -> list[
 def _policy(data: PairDataConfig) -> LengthPolicy:
     """Nothing is cut: the packer refuses a picture that is larger than a batch, and says why."""
     return LengthPolicy(max_length=data.patches_per_batch, long_documents="split")
-
-
-def _embed(model: ContrastiveModel, batch: PairBatch) -> tuple[Tensor, Tensor]:
-    context = PackedContext(batch.cu_seqlens)
-    text_BE = model.encode_captions(batch.caption_ids_T, batch.position_ids_T, context)
-    return model.encode_images(batch.images), text_BE
-
-
-def _captions(batch: PairBatch) -> list[tuple[int, ...]]:
-    ids = batch.caption_ids_T.tolist()
-    return [tuple(ids[start:stop]) for start, stop in pairwise(batch.cu_seqlens)]
-
-
-def _numel(module: nn.Module) -> int:
-    return sum(param.numel() for param in module.parameters())
 
 
 def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any) -> list[PairSource]:
@@ -291,10 +216,9 @@ def _files(configs: Sequence[SourceConfig], run: ContrastiveRun, processor: Any)
     ]
 
 
-def _export(model: ContrastiveModel, processor: Any, folder: Path) -> Path:
+def _export(model: ContrastiveModel, processor: Any, folder: Path) -> None:
     from s1pro.checkpoint.contrastive import save_contrastive
 
     save_contrastive(model, folder)
     if processor is not None:
         processor.save_pretrained(folder)
-    return folder

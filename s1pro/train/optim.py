@@ -153,6 +153,16 @@ class Optimizer:
             param.grad = None
 
     @torch.no_grad()
+    def share_gradients(self) -> None:
+        """Adds the gradients of parameters that every rank has whole over all ranks; once per step, behind all backward
+        passes. Shards have been added up by what spread them.
+        """
+        if not self._ranks.is_distributed:
+            return
+        whole = (param for name, param in self._params.items() if self._places[name].kind == "copied")
+        self._ranks.add_tensors([param.grad for param in whole if param.grad is not None])
+
+    @torch.no_grad()
     def step(self, scale: float) -> None:
         """Updates the weights."""
         self._follow_moved_memory()

@@ -166,11 +166,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
-    """Micro-batches per step of one rank.
+    """Micro-batches per step of one rank. Those of a contrastive run are cut: every rank has a part of each.
 
     Raises:
         InputError: the micro-batches of a step cannot be divided among the ranks.
     """
+    if not isinstance(run, TrainRun):
+        return run.accumulation
     if run.accumulation % ranks.size:
         raise InputError(
             f"accumulation={run.accumulation} micro-batches per step cannot be divided among {ranks.size} ranks; "

@@ -79,6 +79,7 @@ class Stepper(Generic[Model, Batch]):
         routers = self.loss.router_statistics(self.network) if router_statistics else None
         with fp8_statistics(self.network, router_statistics, self.ranks) as fp8:
             outputs = [self._backward(batch, totals, routers) for batch in batches]
+        self.optimizer.share_gradients()
         values, grad_norm, source_nll = self._read(outputs)
         gradients = self.optimizer.gradients
         try:
@@ -130,7 +131,7 @@ class Stepper(Generic[Model, Batch]):
         sums = [torch.stack([o.values[n].double() for o in outputs if n in o.values]).sum() for n in names]
         per_source = [output.source_nll for output in outputs if output.source_nll is not None]
         sources = torch.stack(per_source).sum(dim=0) if per_source else torch.zeros(0, device=sums[0].device)
-        norm = gradient_norm(self.optimizer.primary_gradients).double()
+        norm = gradient_norm(self.optimizer.primary_gradients).double().to(sums[0].device)
         numbers = torch.cat([torch.stack([*sums, norm]), sources.double()]).tolist()
         if self.ranks.is_distributed:
             numbers[len(names)] **= 2

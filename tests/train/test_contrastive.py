@@ -18,15 +18,14 @@ from s1pro.checkpoint.contrastive import save_contrastive
 from s1pro.data.pairs import PairBatch, collate_pairs
 from s1pro.model.contrastive import ContrastiveModel, Form
 from s1pro.train.contrastive import (
-    ContrastiveLoss,
     ContrastiveRun,
     PairDataConfig,
     build_contrastive,
     held_out_pairs,
     pair_loader,
-    pair_losses,
     train_contrastive,
 )
+from s1pro.train.contrastive_loss import ContrastiveLoss, pair_losses
 from s1pro.train.loop import Trainer
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
@@ -83,20 +82,23 @@ def test_losses_and_their_gradients_follow_the_formulas(form: Form) -> None:
     logits = (3 * torch.randn(5, 5, dtype=torch.float64)).requires_grad_()
     same = torch.zeros(5, 5, dtype=torch.bool)
     same[1, 3] = same[3, 1] = True
-    ours, theirs = pair_losses(logits, same, form), loop_losses(logits, same, form)
+    ours, theirs = pair_losses(logits, logits.T, same, form), loop_losses(logits, same, form)
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-12)
     weights = torch.randn(5, dtype=torch.float64)
     gradients = [torch.autograd.grad((loss * weights).sum(), logits)[0] for loss in (ours, theirs)]
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-12, rtol=1e-12)
-    assert torch.autograd.gradcheck(lambda x: pair_losses(x, same, form), logits)
-    single = pair_losses(logits.detach().float(), same, form).double()
+    assert torch.autograd.gradcheck(lambda x: pair_losses(x, x.T, same, form), logits)
+    narrow = logits.detach().float()
+    single = pair_losses(narrow, narrow.T, same, form).double()
+    parts = [pair_losses(narrow[a:b], narrow.T[a:b], same[a:b], form, first=a) for a, b in ((0, 2), (2, 5))]
+    torch.testing.assert_close(torch.cat(parts).double(), single, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(single, theirs.detach(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_losses_stay_finite_at_the_largest_scale(form: Form) -> None:
     logits = 100 * torch.tensor([[1.0, -1.0], [1.0, -1.0]]).requires_grad_()
-    losses = pair_losses(logits, torch.zeros(2, 2, dtype=torch.bool), form)
+    losses = pair_losses(logits, logits.T, torch.zeros(2, 2, dtype=torch.bool), form)
     losses.sum().backward()
     assert losses.isfinite().all() and losses.max() > 90
 
