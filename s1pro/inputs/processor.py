@@ -171,6 +171,32 @@ class Processor:
         )
         return self._encoded(expand_text(rendered, items), items, parts)
 
+    def encode_next(
+        self, messages: Messages, *, enable_thinking: bool | None = None, allow_control_tokens: bool = True
+    ) -> list[int]:
+        """Ids that follow an assistant turn whose last token is `<|im_end|>`: these messages, and the beginning of the
+        next assistant turn. What came before stays as it was sampled; it is neither rendered nor encoded again.
+
+        Args:
+            messages: of tools or of the user, text only.
+
+        Raises:
+            InputError: as `render`, or a template without generation tags.
+        """
+        if not self.template.marks_assistant:
+            raise InputError(f"{TEMPLATE_FILE} has no {{% generation %}} tags: it does not say where a turn ends")
+        control = None if allow_control_tokens else self.tokenizer.control_tokens
+        before = [Message(role="user", content=""), Message(role="assistant", content="")]
+        rendered = self.template.render(
+            [*before, *messages],
+            add_generation_prompt=True,
+            enable_thinking=enable_thinking,
+            control_tokens=control,
+        )
+        start = rendered.assistant_spans[0][1]
+        literal = [(a - start, b - start) for a, b in rendered.literal_spans if a >= start]
+        return self.tokenizer.encode(rendered.text[start:], literal_spans=literal)
+
     def encode_training(
         self,
         messages: Messages,

@@ -8,10 +8,7 @@ test split; the questions that are learned from are of the training split, so no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 from s1pro.base.errors import InputError
@@ -20,9 +17,9 @@ from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.rl.config import RLRun, RolloutConfig, TaskConfig
 from s1pro.rl.loop import RLTrainer, train_rl
-from s1pro.rl.system.launch import launch
 from s1pro.rl.validation import accuracy
 from s1pro.tasks import registry
+from s1pro.tasks.agents.settings import AgentConfig
 from s1pro.tasks.task import Task
 from s1pro.train.config import DataConfig
 from s1pro.train.guards import GuardConfig
@@ -32,13 +29,15 @@ from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
 
 
-def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl")) -> RLRun:
-    """For models that answer on a laptop.
+def small_run(
+    model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl"), agent: AgentConfig | None = None
+) -> RLRun:
+    """For models that answer on a laptop; turns of an agent are longer than plain answers.
 
     Raises:
         InputError: a task that there is not.
     """
-    known = registry.names()
+    known = registry.all_names()
     unknown = [name for name in tasks if name not in known]
     if unknown:
         raise InputError(f"--tasks: {', '.join(unknown)} cannot be learned; choose from {', '.join(known)}")
@@ -46,7 +45,8 @@ def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl
         folder=folder,
         init_from=model,
         tasks=tuple(TaskConfig(name=name) for name in dict.fromkeys(tasks)),
-        rollout=RolloutConfig(prompts=32, group_size=8, max_new_tokens=32, concurrency=128),
+        agent=agent,
+        rollout=RolloutConfig(prompts=32, group_size=8, max_new_tokens=96 if agent else 32, concurrency=128),
         data=DataConfig(tokens_per_batch=2048, max_length=2048),
         optimizer=OptimizerConfig(lr=1e-3),
         schedule=ScheduleConfig(kind="constant", warmup=0.05),
@@ -59,9 +59,9 @@ def small_run(model: Path, tasks: Sequence[str], *, folder: Path = Path("runs/rl
 
 
 def learn(
-    run: RLRun, *, validation_items: int, network: Network | None = None, stop: Event | None = None
+    run: RLRun, *, validation_items: int, network: Network | None = None
 ) -> tuple[TrainResult[Any], dict[str, Any]]:
-    """Runs it; the second value is the accuracy before. `stop` as in `rl.loop.train_rl`.
+    """Runs it; the second value is the accuracy before.
 
     Raises:
         InputError: as `rl.loop.train_rl`.
@@ -77,21 +77,8 @@ def learn(
 
     def evaluate(trainer: Any) -> dict[str, Any]:
         assert isinstance(trainer, RLTrainer)
-        return accuracy(tasks, trainer.rollouts.client, limit=validation_items, sampling=greedy)
+        rollouts = trainer.rollouts
+        return accuracy(tasks, rollouts.client, limit=validation_items, sampling=greedy, agent=rollouts.agent)
 
-    result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate, stop=stop)
+    result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate)
     return result, read_metrics(run.folder, "validation")[0]
-
-
-def learn_on_ray(run: RLRun, *, validation_items: int) -> tuple[TrainResult[Any], dict[str, Any]]:
-    """`learn` with the trainer in an actor of its own, which is started again if it dies; the network stays there.
-
-    Raises:
-        InputError, TrainerDiedError: as `learn` and `rl.system.launch.launch`.
-    """
-    return launch(run, partial(_learn_away, run, validation_items))
-
-
-def _learn_away(run: RLRun, validation_items: int, stop: Event) -> tuple[TrainResult[Any], dict[str, Any]]:
-    result, before = learn(run, validation_items=validation_items, stop=stop)
-    return replace(result, network=None), before

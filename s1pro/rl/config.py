@@ -11,6 +11,7 @@ from s1pro.rl.entropy import EntropyConfig
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.rewards import RewardConfig
 from s1pro.rl.system.config import SystemConfig
+from s1pro.tasks.agents.settings import AgentConfig
 from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import Stage, TrainRun
 
@@ -77,6 +78,7 @@ class RLRun(TrainRun):
 
     Attributes:
         judges: who scores the answers.
+        agent: the model may use tools (`tasks.agents`); None answers in one turn.
         curriculum: shares of tasks follow their pass rates; None asks by the weights.
         system: where rollouts, training and scoring happen.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
@@ -95,6 +97,7 @@ class RLRun(TrainRun):
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     curriculum: CurriculumConfig | None = None
     system: SystemConfig = field(default_factory=SystemConfig)
+    agent: AgentConfig | None = None
     updates: int = 1
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     parity_limit: float | None = None

@@ -23,7 +23,6 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from threading import Event
 from typing import Any
 
 import torch
@@ -34,6 +33,7 @@ from s1pro.data.loader import Loader
 from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.parallel.mesh import Ranks, join
+from s1pro.rl.agent import agent_of
 from s1pro.rl.batches import Groups, micro_batches, teaching_groups, updates_of
 from s1pro.rl.buffer import from_json, to_json
 from s1pro.rl.config import RLRun
@@ -78,9 +78,6 @@ class Rollouts:
         network: of trainer and engine.
         client: its engine shares the tensors of `network`.
         reference: the policy to stay near to, for `objective.kl`.
-
-    Attributes:
-        workers: who answers.
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class Rollouts:
         self.reference = reference
         self.run, self.network, self.client, self.tasks = run, network, client, dict(tasks)
         self._names = tuple(config.name for config in run.tasks)
+        self.agent = agent_of(run, processor)
         self._questions = Questions(
             tasks,
             run.tasks,
@@ -104,15 +102,15 @@ class Rollouts:
             seed=run.seed,
             enable_thinking=run.rollout.enable_thinking,
             curriculum=run.curriculum,
+            agent=self.agent,
         )
         self._entropy = EntropyControl(run.entropy)
         self._pending: deque[list[PackedBatch]] = deque()
         local = run.system.mode == "local"
         self._judge: Judge = JudgePool(self.tasks, run.judges) if local and run.judges.processes else Here(self.tasks)
         self._processor = processor
-        self.workers = self._workers()
         self._ahead = RoundsAhead(
-            self.workers, self._questions_of, staleness=run.system.staleness, shards=run.system.shards
+            self._workers(), self._questions_of, staleness=run.system.staleness, shards=run.system.shards
         )
         self.rounds = 0
         self.records: list[Record] = []
@@ -123,7 +121,7 @@ class Rollouts:
             return RayWorkers(run, network, self.tasks, self._processor)
         shared = run.system.under_way == "finish"  # no answer is under way when the client is used for something else
         client = self.client if shared else rollout_client(run, network, self._processor)
-        answerer = Answerer(run, network.config.text, self.tasks, client, self._judge)
+        answerer = Answerer(run, network.config.text, self.tasks, client, self._judge, self.agent)
         return LocalWorkers(answerer, client.engine, network, run.system.under_way)
 
     def next_update(self, version: int) -> list[PackedBatch]:
@@ -240,13 +238,11 @@ class RLTrainer(Trainer[Network, PackedBatch]):
 
     evaluates_first = True
 
-    def __init__(
-        self, run: RLRun, network: Network, rollouts: Rollouts, *, stop: Event | None = None, **options: Any
-    ) -> None:
+    def __init__(self, run: RLRun, network: Network, rollouts: Rollouts, **options: Any) -> None:
         super().__init__(
             run, network, _as_loader(rollouts), loss=PolicyLoss(run.objective, chunk=run.loss.chunk), **options
         )
-        self.rollouts, self._stop = rollouts, stop
+        self.rollouts = rollouts
 
     def batches_of_step(self, metrics: Metrics) -> list[PackedBatch]:
         batches = self.rollouts.next_update(version=self.steps_done)
@@ -254,9 +250,6 @@ class RLTrainer(Trainer[Network, PackedBatch]):
             metrics.write("rollout", self.steps_done + 1, record)
         self.rollouts.records.clear()
         return batches
-
-    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
-        return super()._agree(seconds, interrupted or (self._stop is not None and self._stop.is_set()))
 
     def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         self.rollouts.publish(self.steps_done)
@@ -270,7 +263,6 @@ def train_rl(
     network: Network | None = None,
     processor: Processor | None = None,
     on_evaluate: EvaluationHook | None = None,
-    stop: Event | None = None,
 ) -> TrainResult[Network]:
     """Runs reinforcement learning and exports its model.
 
@@ -278,7 +270,6 @@ def train_rl(
         tasks: by the names in `run.tasks`; by default those of the registry, on training items.
         network: instead of `run.init_from`.
         processor: of the model; read from `run.tokenizer` or `run.init_from` by default.
-        stop: like a Ctrl-C once it is set: the step is finished and saved.
 
     Raises:
         InputError: no tasks, an unknown one, a wrong folder, or several ranks.
@@ -298,7 +289,7 @@ def train_rl(
     network = _prepared(run, network, processor, ranks)
     client = rollout_client(run, network, processor)
     rollouts = Rollouts(run, network, found, client, processor, reference=_reference(run, network))
-    trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate, stop=stop)
+    trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate)
     reason = trainer.train()
     model_folder = export(network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)

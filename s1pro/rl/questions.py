@@ -13,6 +13,7 @@ from typing import Any
 from s1pro.base.errors import InputError
 from s1pro.data.permutation import Permutation
 from s1pro.inputs.processor import Processor
+from s1pro.rl.agent import Agent, needs_agent
 from s1pro.rl.config import TaskConfig
 from s1pro.rl.curriculum import Curriculum, CurriculumConfig
 from s1pro.rl.rollout import Question, Rollout
@@ -25,9 +26,10 @@ class Questions:
     Args:
         tasks: by name; `configs` says how often each is asked.
         curriculum: None asks them by their weights.
+        agent: whose tools the prompts describe.
 
     Raises:
-        InputError: a task without items.
+        InputError: a task without items, or one with tools in a run without an agent.
     """
 
     def __init__(
@@ -40,13 +42,17 @@ class Questions:
         seed: int,
         enable_thinking: bool = False,
         curriculum: CurriculumConfig | None = None,
+        agent: Agent | None = None,
     ) -> None:
-        self._processor, self._enable_thinking = processor, enable_thinking
+        self._processor, self._enable_thinking, self._agent = processor, enable_thinking, agent
         self._tasks = [tasks[config.name] for config in configs]
         self._items = [list(task.items()) for task in self._tasks]
         empty = [config.name for config, items in zip(configs, self._items, strict=True) if not items]
         if empty:
             raise InputError(f"tasks.{', '.join(empty)}: there are no items")
+        for task, items in zip(self._tasks, self._items, strict=True):
+            if agent is None and task.prompt(items[0]).tools:
+                raise needs_agent(task)
         self.curriculum = Curriculum([config.weight for config in configs], curriculum)
         self._names = [config.name for config in configs]
         self._shares = self.curriculum.shares()
@@ -120,19 +126,26 @@ class Questions:
         task, items = self._tasks[which], self._items[which]
         epoch, place = divmod(number, len(items))
         item = items[Permutation(len(items), self._seed, task.name, epoch)[place]]
-        return question_of(task, item, self._processor, enable_thinking=self._enable_thinking)
+        return question_of(task, item, self._processor, enable_thinking=self._enable_thinking, agent=self._agent)
 
 
-def question_of(task: Task, item: Item, processor: Processor, *, enable_thinking: bool) -> Question:
-    """The prompt of an item as ids, with its media read.
+def question_of(
+    task: Task, item: Item, processor: Processor, *, enable_thinking: bool, agent: Agent | None = None
+) -> Question:
+    """The prompt of an item as ids, with its media read and its tools described.
 
     Raises:
-        InputError: the prompt has tools, or a medium cannot be read.
+        InputError: the prompt has tools and the run has no agent, or a medium cannot be read.
     """
     prompt = task.prompt(item)
-    if prompt.tools:
-        raise InputError(f"task {task.name!r}: item {item.id!r} has tools, and this run has no agent")
+    if prompt.tools and agent is None:
+        raise needs_agent(task)
+    tools = agent.described(task, item) if agent is not None else ()
     encoded = processor.encode(
-        prompt.messages, add_generation_prompt=True, enable_thinking=enable_thinking, allow_control_tokens=False
+        prompt.messages,
+        tools=tools or None,
+        add_generation_prompt=True,
+        enable_thinking=enable_thinking,
+        allow_control_tokens=False,
     )
     return Question(task=task.name, item=item, token_ids=tuple(encoded.token_ids), media=encoded.media)

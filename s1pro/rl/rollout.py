@@ -14,9 +14,9 @@ import dataclasses
 import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from s1pro.rl.config import RolloutConfig
 from s1pro.rl.rewards import RewardConfig, RewardTerms, reward_terms
 from s1pro.tasks.judges.judge import Failure, Here, Judge
 from s1pro.tasks.task import Item, Score, Task
+
+if TYPE_CHECKING:
+    from s1pro.rl.agent import Agent
 
 LOGPROB_SLACK = 1e-4
 """How far above 0 a log-probability may round."""
@@ -60,11 +63,16 @@ class Sampled:
         completion: all tokens behind the prompt. Those that the model did not write have the log-probability 0.
         own: which of them the model wrote itself; None is all.
         response: what is scored.
+        turns, calls, failed_calls, ending: of an answer with tools (`rl.agent`).
     """
 
     completion: Completion
     response: str
     own: tuple[bool, ...] | None = None
+    turns: int = 1
+    calls: int = 0
+    failed_calls: int = 0
+    ending: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +85,7 @@ class Rollout:
         failure: why there is no score (`tasks.judges`); the answer teaches nothing then, and `score` is 0.
         own: which tokens of the completion the model wrote itself and learns from; None is all.
         terms: what the reward is made of; without them it is the value of the score.
+        turns, calls, failed_calls, ending: as in `Sampled`.
     """
 
     question: Question
@@ -87,6 +96,10 @@ class Rollout:
     failure: Failure | None = None
     own: tuple[bool, ...] | None = None
     terms: RewardTerms | None = None
+    turns: int = 1
+    calls: int = 0
+    failed_calls: int = 0
+    ending: str = ""
 
     def __post_init__(self) -> None:
         if self.own is not None and len(self.own) != len(self.completion.token_ids):
@@ -119,6 +132,7 @@ async def answer(
     judge: Judge | None = None,
     reward: RewardConfig | None = None,
     first: int = 0,
+    agent: Agent | None = None,
 ) -> list[list[Rollout]]:
     """Every question answered `group_size` times and scored; groups in the order of the questions.
 
@@ -128,6 +142,7 @@ async def answer(
         judge: who scores; by default the tasks themselves, in this process.
         reward: the terms of the reward; the value of the score by default.
         first: number of the first question in its step.
+        agent: answers the calls of tools; without one, every answer is one turn.
 
     Raises:
         InputError: a prompt with media, and a client that takes none.
@@ -139,7 +154,14 @@ async def answer(
     async def one(group: int, member: int) -> Rollout:
         question = questions[group]
         async with gate:
-            sampled = await draw(question, client, config.sampling(stream_seed(seed, question, first + group, member)))
+            sampled = await draw(
+                question,
+                tasks[question.task],
+                client,
+                lambda turn: config.sampling(stream_seed(seed, question, first + group, member, turn)),
+                routing_shape=routing_shape,
+                agent=agent,
+            )
         check_record(question, sampled.completion, routing_shape)
         return await judged(sampled, question, judge, reward, group=first + group, member=member)
 
@@ -148,9 +170,27 @@ async def answer(
     return [found[i : i + len(members)] for i in range(0, len(found), len(members))]
 
 
-async def draw(question: Question, client: ModelClient, sampling: Sampling) -> Sampled:
-    """One answer. Raises `InputError` for media that the client cannot take."""
-    completion = await generate(client, question.token_ids, sampling, question.media)
+async def draw(
+    question: Question,
+    task: Task,
+    client: ModelClient,
+    sampling_of: Callable[[int], Sampling],
+    *,
+    routing_shape: tuple[int, int] | None = None,
+    agent: Agent | None = None,
+) -> Sampled:
+    """One answer.
+
+    Args:
+        sampling_of: how turn 0, 1, … draws; without an agent there is one turn.
+
+    Raises:
+        InputError: media that the client cannot take.
+        RecordError: a turn before the last one whose record does not fit.
+    """
+    if agent is not None:
+        return await agent.draw(question, task, client, sampling_of, routing_shape)
+    completion = await generate(client, question.token_ids, sampling_of(0), question.media)
     return Sampled(completion=completion, response=completion.text)
 
 
@@ -167,6 +207,10 @@ async def judged(
         group=group,
         member=member,
         failure=verdict.failure,
+        turns=sampled.turns,
+        calls=sampled.calls,
+        failed_calls=sampled.failed_calls,
+        ending=sampled.ending,
     )
     if reward is None:
         return rollout
@@ -184,10 +228,10 @@ async def generate(
     return await client.generate_with_media(token_ids, media, sampling)
 
 
-def stream_seed(seed: int, question: Question, group: int, member: int) -> int:
-    """A seed for one answer: the same in every run, different for every other answer."""
-    text = f"{seed}|{question.task}|{question.item.id}|{group}|{member}".encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+def stream_seed(seed: int, question: Question, group: int, member: int, turn: int = 0) -> int:
+    """A seed for one turn of one answer: the same in every run, different for every other."""
+    text = f"{seed}|{question.task}|{question.item.id}|{group}|{member}" + (f"|{turn}" if turn else "")
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def check_record(question: Question, completion: Completion, routing_shape: tuple[int, int] | None) -> None:

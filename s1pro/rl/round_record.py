@@ -22,6 +22,7 @@ def record_of(groups: Groups, taught: Sequence[Any]) -> dict[str, Any]:
         "reward": sum(r.reward for r in every) / len(every),
         "rewards": {name: sum(values) / len(values) for name, values in by_task.items()},
         **_terms(every),
+        **_episodes(every),
         "valid": sum(r.score.valid for r in every) / len(every),
         "length": sum(r.num_tokens for r in every) / len(every),
         "cut_off": sum(r.completion.finish_reason == "length" for r in every) / len(every),
@@ -38,3 +39,16 @@ def _terms(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     means = {name: sum(getattr(t, name) for t in terms) / len(terms) for name in TERMS} if terms else {}
     others = means.get("form", 0.0) != 0 or means.get("length", 0.0) != 0
     return {"terms": means} if others else {}
+
+
+def _episodes(rollouts: Sequence[Rollout]) -> dict[str, Any]:
+    """Turns, calls of tools and how answers ended, where an agent was at work."""
+    if not any(rollout.ending for rollout in rollouts):
+        return {}
+    calls = sum(rollout.calls for rollout in rollouts)
+    return {
+        "turns": sum(rollout.turns for rollout in rollouts) / len(rollouts),
+        "calls": calls / len(rollouts),
+        "failed_calls": sum(rollout.failed_calls for rollout in rollouts) / max(calls, 1),
+        "endings": dict(Counter(rollout.ending for rollout in rollouts)),
+    }

@@ -14,6 +14,9 @@ from typing import Any
 from s1pro.base.client import ModelClient
 from s1pro.base.records import Sampling
 from s1pro.eval.statistics import mean_estimate
+from s1pro.rl.agent import Agent
+from s1pro.rl.questions import question_of
+from s1pro.rl.rollout import draw
 from s1pro.tasks.task import Item, Task
 
 
@@ -25,9 +28,12 @@ def accuracy(
     sampling: Sampling,
     draws: int = 1,
     concurrency: int = 64,
+    agent: Agent | None = None,
 ) -> dict[str, Any]:
     """`{"accuracy": mean over tasks, "tasks": {name: value, low, high, num_items}}`, over the first `limit` items."""
-    scores = item_scores(tasks, client, limit=limit, sampling=sampling, draws=draws, concurrency=concurrency)
+    scores = item_scores(
+        tasks, client, limit=limit, sampling=sampling, draws=draws, concurrency=concurrency, agent=agent
+    )
     return summary(scores)
 
 
@@ -45,29 +51,39 @@ def item_scores(
     sampling: Sampling,
     draws: int = 1,
     concurrency: int = 64,
+    agent: Agent | None = None,
 ) -> dict[str, list[float]]:
     """Score of each of the first `limit` items, the mean over `draws` answers.
 
     With several draws every one has a seed of its own, counted from `sampling.seed`; so the answers of two policies to
     a question can be compared in pairs.
 
+    Args:
+        agent: answers the calls of tools, as it does in rollouts.
+
     Raises:
         ValueError: several greedy answers, which would all be the same.
     """
     if draws < 1 or (draws > 1 and not sampling.temperature):
         raise ValueError(f"draws={draws} at temperature {sampling.temperature}: greedy answers are all alike")
-    return asyncio.run(_scores(tasks, client, limit, sampling, draws, concurrency))
+    return asyncio.run(_scores(tasks, client, limit, sampling, draws, concurrency, agent))
 
 
 async def _scores(
-    tasks: Mapping[str, Task], client: ModelClient, limit: int, sampling: Sampling, draws: int, concurrency: int
+    tasks: Mapping[str, Task],
+    client: ModelClient,
+    limit: int,
+    sampling: Sampling,
+    draws: int,
+    concurrency: int,
+    agent: Agent | None,
 ) -> dict[str, list[float]]:
     gate = asyncio.Semaphore(concurrency)
 
     async def one(task: Task, item: Item, how: Sampling) -> float:
         async with gate:
-            completion = await client.chat(task.prompt(item).messages, how)
-        return (await task.score(item, completion.text)).value
+            response = await _response(task, item, client, how, agent)
+        return (await task.score(item, response)).value
 
     items = {name: list(task.items())[:limit] for name, task in tasks.items()}
     asked = [
@@ -82,3 +98,14 @@ async def _scores(
 
 def _drawn(sampling: Sampling, number: int) -> Sampling:
     return dataclasses.replace(sampling, seed=1_000_003 * (sampling.seed or 0) + number)
+
+
+async def _response(task: Task, item: Item, client: ModelClient, sampling: Sampling, agent: Agent | None) -> str:
+    if agent is None:
+        return (await client.chat(task.prompt(item).messages, sampling)).text
+    question = question_of(task, item, agent.processor, enable_thinking=agent.enable_thinking, agent=agent)
+
+    def of_turn(turn: int) -> Sampling:
+        return sampling if sampling.seed is None else dataclasses.replace(sampling, seed=sampling.seed + 7919 * turn)
+
+    return (await draw(question, task, client, of_turn, agent=agent)).response

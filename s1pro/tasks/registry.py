@@ -12,17 +12,20 @@ held-out molecules only, also for models that were trained on a sample of them. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from s1pro.base.errors import InputError
 from s1pro.science.media import Modality
 from s1pro.science.media_families import MediaSettings, installed_molecules, media_families
 from s1pro.science.molecules import Molecule
 from s1pro.science.split import Split, select
+from s1pro.tasks.agents.conversions import ConvertUnits
 from s1pro.tasks.chemistry import TASKS, ChemistryTask
 from s1pro.tasks.media import MediaTask
+from s1pro.tasks.task import Item, Task
 
 MEDIA_FOLDER = Path("runs/media")
 """Where media of items go by default."""
@@ -57,6 +60,42 @@ def names(*modalities: Modality) -> tuple[str, ...]:
     return tuple(entry.name for entry in table() if not modalities or entry.modality in modalities)
 
 
+class OwnTask(Task, Protocol):
+    """A task of this package: it knows how a right answer is written."""
+
+    def expected(self, item: Item) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedEntry:
+    """A task without end, made by a program: examined when it is named, never by default.
+
+    Attributes:
+        make: split, number of items and seed to the task.
+    """
+
+    name: str
+    domain: str
+    make: Callable[[Split, int, int], OwnTask]
+
+
+ON_REQUEST: Mapping[str, GeneratedEntry] = {
+    entry.name: entry
+    for entry in (
+        GeneratedEntry(
+            name="convert_units",
+            domain="physics",
+            make=lambda split, count, seed: ConvertUnits(split=split, num_items=count, seed=seed),
+        ),
+    )
+}
+
+
+def all_names() -> tuple[str, ...]:
+    """Those of `names`, and those on request."""
+    return (*names(), *ON_REQUEST)
+
+
 def get(
     name: str,
     *,
@@ -67,7 +106,7 @@ def get(
     held_out_wordings: bool = False,
     folder: Path = MEDIA_FOLDER,
     media: MediaSettings | None = None,
-) -> ChemistryTask | MediaTask:
+) -> OwnTask:
     """The task `name`.
 
     Args:
@@ -79,10 +118,12 @@ def get(
         InputError: an unknown name (the known ones are listed), the training split, or too few molecules.
         MissingExtraError: RDKit, `chemicals` or the package with the data of a task is not installed.
     """
-    if name not in names():
-        raise InputError(f"no such task: {name!r}; known: {', '.join(names())}")
+    if name not in all_names():
+        raise InputError(f"no such task: {name!r}; known: {', '.join(all_names())}")
     if split == "train":
         raise InputError("tasks ask about held-out molecules and media; choose the split 'validation' or 'test'")
+    if name in ON_REQUEST:
+        return ON_REQUEST[name].make(split, num_items, seed)
     if name not in TASKS:
         return MediaTask(
             media_families(media, molecules)[name],
@@ -111,7 +152,7 @@ def for_learning(
     molecules: Sequence[Molecule] | None = None,
     folder: Path = MEDIA_FOLDER,
     media: MediaSettings | None = None,
-) -> ChemistryTask | MediaTask:
+) -> OwnTask:
     """A task whose questions are about training molecules or training media: rewards of reinforcement learning, never
     an evaluation.
 
@@ -121,8 +162,10 @@ def for_learning(
     Raises:
         InputError: an unknown name.
     """
-    if name not in names():
-        raise InputError(f"no task to learn from: {name!r}; known: {', '.join(names())}")
+    if name not in all_names():
+        raise InputError(f"no task to learn from: {name!r}; known: {', '.join(all_names())}")
+    if name in ON_REQUEST:
+        return ON_REQUEST[name].make("train", num_items, seed)
     if name not in TASKS:
         family = media_families(media, molecules)[name]
         return MediaTask(family, folder, split="train", num_items=num_items, seed=seed, for_learning=True)

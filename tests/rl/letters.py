@@ -36,6 +36,9 @@ class LetterTokenizer:
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         return "".join(chr(32 + i) for i in ids if not (skip_special_tokens and i == self.eos_token_id))
 
+    def token_to_id(self, token: str) -> None:
+        """No token is special."""
+
     def sampleable_ids(self, vocab_size: int) -> npt.NDArray[np.bool_]:
         return np.arange(vocab_size) < VOCABULARY - 1
 
@@ -48,6 +51,9 @@ class Letters:
     def encode(self, messages: Sequence[Message], **options: object) -> Encoded:
         text = "".join(f"{m.role}:{m.text};" for m in messages)
         return Encoded(token_ids=self.tokenizer.encode(text), learned=[], media=None, media_parts=())
+
+    def encode_next(self, messages: Sequence[Message], **options: object) -> list[int]:
+        return self.tokenizer.encode("".join(f"{m.role}:{m.text};" for m in messages))
 
 
 def policy(seed: int = 0) -> Network:

@@ -32,6 +32,7 @@ from s1pro.base.errors import MissingExtraError
 from s1pro.inputs.processor import Processor
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
+from s1pro.rl.agent import agent_of
 from s1pro.rl.config import RLRun
 from s1pro.rl.rollout import Question, Rollout
 from s1pro.rl.system.client import rollout_client
@@ -134,12 +135,10 @@ class RayWorkers:
         return groups
 
     def finished(self) -> dict[int, list[Group]]:
-        """One step off waits for what is under way: only then does a run go on exactly after a resume."""
-        patience = 0 if self._run.system.schedule == "asynchronous" else None
         done: dict[int, list[Group]] = {}
         for number, units in self._units.items():
             references = [reference for _, answered, traces in units for reference in (answered, traces)]
-            _, waiting = self._ray.wait(references, num_returns=len(references), timeout=patience)
+            _, waiting = self._ray.wait(references, num_returns=len(references), timeout=0)
             if not waiting:
                 done[number] = self._fetch(units)
         return done
@@ -194,7 +193,8 @@ class RolloutWorker:
         self._network = prepare_network(Network(config), run).eval().requires_grad_(False)
         drop_masters(self._network)
         self._client = rollout_client(run, self._network, processor)
-        self._answerer = Answerer(run, config.text, tasks, self._client, RayJudge(judges))
+        agent = agent_of(run, processor)
+        self._answerer = Answerer(run, config.text, tasks, self._client, RayJudge(judges), agent)
         self._version: int | None = None
         self._engine_is_mine = asyncio.Lock()
         self._loading = asyncio.Lock()
@@ -211,14 +211,9 @@ class RolloutWorker:
             return await self._answer(unit)
 
     async def take(self, published: Published) -> None:
-        """Loads weights, unless they are there; in an asynchronous run newer ones will do.
-
-        Otherwise a unit gets the very weights it was submitted with. Units that a restarted worker gets again may come
-        in another order, so these can be older than those it has.
-        """
+        """Loads weights, unless these or newer ones are there."""
         async with self._loading:
-            newer_will_do = self._run.system.schedule == "asynchronous"
-            if self._version == published.version or (newer_will_do and (self._version or -1) > published.version):
+            if self._version is not None and self._version >= published.version:
                 return
             publication: Publication = await published.reference[0]
             tensors = receive(self._network, publication)

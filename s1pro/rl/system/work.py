@@ -16,6 +16,7 @@ import numpy as np
 
 from s1pro.base.client import ModelClient
 from s1pro.model.config import TextConfig
+from s1pro.rl.agent import Agent
 from s1pro.rl.config import RLRun
 from s1pro.rl.rollout import Question, Rollout, answer
 from s1pro.tasks.judges.judge import Judge
@@ -45,11 +46,18 @@ def units_of(number: int, questions: Sequence[Question], shards: int) -> list[Un
 
 
 class Answerer:
-    """Answers units with a client, and has the answers scored by a judge."""
+    """Answers units with a client, and has the answers scored by a judge; an agent answers the calls of tools."""
 
     def __init__(
-        self, run: RLRun, text: TextConfig, tasks: Mapping[str, Task], client: ModelClient, judge: Judge
+        self,
+        run: RLRun,
+        text: TextConfig,
+        tasks: Mapping[str, Task],
+        client: ModelClient,
+        judge: Judge,
+        agent: Agent | None,
     ) -> None:
+        self._agent = agent
         self._run, self._tasks, self._client, self._judge = run, dict(tasks), client, judge
         recorded = bool(text.moe_layers) and run.rollout.replay
         self._routing_shape = (len(text.moe_layers), text.router.top_k) if recorded else None
@@ -65,6 +73,7 @@ class Answerer:
             routing_shape=self._routing_shape,
             judge=self._judge,
             reward=self._run.reward,
+            agent=self._agent,
             first=unit.first,
         )
 

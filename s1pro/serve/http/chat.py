@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from s1pro.base.records import Completion, Sampling
-from s1pro.serve.http.answer_text import THINK_END, Content, Piece, Reasoning, ToolCall
+from s1pro.serve.answer_text import THINK_END, Content, Piece, Reasoning, ToolCall
 from s1pro.serve.http.bodies import ChatBody
 from s1pro.serve.http.connection import EventStream, answered
 from s1pro.serve.http.conversation import ChatPrompt, chat_prompt, forced_call, wants_thinking

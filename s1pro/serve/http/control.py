@@ -23,8 +23,9 @@ from starlette.responses import Response
 from s1pro.base.errors import InputError
 from s1pro.serve.http.bodies import AbortBody, WeightsBody
 from s1pro.serve.http.errors import ApiError
-from s1pro.serve.http.json_text import Json, loads_strict
+from s1pro.serve.http.json_text import Json
 from s1pro.serve.http.service import Run, Service
+from s1pro.serve.strict_json import loads_strict
 
 
 def control_routes(service: Service) -> APIRouter:

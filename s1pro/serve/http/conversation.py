@@ -18,7 +18,7 @@ from typing import Any
 
 from s1pro.base.media import Media
 from s1pro.base.records import StructuredOutput
-from s1pro.serve.http.answer_text import CALL, CALL_END, THINK, AnswerParser
+from s1pro.serve.answer_text import CALL, CALL_END, THINK, AnswerParser
 from s1pro.serve.http.bodies import ChatMessage, Tool
 from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.sampling import after_thinking, schema_structure

@@ -44,21 +44,5 @@ def finite(logprob: float) -> float:
     return logprob if math.isfinite(logprob) else IMPOSSIBLE
 
 
-def loads_strict(text: str) -> Any:
-    """Parses JSON without `NaN` and `Infinity`.
-
-    Raises:
-        ValueError: no JSON, or too deep.
-    """
-    try:
-        return json.loads(text, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-
-
 def without_none(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value is not None}
-
-
-def _refuse(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")

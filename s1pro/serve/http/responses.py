@@ -27,7 +27,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from s1pro.base.records import Completion, StructuredOutput
-from s1pro.serve.http.answer_text import Content, Piece, Reasoning, ToolCall
+from s1pro.serve.answer_text import Content, Piece, Reasoning, ToolCall
 from s1pro.serve.http.bodies import ChatMessage, ResponsesBody
 from s1pro.serve.http.chat import parse_whole, reasoning_tokens
 from s1pro.serve.http.connection import EventStream, answered

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from s1pro.base.records import Sampling, StructuredOutput
-from s1pro.serve.http.answer_text import THINK_END
+from s1pro.serve.answer_text import THINK_END
 from s1pro.serve.http.bodies import ResponseFormat, SamplingBody
 from s1pro.serve.http.errors import ApiError
 

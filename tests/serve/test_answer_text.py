@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from s1pro.serve.http.answer_text import AnswerParser, Content, Piece, Reasoning, ToolCall, as_tool_call
+from s1pro.serve.answer_text import AnswerParser, Content, Piece, Reasoning, ToolCall, as_tool_call
 
 
 def joined(pieces: list[Piece]) -> tuple[str, str, list[tuple[str, object]]]:

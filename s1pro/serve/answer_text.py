@@ -15,6 +15,8 @@ A tool call is given out whole, when its JSON is complete, and its arguments are
 them without a guard. A block that is no call (bad JSON, no name, cut off by the length limit) stays visible text:
 nothing that the model wrote is lost. Inside a block a `</tool_call>` within a JSON string does not end it. White space
 around calls is not part of the answer.
+
+The HTTP server and the agents of reinforcement learning read answers with this one parser.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from s1pro.serve.http.json_text import loads_strict
+from s1pro.serve.strict_json import loads_strict
 
 THINK, THINK_END = "<think>", "</think>"
 CALL, CALL_END = "<tool_call>", "</tool_call>"

@@ -1,0 +1,1 @@
+"""Code of others in processes that can reach nothing."""
