@@ -209,6 +209,10 @@ def _show(status: CorpusStatus) -> None:
     print(f"  elements: {_counts(status.elements, 0)}; panels: {status.panels:,}")
     for name, stage in status.stages.items():
         print(f"  {name}: {_counts(stage.statuses, stage.pending)} ({stage.units_done}/{stage.units} units)")
+    for name, costs in status.spending.items():
+        cap = f" of at most {costs.cap:g}" if costs.cap else ""
+        unknown = f", {costs.unknown:,} of them counted with the most they may have cost" if costs.unknown else ""
+        print(f"  spent on {name}: {costs.spent:.6g}{cap} for {costs.calls:,} calls{unknown}")
     for problem in status.problems:
         print(f"  problem: {problem}")
     if not status.reconciled:

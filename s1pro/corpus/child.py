@@ -57,6 +57,8 @@ def main(parent: int) -> None:
     limits = opening.header["limits"]
     network = confine(limits, parent)
     handler = load(str(opening.header["function"]))
+    with suppress(OSError):
+        os.nice(int(limits["nice"]))  # from here on: somebody waits for the start
     send(outbox, Frame(header={"op": "hello", "network": network, "resident_mb": resident_mb()}))
     while (frame := read(inbox)) is not None:
         _allow_cpu(float(limits["cpu_seconds"]))
@@ -92,8 +94,6 @@ def confine(limits: Mapping[str, Any], parent: int) -> str:
     _set(resource.RLIMIT_FSIZE, 0)
     _set(resource.RLIMIT_NOFILE, 64)
     _set(resource.RLIMIT_AS, int(limits["memory_mb"]) * _MEBIBYTE)
-    with suppress(OSError):
-        os.nice(int(limits["nice"]))
     return network
 
 
@@ -122,6 +122,16 @@ def peak_mb(process: int | str = "self") -> float:
     except OSError:
         return 0.0
     return int(lines[0].split()[1]) / 1024 if lines else 0.0
+
+
+def cpu_seconds(process: int) -> float:
+    """CPU time that a process has used so far; 0 if it is gone."""
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _allow_cpu(seconds: float) -> None:

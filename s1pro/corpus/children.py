@@ -1,8 +1,9 @@
 """The parent's side of a worker process: start, send, receive until a deadline, kill, and say how it died.
 
 One selector watches three pipes: what the child still has to be given, what it answers, and its error stream. The end
-of the answers is seen at once when a child crashes; a child that overruns its deadline gets SIGKILL. How it ended
-becomes a status and a reason:
+of the answers is seen at once when a child crashes; a child that overruns its deadline gets SIGKILL, and nobody waits
+for its death, which takes the kernel a while if the child had much memory and the machine is busy. How it ended becomes
+a status and a reason:
 
     we killed it at the deadline, or SIGXCPU              timeout
     MemoryError, or a fatal signal near its memory limit  oom
@@ -14,6 +15,7 @@ becomes a status and a reason:
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import selectors
@@ -26,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1pro.base.errors import InputError
-from s1pro.corpus.child import peak_mb
+from s1pro.corpus.child import cpu_seconds, peak_mb
 from s1pro.corpus.frames import Frame, encode, take
 from s1pro.corpus.records import PageStatus
 
@@ -36,7 +38,7 @@ _BOOT = (
 )
 _CHUNK = 1 << 18
 _KEPT_ERRORS = 4096
-_LAST_WORDS_SECONDS = 3.0
+_LAST_WORDS_SECONDS, _LEAST_WORDS_SECONDS = 3.0, 0.5
 _LOOK_SECONDS = 0.2
 # PDFium aborts when an allocation fails, mostly a large one: well below the limit of the address space.
 _NEAR_LIMIT = 0.4
@@ -103,13 +105,18 @@ class Child:
     Args:
         function: `module:function`, see corpus/child.py.
         settings: JSON values for the function.
+        wait: until it is ready; else `greet` does.
+
+    Attributes:
+        network: what it can reach, known when it is ready: `none` or `open`.
 
     Raises:
         InputError: the process cannot start.
     """
 
-    def __init__(self, function: str, settings: Mapping[str, Any], limits: Limits) -> None:
-        self.limits, self.documents = limits, 0
+    def __init__(self, function: str, settings: Mapping[str, Any], limits: Limits, *, wait: bool = True) -> None:
+        self.function, self.limits, self.documents, self.network = function, limits, 0, ""
+        self._start_end = time.monotonic() + limits.start_seconds
         self.peak_mb, self._looked = 0.0, 0.0
         self._inherited_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         arguments = {"path": [os.path.abspath(path) for path in sys.path], "parent": os.getpid()}
@@ -131,15 +138,27 @@ class Child:
         self._ended = False
         opening = {"function": function, "settings": dict(settings), "limits": _limits_for_child(limits)}
         self.send(Frame(header={"op": "open", **opening}))
-        try:
-            hello = self.receive(time.monotonic() + limits.start_seconds)
-        except ChildDied as death:
-            raise InputError(f"a worker for {function} cannot start: {death.reason}") from death
-        self.network = str(hello.header["network"])
+        if wait:
+            self.greet()
 
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def greet(self, deadline: float = math.inf) -> None:
+        """Waits until the child is ready.
+
+        Raises:
+            TimeoutError: it is not at the deadline; it goes on starting.
+            InputError: it cannot start, or took longer than `limits.start_seconds`.
+        """
+        if self.network:
+            return
+        try:
+            hello = self.receive(min(deadline, self._start_end), keep=deadline < self._start_end)
+        except ChildDied as death:
+            raise InputError(f"a worker for {self.function} cannot start: {death.reason}") from death
+        self.network = str(hello.header["network"])
 
     def alive(self) -> bool:
         """Whether the process still runs; it is not reaped here."""
@@ -153,15 +172,17 @@ class Child:
         if self._process.stdin is not None and self._process.stdin not in self._selector.get_map():
             self._selector.register(self._process.stdin, selectors.EVENT_WRITE)
 
-    def receive(self, deadline: float, beat: Callable[[], None] | None = None) -> Frame:
+    def receive(self, deadline: float, beat: Callable[[], None] | None = None, *, keep: bool = False) -> Frame:
         """The next frame.
 
         Args:
             deadline: of `time.monotonic`; the child is killed then.
             beat: called about twice a second while waiting.
+            keep: do not kill it at the deadline.
 
         Raises:
             ChildDied: the child crashed, or was killed at the deadline.
+            TimeoutError: the deadline of a child that is kept.
         """
         while True:
             try:
@@ -172,11 +193,12 @@ class Child:
             if frame is not None:
                 return frame
             left = deadline - time.monotonic()
+            if left <= 0 and keep:
+                raise TimeoutError
             if left <= 0:
-                usage = self.kill()
-                raise ChildDied("timeout", "took longer than allowed", usage)
+                raise ChildDied("timeout", "took longer than allowed", self.kill())
             if self._ended:
-                raise self._obituary()
+                raise self._obituary(deadline)
             for key, _ in self._selector.select(min(left, 0.5)):
                 self._transfer(key.fileobj)
             self._look()
@@ -184,14 +206,23 @@ class Child:
                 beat()
 
     def kill(self) -> float:
-        """Ends the process, whatever it does; gives the CPU seconds that it had used."""
-        if self._process.returncode is None:
-            self._strike()
-        return self._wait()
+        """Ends the process, whatever it does, without waiting for it; gives the CPU seconds that it had used."""
+        if self._process.returncode is not None:
+            return 0.0
+        self._look(at_once=True)
+        used = cpu_seconds(self._process.pid)
+        self._strike()
+        return used
+
+    def reaped(self) -> bool:
+        """Whether the process is gone; what was left of it is cleared away then."""
+        self._reap(os.WNOHANG)
+        return self._process.returncode is not None
 
     def close(self) -> None:
-        """Ends the process between two documents."""
+        """Ends the process and waits until it is gone."""
         self.kill()
+        self._reap(0)
 
     def _transfer(self, pipe: Any) -> None:
         if pipe is self._process.stdin:
@@ -222,23 +253,29 @@ class Child:
         if not self._outbox:
             self._selector.unregister(self._process.stdin)
 
-    def _obituary(self) -> ChildDied:
+    def _obituary(self, deadline: float) -> ChildDied:
         """How a child ended that closed its answers: it is given a moment to say so."""
-        patience = time.monotonic() + _LAST_WORDS_SECONDS
+        now = time.monotonic()
+        patience = min(now + _LAST_WORDS_SECONDS, max(deadline, now + _LEAST_WORDS_SECONDS))
         while self._process.stderr in self._selector.get_map() and time.monotonic() < patience:
             for key, _ in self._selector.select(0.1):
                 self._transfer(key.fileobj)
-        used = self._wait(patience)
+        used = self._reap(os.WNOHANG)
+        while self._process.returncode is None and time.monotonic() < patience:
+            time.sleep(0.005)
+            used = self._reap(os.WNOHANG)
         code = self._process.returncode
+        if code is None:
+            return ChildDied("crash", "closed its answers and did not end", self.kill())
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()
         near_limit = self.peak_mb > _NEAR_LIMIT * self.limits.memory_mb
         status, reason = describe_end(code, lines[-1] if lines else "", near_limit)
         return ChildDied(status, reason, used, from_outside=code == -signal.SIGKILL)
 
-    def _look(self) -> None:
+    def _look(self, *, at_once: bool = False) -> None:
         """Notes the memory of the child now and then."""
         now = time.monotonic()
-        if now - self._looked > _LOOK_SECONDS:
+        if at_once or now - self._looked > _LOOK_SECONDS:
             self._looked = now
             self.peak_mb = max(self.peak_mb, peak_mb(self._process.pid))
 
@@ -246,16 +283,13 @@ class Child:
         """SIGKILL. Not `Popen.kill`, which looks first whether the process has ended and then eats how it did."""
         os.kill(self._process.pid, signal.SIGKILL)
 
-    def _wait(self, patience: float = 0.0) -> float:
+    def _reap(self, flags: int) -> float:
+        """Takes back what a dead process held, if it is dead; gives its CPU seconds."""
         if self._process.returncode is not None:
             return 0.0
-        ended, status, usage = os.wait4(self._process.pid, os.WNOHANG)
-        while not ended and time.monotonic() < patience:
-            time.sleep(0.005)
-            ended, status, usage = os.wait4(self._process.pid, os.WNOHANG)
+        ended, status, usage = os.wait4(self._process.pid, flags)
         if not ended:
-            self._strike()
-            _, status, usage = os.wait4(self._process.pid, 0)
+            return 0.0
         self._process.returncode = os.waitstatus_to_exitcode(status)
         peak = usage.ru_maxrss / 1024
         if peak > 1.01 * self._inherited_mb:  # else it is what we had when we started the child

@@ -3,8 +3,8 @@
 The **route table** is configuration: rules in order, the first that fits decides, and the last of the default fits
 everything. It is a frozen dataclass, so it is read from a JSON file (`base.config.config_from_json`) and changed by
 `--set rules.0.max_tokens=800`. A rule looks at topic, type, probability of being scientific, size and whether the
-figure is junk. Its route names a model, a set of templates and the most tokens; `drop` ends the way here, and the row
-says so: nothing is dropped in silence.
+figure is junk. Its route names a model, a set of templates, the most tokens and the highest price; `drop` ends the way
+here, and the row says so: nothing is dropped in silence.
 
 **Scientific?** A logistic score of what is seen and said: a printed label and a caption, mentions, numbers in the text
 inside the crop, share of the page, entropy, number of colours, ink, shape. Photographs without a caption, portraits,
@@ -46,12 +46,24 @@ class Route:
         model: name of an endpoint, `embedded` for the describer without a model, empty for `drop`.
         templates: name of a set of prompts.
         max_tokens: of an answer.
+        price_cap: most that all calls of the route may cost together, in the currency of the prices of its endpoint; 0
+            for no limit. What is left then is described without a model (corpus/captioning/spending.py).
+
+    Raises:
+        InputError: a cap without a model that costs something, or a negative one.
     """
 
     name: str
     model: str = "embedded"
     templates: str = "science"
     max_tokens: int = 600
+    price_cap: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.price_cap < math.inf:
+            raise InputError(f"route {self.name}: price_cap must be 0 (no limit) or more, got {self.price_cap}")
+        if self.price_cap and self.model in ("embedded", ""):
+            raise InputError(f"route {self.name}: price_cap needs a model behind an endpoint, not {self.model!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

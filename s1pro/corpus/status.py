@@ -17,9 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from s1pro.base.errors import InputError
+from s1pro.corpus.captioning.spending import RouteSpending, spending
 from s1pro.corpus.ledger import InputRow, read_ledger
 from s1pro.corpus.records import DOCUMENT_STATUSES, DocumentRow
 from s1pro.corpus.stages.base import CorpusFolder, Part
+from s1pro.corpus.stages.caption import SPENDING
 from s1pro.corpus.stages.engine import page_name, routed
 from s1pro.corpus.stages.registry import STAGES
 
@@ -41,12 +43,28 @@ class StageStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RouteCosts:
+    """What the calls of a route have cost.
+
+    Attributes:
+        spent: costs that are known, and the most of the `unknown` calls whose cost is not.
+        cap: 0 for no limit.
+    """
+
+    spent: float
+    cap: float
+    calls: int
+    unknown: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class CorpusStatus:
     """The whole folder.
 
     Attributes:
         statuses: inputs per terminal status; `pending` have none yet.
         duplicates: inputs whose bytes equal those of an earlier input.
+        spending: by route, where calls cost something or a cap is set.
         problems: equations that do not hold, for a person; empty in a sound folder.
     """
 
@@ -60,6 +78,7 @@ class CorpusStatus:
     elements: Mapping[str, int]
     panels: int
     stages: Mapping[str, StageStatus]
+    spending: Mapping[str, RouteCosts]
     problems: tuple[str, ...]
 
     @property
@@ -124,6 +143,7 @@ def folder_status(folder: CorpusFolder, *, check: bool = True) -> CorpusStatus:
         elements=dict(sorted(counts.elements.items())),
         panels=counts.panels,
         stages=stages,
+        spending=_spending(folder),
         problems=tuple(counts.problems),
     )
 
@@ -198,6 +218,17 @@ def _stage_status(folder: CorpusFolder, stage: str, counts: _Counts, *, check: b
         statuses=dict(sorted(statuses.items())),
         pending=len(names - seen),
     )
+
+
+def _spending(folder: CorpusFolder) -> dict[str, RouteCosts]:
+    found = spending(folder.root / "calls" / SPENDING)
+    caps = {route.name: route.price_cap for route in folder.settings().route.routes}
+    names = sorted(found.keys() | {name for name, cap in caps.items() if cap})
+    costs = {name: found.get(name, RouteSpending()) for name in names}
+    return {
+        name: RouteCosts(spent=each.spent, cap=caps.get(name, 0.0), calls=each.calls, unknown=each.unknown)
+        for name, each in costs.items()
+    }
 
 
 def _damaged(folder: CorpusFolder, stage: str, problems: list[str]) -> set[str]:

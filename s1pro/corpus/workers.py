@@ -6,8 +6,11 @@
     death at k page k gets the status of the death, and a fresh worker starts at k + 1
     3 deaths   the rest is given up
 
-The document is `ok` when every page was read, `partial` when some were, else it has the status of its first failure.
-Pages reconcile: num_pages = pages_ok + len(pages_failed) + pages_skipped.
+**Time.** The clock of a document starts with `read`. At its end nothing is waited for: the worker gets SIGKILL, and
+neither its death (the kernel takes back a gigabyte) nor the birth of its successor (Python and PDFium are loaded) is
+part of this document. A worker that dies earlier is replaced within the time of its document. Only if the worker was
+not ready when a document came does the clock give it the time of one page from then on, so that a slow start is not
+blamed on a good document.
 
 A worker that has read other documents may die of what they left behind. So a crash or a lack of memory counts only in a
 fresh worker; in a used one it is tried again first. Time limits count at once. A SIGKILL from outside (somebody, or a
@@ -18,17 +21,18 @@ last one that does: the rows are the same as without it.
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 from s1pro.base.errors import InputError
 from s1pro.corpus.children import Child, ChildDied, Limits
+from s1pro.corpus.documents import AS_DOCUMENT, DocumentResult, Reading, complete, refused_row, result_of
 from s1pro.corpus.frames import Frame
-from s1pro.corpus.records import DocumentRow, DocumentStatus, ElementRow, PageRow, PageStatus
+from s1pro.corpus.records import DocumentStatus, ElementRow, PageRow
 from s1pro.corpus.tables import from_plain
 
 # Elements of a document and what its pages noted for the end, to the final elements.
@@ -36,63 +40,6 @@ Join = Callable[[Sequence[ElementRow], Sequence[Any]], Sequence[ElementRow]]
 
 _HEADER_WITHIN = 1024
 _STRIKES = 5
-_AS_DOCUMENT: Mapping[PageStatus, DocumentStatus] = {
-    "timeout": "timeout",
-    "oom": "oom",
-    "crash": "crash",
-    "error": "corrupt",
-    "skipped": "filtered",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class DocumentResult:
-    """One document with its terminal status, the pages and elements that were read, and what it cost."""
-
-    document: DocumentRow
-    pages: tuple[PageRow, ...] = ()
-    elements: tuple[ElementRow, ...] = ()
-    costs: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(kw_only=True)
-class _Reading:
-    """What is known about a document while it is read."""
-
-    doc_id: str
-    num_pages: int = -1  # -1: not opened yet
-    limit: int = 0
-    tagged: bool = False
-    producer: str = ""
-    extractor: str = ""
-    refused: tuple[DocumentStatus, str] | None = None
-    pages: dict[int, PageRow] = field(default_factory=dict)
-    elements: dict[int, list[ElementRow]] = field(default_factory=dict)
-    notes: dict[int, list[Any]] = field(default_factory=dict)
-    begin: int = 0  # page at which the worker was started last for good
-    first: int = 0  # page that is being read
-    deaths: int = 0
-    strikes: Counter[int] = field(default_factory=Counter)  # kills from outside by page
-    attempts: int = 0
-    cpu_seconds: float = 0.0
-    peak_mb: float = 0.0
-    finished: bool = False
-
-    @property
-    def opened(self) -> bool:
-        return self.num_pages >= 0
-
-    def back(self) -> None:
-        """Forgets the pages since the last death that counts."""
-        for table in (self.pages, self.elements, self.notes):
-            for page in [page for page in table if page >= self.begin]:
-                del table[page]
-        self.first = self.begin
-
-    def fail(self, page: int, status: PageStatus, reason: str) -> None:
-        self.pages[page] = PageRow(
-            doc_id=self.doc_id, page=page, width=0.0, height=0.0, status=status, reasons=(reason,)
-        )
 
 
 class DocumentWorker:
@@ -117,23 +64,30 @@ class DocumentWorker:
         self.join = join or (lambda elements, notes: elements)
         self.beat = beat or (lambda pages: None)
         self._child: Child | None = None
+        self._dying: list[Child] = []
 
     def __enter__(self) -> Self:
+        self._child = self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._drop()
+        for child in self._dying:
+            child.close()
+        self._dying.clear()
 
     def read(self, doc_id: str, data: bytes) -> DocumentResult:
         """Everything about one document; never raises for what is in it."""
         refused = preflight(data, self.limits)
         if refused is not None:
-            return DocumentResult(document=_row(doc_id, data, *refused))
-        reading = _Reading(doc_id=doc_id)
+            return DocumentResult(document=refused_row(doc_id, data, *refused))
+        reading = Reading(doc_id=doc_id)
         began = time.monotonic()
-        end = began + self.limits.document_seconds
+        self._ready(math.inf)
+        first = min(self.limits.page_seconds, self.limits.document_seconds)
+        end = max(began + self.limits.document_seconds, time.monotonic() + first)
         while not reading.finished:
             self._attempt(reading, data, end)
         costs = {
@@ -142,12 +96,16 @@ class DocumentWorker:
             "peak_mb": reading.peak_mb,
             "attempts": float(reading.attempts),
         }
-        result = _result(reading, data, costs)
+        result = result_of(reading, data, costs)
         notes = [note for page in sorted(reading.notes) for note in reading.notes[page]]
         return replace(result, elements=tuple(self.join(result.elements, notes)))
 
-    def _attempt(self, reading: _Reading, data: bytes, end: float) -> None:
-        child = self._ready()
+    def _attempt(self, reading: Reading, data: bytes, end: float) -> None:
+        try:
+            child = self._ready(end)
+        except TimeoutError:
+            self._bury(reading, ChildDied("timeout", "took longer than allowed", 0.0), gone=True)
+            return
         fresh = child.documents == 0
         child.documents += 1
         reading.attempts += 1
@@ -164,11 +122,11 @@ class DocumentWorker:
             else:
                 reading.back()
             return
-        _complete(reading)
+        complete(reading)
         if child.documents >= self.limits.documents_per_worker:
             self._drop()
 
-    def _listen(self, child: Child, reading: _Reading, end: float) -> None:
+    def _listen(self, child: Child, reading: Reading, end: float) -> None:
         """Frames until the end of the document. Every frame starts the time of the next page."""
         while True:
             deadline = min(time.monotonic() + self.limits.page_seconds, end)
@@ -179,8 +137,10 @@ class DocumentWorker:
             except (InputError, KeyError, TypeError, ValueError) as error:
                 child.kill()
                 raise ChildDied("crash", f"answered with rows that do not fit ({error})", 0.0) from error
+            if time.monotonic() >= end:  # whatever it still sends
+                raise ChildDied("timeout", "took longer than allowed", child.kill())
 
-    def _take(self, frame: Frame, reading: _Reading) -> bool:
+    def _take(self, frame: Frame, reading: Reading) -> bool:
         """Books a frame; whether it was the last one."""
         header = frame.header
         if frame.op == "facts":
@@ -207,10 +167,10 @@ class DocumentWorker:
             raise ValueError(f"unknown frame {frame.op!r}")
         return False
 
-    def _bury(self, reading: _Reading, death: ChildDied, *, gone: bool) -> None:
+    def _bury(self, reading: Reading, death: ChildDied, *, gone: bool) -> None:
         """Names the page that did it and decides whether to go on after it."""
         if not reading.opened:
-            status = _AS_DOCUMENT[death.status]
+            status = AS_DOCUMENT[death.status]
             reading.refused, reading.finished = (status, death.reason), True
             return
         reading.deaths += 1
@@ -224,15 +184,27 @@ class DocumentWorker:
                 reading.fail(page, "skipped", why)
             reading.finished = True
 
-    def _ready(self) -> Child:
+    def _ready(self, deadline: float) -> Child:
+        """A worker that waits for a document.
+
+        Raises:
+            TimeoutError: it is still starting at the deadline; it goes on starting.
+        """
+        self._dying = [child for child in self._dying if not child.reaped()]
         if self._child is None or not self._child.alive():
             self._drop()
-            self._child = Child(self.function, self.settings, self.limits)
+            self._child = self._start()
+        self._child.greet(deadline)
         return self._child
 
+    def _start(self) -> Child:
+        return Child(self.function, self.settings, self.limits, wait=False)
+
     def _drop(self) -> None:
+        """Kills the worker, if there is one, and does not wait until it is gone."""
         if self._child is not None:
-            self._child.close()
+            self._child.kill()
+            self._dying.append(self._child)
             self._child = None
 
 
@@ -252,55 +224,3 @@ def preflight(data: bytes, limits: Limits) -> tuple[DocumentStatus, str] | None:
     if b"%PDF-" not in data[:_HEADER_WITHIN]:
         return "not_pdf", "no PDF header within the first kilobyte"
     return None
-
-
-def _complete(reading: _Reading) -> None:
-    """Pages that the extractor passed over in silence are failures too."""
-    reading.finished = True
-    if reading.refused is None and not reading.opened:
-        reading.refused = ("corrupt", "the extractor said nothing about the document")
-    for page in range(reading.limit):
-        if page not in reading.pages:
-            reading.fail(page, "error", "the extractor gave no rows for it")
-
-
-def _result(reading: _Reading, data: bytes, costs: Mapping[str, float]) -> DocumentResult:
-    pages = tuple(reading.pages[page] for page in sorted(reading.pages))
-    good = [page for page in pages if page.status == "ok"]
-    failed = tuple(page.page for page in pages if page.status != "ok")
-    status, error = _verdict(reading, pages)
-    document = DocumentRow(
-        doc_id=reading.doc_id,
-        source_uri="",
-        byte_size=len(data),
-        status=status,
-        num_pages=max(reading.num_pages, 0),
-        pages_ok=len(good),
-        pages_failed=failed,
-        pages_skipped=max(reading.num_pages - reading.limit, 0),
-        tagged=reading.tagged,
-        producer=reading.producer,
-        error=error,
-        extractor=reading.extractor,
-    )
-    elements = tuple(row for page in sorted(reading.elements) for row in reading.elements[page])
-    return DocumentResult(document=document, pages=pages, elements=elements, costs=costs)
-
-
-def _verdict(reading: _Reading, pages: tuple[PageRow, ...]) -> tuple[DocumentStatus, str]:
-    if reading.refused is not None:
-        return reading.refused
-    if not reading.num_pages:
-        return "empty", "the document has no pages"
-    bad = [page for page in pages if page.status != "ok"]
-    told = "; ".join(f"page {page.page}: {page.status}: {' '.join(page.reasons)}" for page in bad[:3])
-    if len(bad) == len(pages):
-        return _AS_DOCUMENT[bad[0].status], told
-    skipped = reading.num_pages - reading.limit
-    if skipped:
-        told = "; ".join(filter(None, (told, f"{skipped:,} pages lie beyond the limit of {reading.limit:,}")))
-    return ("partial" if bad or skipped else "ok"), told
-
-
-def _row(doc_id: str, data: bytes, status: DocumentStatus, error: str) -> DocumentRow:
-    return DocumentRow(doc_id=doc_id, source_uri="", byte_size=len(data), status=status, error=error)

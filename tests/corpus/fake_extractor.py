@@ -64,6 +64,13 @@ def _eat() -> None:
         held.append(bytearray(64 << 20))
 
 
+def _hold() -> None:
+    """Takes a gigabyte, which the kernel must take back later, and stays."""
+    held = bytearray(1 << 30)
+    held[:: 1 << 12] = b"x" * len(held[:: 1 << 12])
+    time.sleep(1000)
+
+
 def _raise() -> None:
     raise ValueError("a page that cannot be read")
 
@@ -82,6 +89,7 @@ def _write() -> None:
 _DEEDS: Mapping[str, Callable[[], Any]] = {
     "crash": lambda: os.kill(os.getpid(), signal.SIGABRT),
     "hang": lambda: time.sleep(1000),
+    "hold": _hold,
     "spin": _spin,
     "oom": _eat,
     "raise": _raise,

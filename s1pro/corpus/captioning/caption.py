@@ -10,7 +10,9 @@
 4. Failures of single calls (refused prompts, time-outs after all retries) are rows with an error. When the endpoint as
    a whole fails (its circuit stays open, or it refuses us), the run stops with that error instead of turning all that
    is left into error rows; the log keeps what was answered, and the next run goes on.
-5. Every text is checked against the crop (`checks`); flags are part of the row.
+5. A budget (`spending`) is asked before every call. What it does not allow is a row with the error `PRICE_CAP` that is
+   not in the log: with a higher cap it is asked.
+6. Every text is checked against the crop (`checks`); flags are part of the row.
 
 Without a client, `embedded_captions` renders the facts of the describer in a style chosen by the same kind of hash. A
 grounded text of it carries the authors' caption and mentions behind `checks.CONTEXT_MARK`.
@@ -27,17 +29,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s1pro.base.client import ModelClient
-from s1pro.base.endpoint import EndpointError, EndpointRefusedError
+from s1pro.base.endpoint import EndpointError, EndpointRefusedError, PromptRefusedError
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
 from s1pro.corpus.captioning.checks import CONTEXT_MARK, check_caption, form_flags
 from s1pro.corpus.captioning.log import CallLog
+from s1pro.corpus.captioning.spending import RouteBudget
 from s1pro.corpus.captioning.templates import Prompt, TemplateBank, load_templates
 from s1pro.corpus.describe.facts import Facts
 from s1pro.corpus.describe.prose import STYLES, render
 from s1pro.corpus.records import CaptionRow, ElementRow
 
 EMBEDDED = "embedded"
+_BUDGET_SECONDS = 0.05
+PRICE_CAP = "not asked: the price cap of the route is reached"
 NOTHING_PROVEN = "the page proves nothing about this element"
 
 
@@ -88,11 +93,19 @@ def model_captions(
     domains: Mapping[str, str] | None = None,
     templates: TemplateBank | None = None,
     retry_errors: bool = False,
+    budget: RouteBudget | None = None,
 ) -> list[CaptionRow]:
     """`model_captions_async` in an event loop of its own."""
     return asyncio.run(
         model_captions_async(
-            elements, client, settings, log=log, domains=domains, templates=templates, retry_errors=retry_errors
+            elements,
+            client,
+            settings,
+            log=log,
+            domains=domains,
+            templates=templates,
+            retry_errors=retry_errors,
+            budget=budget,
         )
     )
 
@@ -106,6 +119,7 @@ async def model_captions_async(
     domains: Mapping[str, str] | None = None,
     templates: TemplateBank | None = None,
     retry_errors: bool = False,
+    budget: RouteBudget | None = None,
 ) -> list[CaptionRow]:
     """Captions by a model: `rollouts` rows per element, in order.
 
@@ -113,6 +127,7 @@ async def model_captions_async(
         log: the write-ahead log of this unit of work; None keeps nothing.
         domains: topic of elements by `element_id`, for the wording of prompts.
         retry_errors: ask again what the log holds as an error.
+        budget: counts what calls cost, and ends them at a cap.
 
     Raises:
         EndpointError: the endpoint as a whole fails; answers so far are in the log.
@@ -128,7 +143,7 @@ async def model_captions_async(
             domain = (domains or {}).get(element.element_id, "general")
             try:
                 prompt = _prompt(bank, element, rollout, domain, settings)
-                rows[(number, rollout)] = await _caption(element, prompt, rollout, client, settings, calls)
+                rows[(number, rollout)] = await _caption(element, prompt, rollout, client, settings, calls, budget)
             except (EndpointError, InputError) as error:  # the other workers finish their call, and begin no other
                 failures.append(error)
             if failures:
@@ -171,8 +186,9 @@ async def _caption(
     client: ModelClient,
     settings: CaptionSettings,
     calls: CallLog,
+    budget: RouteBudget | None,
 ) -> CaptionRow:
-    """Steps 1 to 5 of one request."""
+    """Steps 1 to 6 of one request."""
     blank = CaptionRow(
         request_id=request_id(element, prompt, rollout, settings),
         element_id=element.element_id,
@@ -193,7 +209,7 @@ async def _caption(
     for attempt in range(calls.attempts(blank.request_id), len(settings.temperatures)):
         sampling = dataclasses.replace(settings.sampling, temperature=settings.temperatures[attempt])
         try:
-            answer = await client.chat(messages, sampling)
+            answer = await _paid(client, messages, sampling, element, prompt, budget)
         except EndpointRefusedError:
             raise
         except EndpointError as error:
@@ -202,6 +218,8 @@ async def _caption(
             return _failed(blank, str(error), calls)
         except ValueError as error:
             return _failed(blank, str(error), calls)
+        if answer is None:
+            return dataclasses.replace(blank, error=PRICE_CAP, finish_reason="abort")
         row = _row(blank, answer)
         reason = _refused(row)
         if not reason:
@@ -212,6 +230,34 @@ async def _caption(
         row = dataclasses.replace(row, text="", error=f"not accepted: {reason}", flags=(reason.partition(" ")[0],))
         calls.write(row, final=last)
     return row if row.error else _failed(blank, "all attempts of an earlier run were not accepted", calls)
+
+
+async def _paid(
+    client: ModelClient,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    element: ElementRow,
+    prompt: Prompt,
+    budget: RouteBudget | None,
+) -> Completion | None:
+    """One call, with its cost in the ledger; None if the budget does not allow it."""
+    if budget is None:
+        return await client.chat(messages, sampling)
+    size = len(prompt.text), element.width * element.height, sampling.max_new_tokens
+    while (call := budget.reserve(*size)) is None:
+        if not budget.under_way:
+            return None
+        await asyncio.sleep(_BUDGET_SECONDS)  # a call of ours may cost less than its most
+    try:
+        answer = await client.chat(messages, sampling)
+        budget.settle(call, answer)
+    except EndpointError as error:
+        if isinstance(error, PromptRefusedError | EndpointRefusedError) or error.kind == "circuit_open":
+            budget.settle(call, None)
+        raise
+    finally:
+        budget.under_way.discard(call)
+    return answer
 
 
 def request_id(element: ElementRow, prompt: Prompt, rollout: int, settings: CaptionSettings) -> str:

@@ -5,7 +5,8 @@
 2. Pieces side by side at the same height are joined again if they are closer than a wide space: superscripts and
    changes of font are separate pieces to PDFium, but one line to a reader. So are pieces whose letters stand in the
    gaps of each other: some programs draw a word font by font, "R sults" first and its "e" later.
-3. Texts, boxes and shares of fonts of all lines are computed at once, with `reduceat` over the joined order.
+3. Texts, boxes and shares of fonts of all lines are computed at once, with `reduceat` over the joined order. Numbers
+   that nearly touch are told apart by the advance of their digits.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PIECE_GAP = 1.6
 JOIN_GAP = 0.7
 WORD_GAP = 0.15
 HYPHENS = (2, 0xFFFE)
+LEAST_STEPS, EQUAL_STEPS, MOSTLY = 4, 0.01, 0.6
 MOST_WOVEN = 120
 """Letters of a piece that may stand between those of another."""
 Index = NDArray[np.int64]
@@ -161,7 +163,8 @@ def _describe(chars: Chars, runs: Runs, fonts: tuple[Font, ...], pieces: list[_P
     math = np.array([font.is_math for font in fonts])[runs.font][run]
     shares = np.add.reduceat(np.stack([bold, math], axis=1).astype(np.float64), starts) / lengths[:, None]
     main = _main_runs(run, starts)
-    texts = _texts(chars, order, starts, _blank_before(chars, runs, order, along))
+    blank = _blank_before(chars, runs, order, along) | _next_number(chars, runs, order, starts)
+    texts = _texts(chars, order, starts, blank)
     gaps = _gaps(chars, runs, order, along, starts)
     wide, widest = gaps > WORD_GAP, np.maximum.reduceat(gaps, starts)
     count = np.add.reduceat(wide.astype(np.float64), starts)
@@ -217,6 +220,33 @@ def _blank_before(chars: Chars, runs: Runs, order: Index, along: Array) -> NDArr
     # a blank in the text counts if there is any room for it: PDFium also adds the end of a line before a superscript
     room = (gap > 0.08 * np.minimum(size[1:], size[:-1])) | (step == 2)
     return np.concatenate([[False], np.where(step == 1, False, np.where(between, room, (step != 1) & wide))])
+
+
+def _next_number(chars: Chars, runs: Runs, order: Index, starts: Index) -> NDArray[np.bool_]:
+    """Where a digit begins a number although it nearly touches the one before: tick labels that stand too close.
+
+    Programs that place every glyph by itself put the digits of one number exactly an advance apart, and fonts give all
+    digits the same advance. So a line with enough such steps, nearly all of which are equal, has its advance; a step
+    that is longer leads to another number.
+    """
+    run, codes, first = chars.run[order], chars.codes[order], np.zeros(len(order), dtype=bool)
+    first[starts] = True
+    size, origin, upright = runs.size[run], runs.origin[run], np.abs((runs.angle[run] + 180) % 360 - 180) < 1
+    alone = np.bincount(chars.run[order], minlength=len(runs.size))[run] == 1
+    digit = (codes >= 48) & (codes <= 57) & alone & upright
+    same = np.abs(np.diff(size)) < 1e-3
+    pair = digit[1:] & digit[:-1] & same & ~first[1:]
+    step = np.where(pair, np.diff(origin[:, 0]) / np.maximum(size[1:], 1e-6), np.nan)
+    found = np.zeros(len(order), dtype=bool)
+    for begin, end in zip(starts.tolist(), [*starts[1:].tolist(), len(order)], strict=True):
+        steps = step[begin : end - 1]
+        near = steps[steps < 1.0]
+        if len(near) < LEAST_STEPS:
+            continue
+        usual = float(np.median(near))
+        if (np.abs(near - usual) < EQUAL_STEPS).sum() >= MOSTLY * len(near):
+            found[begin + 1 : end] = steps > usual + 2 * EQUAL_STEPS
+    return found
 
 
 def _texts(chars: Chars, order: Index, starts: Index, blank: NDArray[np.bool_]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from s1pro.corpus.ledger import read_ledger, sources
 from s1pro.corpus.records import CaptionRow, DocumentRow, ElementRow, PageRow, QualityRow
 from s1pro.corpus.stages.base import CorpusFolder
+from s1pro.corpus.stages.caption import WITH_TEXT
 from s1pro.corpus.status import CorpusStatus, folder_status
 from s1pro.corpus.view.gather import ShownDocument, ShownElement, all_documents, choose, gather
 from s1pro.corpus.view.pictures import crop_svg, page_pictures, page_svg
@@ -79,7 +80,7 @@ def _tiles(status: CorpusStatus) -> list[Tile]:
         Tile(label="elements", value=f"{sum(status.elements.values()):,}", note=f"and {status.panels:,} panels"),
     ]
     if "caption" in status.stages:
-        count = sum(n for name, n in status.stages["caption"].statuses.items() if name == "captioned")
+        count = sum(n for name, n in status.stages["caption"].statuses.items() if name in WITH_TEXT)
         tiles.append(Tile(label="captioned", value=f"{count:,}"))
     tone: Tone = "good" if status.finished else "bad"
     text = "yes" if status.finished else ("something is pending" if status.reconciled else "no")
@@ -96,6 +97,10 @@ def _summary(status: CorpusStatus) -> Section:
     for stage, entry in status.stages.items():
         rows += [[stage, name, n] for name, n in entry.statuses.items()]
         rows += [[stage, "pending", entry.pending]] if entry.pending else []
+    for name, costs in status.spending.items():
+        rows.append(
+            [f"calls of {name}", f"spent {costs.spent:.6g}" + f" of {costs.cap:g}" * bool(costs.cap), costs.calls]
+        )
     total = sum(status.statuses.values()) + status.pending
     elements = sum(status.elements.values()) + status.panels
     stages = "; ".join(

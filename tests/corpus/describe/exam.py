@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Iterator
 
@@ -61,6 +62,25 @@ def foreign_numbers(text: str, text_layer: str) -> list[str]:
         if digits not in printed and not (len(digits) > 1 and digits in squeezed):
             wrong.append(found)
     return wrong
+
+
+def invented_numbers(text_layer: str, count: int, seed: int) -> list[str]:
+    """Numbers of two to five digits, with and without a point, that a text layer does not print, nor is near to."""
+    rng = random.Random(seed)
+    printed = [float(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text_layer)]
+    runs = {re.sub(r"\D", "", found) for found in re.findall(r"[\d.,^ eE+−-]*\d", text_layer)}
+    found: list[str] = []
+    while len(found) < count:
+        digits = rng.randrange(2, 6)
+        text = str(rng.randrange(10 ** (digits - 1), 10**digits))
+        if rng.random() < 0.5:
+            cut = rng.randrange(1, len(text))
+            text = f"{text[:cut]}.{text[cut:]}"
+        value = float(text)
+        near = any(abs(value * scale - each) <= 1 for each in printed for scale in (1, 100, 0.01))
+        if not near and not any(re.sub(r"\D", "", text) in run for run in runs):
+            found.append(text)
+    return found
 
 
 def table_questions(drawn: TableDrawn, text: str) -> Iterator[tuple[str, str, str]]:
