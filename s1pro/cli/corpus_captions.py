@@ -76,6 +76,13 @@ def add(kinds: Commands) -> None:
     export.add_argument(
         "--keep-flagged", action="store_true", help="also captions in which the checks against the page found something"
     )
+    export.add_argument(
+        "--contamination",
+        type=Path,
+        metavar="INDEX",
+        help="leave out what shares 13 words in a row with a question of this index (s1pro eval --write-index)",
+    )
+    export.add_argument("--mark", action="store_true", help="with --contamination: keep it, and name the questions")
     export.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -132,8 +139,16 @@ def _choose_engine(folder: CorpusFolder, args: argparse.Namespace) -> None:
 
 def run_export(args: argparse.Namespace) -> int:
     from s1pro.corpus.export import ExportSettings, export
+    from s1pro.science.contamination import ContaminationSettings
 
-    settings = ExportSettings(format=args.format, validation=args.validation, keep_flagged=args.keep_flagged)
+    if args.mark and args.contamination is None:
+        raise InputError("--mark belongs to --contamination INDEX")
+    guard = None
+    if args.contamination is not None:
+        guard = ContaminationSettings(index=args.contamination, found="mark" if args.mark else "drop")
+    settings = ExportSettings(
+        format=args.format, validation=args.validation, keep_flagged=args.keep_flagged, contamination=guard
+    )
     done = export(existing(args.folder), args.target, settings)
     if args.json:
         print_json({**dataclasses.asdict(done), "samples": done.samples})
@@ -142,5 +157,7 @@ def run_export(args: argparse.Namespace) -> int:
         print(f"{name}: {file.samples:,} samples")
     left = ", ".join(f"{reason} {count:,}" for reason, count in done.left_out.items())
     print(f"{done.captions:,} captions, {done.samples:,} samples; left out: {left or 'none'}")
+    if done.contamination:
+        print(f"contamination: {', '.join(f'{name} {count:,}' for name, count in done.contamination.items())}")
     print(f"written to {args.target}")
     return 0

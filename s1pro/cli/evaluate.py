@@ -57,6 +57,12 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="ask nothing; look for the questions in these files",
     )
+    parser.add_argument(
+        "--write-index",
+        type=Path,
+        metavar="FILE",
+        help="ask nothing; write the index of the questions that corpus export and training keep out",
+    )
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     add_sampling(parser, max_new_tokens=0)
     parser.set_defaults(max_new_tokens=None)
@@ -69,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
         return _hand_over(args)
     if args.contamination:
         return evaluate_tasks.contamination(args)
+    if args.write_index is not None:
+        return evaluate_tasks.write_index(args)
     longest = args.max_new_tokens
     args.max_new_tokens = 128 if longest is None else longest
     sampling = sampling_of(args)

@@ -81,9 +81,9 @@ def choose(args: argparse.Namespace) -> Chosen:
 def contamination(args: argparse.Namespace) -> int:
     """Whether training files hold the questions; every field with text counts. 1 if runs of words are shared."""
     from s1pro.tasks.benchmarks.reading import read_records
-    from s1pro.tasks.contamination import ContaminationIndex
+    from s1pro.tasks.contamination import index_of_tasks
 
-    index = ContaminationIndex.of_tasks(choose(args).tasks)
+    index = index_of_tasks(choose(args).tasks)
     words: dict[str, str] = {}
     molecules: dict[str, str] = {}
     for path in args.contamination:
@@ -100,6 +100,17 @@ def contamination(args: argparse.Namespace) -> int:
             print(f"{name}: shares {index.n} words in a row, or all of its words, with {where}")
         print(f"{len(index.names)} questions: {len(words)} share words, {len(molecules)} share a molecule")
     return 1 if words else 0
+
+
+def write_index(args: argparse.Namespace) -> int:
+    """Writes the index of the questions that corpus and training read."""
+    from s1pro.tasks.contamination import index_of_tasks
+
+    index = index_of_tasks(choose(args).tasks)
+    index.write(args.write_index)
+    print(f"{args.write_index}: {len(index.names):,} questions, {len(index.runs):,} runs of words, ", end="")
+    print(f"{len(index.molecules):,} molecules")
+    return 0
 
 
 def _texts(value: object) -> Iterator[str]:

@@ -8,7 +8,9 @@ representatives have captions, so a figure and its copies are one sample. The sp
 its bytes: all figures of a paper are in one split, whatever else is exported.
 
 The domain of a sample follows from its route and topic, and the prompt group from the domain; `corpus.write` refuses a
-sample under the wrong system prompt. What was left out is counted by reason, so captions = samples + left out.
+sample under the wrong system prompt. Samples that share words with the questions of an evaluation are dropped or marked
+if an index of questions is given (science/contamination.py). What was left out is counted by reason, so captions =
+samples + left out.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message, Sample
 from s1pro.base.stamp import write_json
@@ -33,6 +36,7 @@ from s1pro.corpus.records import CaptionRow, ElementRow, QualityRow, RouteRow
 from s1pro.corpus.stages.base import CorpusFolder
 from s1pro.corpus.tables import iter_rows
 from s1pro.corpus.write import Written, atomic_path, check_isolation, file_digest, write_samples
+from s1pro.science.contamination import ContaminationSettings, Decontaminator
 from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
 
 Format = Literal["parquet", "jsonl", "webdataset"]
@@ -48,6 +52,7 @@ SCIENTIFIC_DOMAINS: Mapping[str, str] = {
 # Science whose topic is none of these or not known, and pictures that are no science.
 OTHER_SCIENCE, NO_SCIENCE = "papers", "pictures"
 GENERAL_ROUTE = "general"
+CONTAMINATED = "in a question of an evaluation"
 
 QUESTIONS = (
     "Describe what is visible in this {what}.",
@@ -67,12 +72,14 @@ class ExportSettings:
     Attributes:
         validation: share of documents for validation.
         keep_flagged: also captions in which the checks against the page found something.
+        contamination: questions that must not be in training data; None asks none.
         shard_mb: size at which a WebDataset shard is closed.
     """
 
     format: Format = "parquet"
     validation: float = 0.05
     keep_flagged: bool = False
+    contamination: ContaminationSettings | None = None
     shard_mb: int = 512
 
     def __post_init__(self) -> None:
@@ -82,11 +89,16 @@ class ExportSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was written and what was not: `captions` is the sum of samples and `left_out`."""
+    """What was written and what was not: `captions` is the sum of samples and `left_out`.
+
+    Attributes:
+        contamination: counts of `Decontaminator`; empty if nothing was asked.
+    """
 
     captions: int
     files: Mapping[str, Written]
     left_out: Mapping[str, int] = field(default_factory=dict)
+    contamination: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -113,9 +125,10 @@ def export(folder: CorpusFolder, target: Path, settings: ExportSettings | None =
     folder.require("judge", "caption FOLDER")
     files: dict[str, Written] = {}
     counts: Counter[str] = Counter()
+    guard = None if settings.contamination is None else Decontaminator(settings.contamination)
     for split in ("train", "validation"):
         counter: Counter[str] = Counter()
-        found = _exported(folder, split, settings, counter)
+        found = _guarded(_exported(folder, split, settings, counter), guard, counter)
         first = next(found, None)
         if first is not None:
             everything = itertools.chain([first], found)
@@ -127,9 +140,15 @@ def export(folder: CorpusFolder, target: Path, settings: ExportSettings | None =
         counts += counter
     if not files:
         raise InputError(f"{folder.root}: no caption becomes a sample; left out: {dict(counts)}")
-    report = ExportReport(captions=counts.pop("captions"), files=files, left_out=dict(sorted(counts.items())))
+    report = ExportReport(
+        captions=counts.pop("captions"),
+        files=files,
+        left_out=dict(sorted(counts.items())),
+        contamination={} if guard is None else dict(guard.counts),
+    )
     entries = {name: dataclasses.asdict(file) for name, file in files.items()}
-    content = {"settings": dataclasses.asdict(settings), "captions": report.captions, "left_out": report.left_out}
+    content = {"settings": config_to_json(settings), "captions": report.captions, "left_out": report.left_out}
+    content |= {"contamination": report.contamination} if guard is not None else {}
     write_json(target / "manifest.json", {**content, "files": entries})
     return report
 
@@ -170,6 +189,16 @@ def _exported(folder: CorpusFolder, split: str, settings: ExportSettings, counts
                     continue
                 sample = _sample(element, caption, routes[element.element_id], licences[element.doc_id])
                 yield _Exported(element=element, caption=caption, sample=sample)
+
+
+def _guarded(rows: Iterator[_Exported], guard: Decontaminator | None, counts: Counter[str]) -> Iterator[_Exported]:
+    """The rows without those that share something with a question; or with a mark."""
+    for row in rows:
+        sample = row.sample if guard is None else guard.apply(row.sample)
+        if sample is None:
+            counts[CONTAMINATED] += 1
+        else:
+            yield dataclasses.replace(row, sample=sample)
 
 
 def _left_out(caption: CaptionRow, quality: QualityRow | None, settings: ExportSettings) -> str:

@@ -1,146 +1,17 @@
-"""Is a question of an evaluation in the training data? An index of questions, asked about texts.
-
-Two levels:
-
-* **words**: runs of `n` words (case and punctuation aside), hashed. A question that is shorter than `n` words, but has
-  at least `SHORTEST`, is one run. Runs that stand in more than a tenth of the questions (and in at least three) are
-  wording, not content, and are left out.
-* **molecules**: InChIKeys of what stands in `<SMILES>` tags, so that another way of writing a molecule is the same.
-
-    index = ContaminationIndex.of_tasks(tasks)
-    index.write(path); ContaminationIndex.read(path)
-    index.check(text) -> Overlap: which questions share what with the text
-
-A shared molecule is a hint, not a proof: benzene is in every corpus. Shared runs of 13 words seldom are an accident.
-"""
+"""The index of questions (science/contamination.py) of tasks: everything that they ask, without system messages."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 
-from s1pro.base.errors import InputError
-from s1pro.science.rdkit_access import chem
+from s1pro.science.contamination import WORDS, ContaminationIndex
 from s1pro.tasks.task import Task
 
-WORDS, SHORTEST = 13, 6
-_WORD = re.compile(r"\w+")
-_SMILES = re.compile(r"<SMILES>\s*([^<>\s]{1,400})\s*</SMILES>")
-_FORMAT = "s1pro contamination index 1"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Overlap:
-    """What one text shares with the questions: names of questions, by words and by molecule."""
-
-    words: tuple[str, ...] = ()
-    molecules: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContaminationIndex:
-    """See the module docstring.
-
-    Attributes:
-        names: of the questions, `task#item`.
-        runs, molecules: digest of a run, or InChIKey, to the positions of its questions in `names`.
-    """
-
-    names: tuple[str, ...]
-    runs: Mapping[str, tuple[int, ...]]
-    molecules: Mapping[str, tuple[int, ...]]
-    n: int = WORDS
-
-    @classmethod
-    def of_tasks(cls, tasks: Iterable[Task], n: int = WORDS) -> ContaminationIndex:
-        """Of everything that the tasks ask; system messages are left out."""
-        questions = {}
-        for task in tasks:
-            for item in task.items():
-                turns = [message.text for message in task.prompt(item).messages if message.role != "system"]
-                questions[f"{task.name}#{item.id}"] = "\n".join(turns)
-        return cls.of_questions(questions, n)
-
-    @classmethod
-    def of_questions(cls, questions: Mapping[str, str], n: int = WORDS) -> ContaminationIndex:
-        """Of texts by name."""
-        if n < SHORTEST:
-            raise InputError(f"runs of words have at least {SHORTEST}, got {n}")
-        runs: dict[str, list[int]] = {}
-        molecules: dict[str, list[int]] = {}
-        for number, text in enumerate(questions.values()):
-            for run in _runs(text, n):
-                runs.setdefault(run, []).append(number)
-            for key in _keys(text):
-                molecules.setdefault(key, []).append(number)
-        wording = max(2, len(questions) // 10)
-        return cls(
-            names=tuple(questions),
-            runs={run: tuple(where) for run, where in runs.items() if len(where) <= wording},
-            molecules={key: tuple(where) for key, where in molecules.items()},
-            n=n,
-        )
-
-    def check(self, text: str) -> Overlap:
-        """Which questions share a run of words, or a molecule, with a text."""
-        words = {number for run in self._of_text(text) for number in self.runs.get(run, ())}
-        shared = {number for key in _keys(text) for number in self.molecules.get(key, ())}
-        return Overlap(
-            words=tuple(self.names[number] for number in sorted(words)),
-            molecules=tuple(self.names[number] for number in sorted(shared)),
-        )
-
-    def write(self, path: Path) -> None:
-        """One JSON file, in one step. It holds digests, not questions."""
-        content = {"format": _FORMAT, "n": self.n, "names": self.names, "runs": self.runs, "molecules": self.molecules}
-        temporary = path.with_name(f".{path.name}.part")
-        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
-
-    @classmethod
-    def read(cls, path: Path) -> ContaminationIndex:
-        """Raises `InputError` for a file that is no index."""
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be read as an index of questions ({error})") from error
-        if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise InputError(f"{path}: is no index of questions of this version")
-        runs, molecules = ({k: tuple(v) for k, v in found[name].items()} for name in ("runs", "molecules"))
-        return cls(names=tuple(found["names"]), runs=runs, molecules=molecules, n=found["n"])
-
-    def _of_text(self, text: str) -> Iterable[str]:
-        """Runs of all lengths that the index has: `n`, and those of short questions."""
-        words = _words(text)
-        for length in range(SHORTEST, self.n + 1):
-            yield from _windows(words, length)
-
-
-def _words(text: str) -> list[str]:
-    return _WORD.findall(_SMILES.sub(" ", text).lower())
-
-
-def _runs(text: str, n: int) -> set[str]:
-    words = _words(text)
-    if SHORTEST <= len(words) < n:
-        return set(_windows(words, len(words)))
-    return set(_windows(words, n))
-
-
-def _windows(words: Sequence[str], length: int) -> Iterable[str]:
-    for start in range(len(words) - length + 1):
-        yield hashlib.blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).hexdigest()
-
-
-def _keys(text: str) -> set[str]:
-    found = set()
-    for smiles in _SMILES.findall(text):
-        molecule = chem().MolFromSmiles(smiles)
-        if molecule is not None and molecule.GetNumAtoms():
-            found.add(str(chem().MolToInchiKey(molecule)))
-    return found - {""}
+def index_of_tasks(tasks: Iterable[Task], n: int = WORDS) -> ContaminationIndex:
+    questions = {}
+    for task in tasks:
+        for item in task.items():
+            turns = [message.text for message in task.prompt(item).messages if message.role != "system"]
+            questions[f"{task.name}#{item.id}"] = "\n".join(turns)
+    return ContaminationIndex.of_questions(questions, n)

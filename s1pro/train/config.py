@@ -15,6 +15,7 @@ from s1pro.data.mixture import LengthPolicy, TooLong
 from s1pro.kernels.fp8 import ScaleFormat
 from s1pro.model.config import ModelConfig
 from s1pro.parallel.config import ParallelConfig
+from s1pro.science.contamination import ContaminationSettings
 from s1pro.train.guards import GuardConfig
 from s1pro.train.losses import LossConfig
 from s1pro.train.optim import OptimizerConfig
@@ -43,6 +44,8 @@ class DataConfig:
         lookahead: pending sequences that packing chooses from.
         prefetch: batches prepared by a background thread; 0 prepares them in the loop.
         cache: folder for tokenised data; None keeps it in memory.
+        contamination: questions of evaluations that must not be in `sources`, see science/contamination.py; counts are
+            in the run folder (contamination.json). To mark is to count here.
         validation_batches: at most so many batches per evaluation.
     """
 
@@ -55,6 +58,7 @@ class DataConfig:
     lookahead: int = 64
     prefetch: int = 0
     cache: Path | None = None
+    contamination: ContaminationSettings | None = None
     validation_batches: int = 16
 
     def policy(self) -> LengthPolicy:

@@ -41,6 +41,7 @@ from s1pro.parallel.mesh import Ranks, join
 from s1pro.train.checkpoints import Checkpoints
 from s1pro.train.config import RunConfig, TrainRun
 from s1pro.train.copies import with_copies
+from s1pro.train.guarded import Guarded
 from s1pro.train.guards import Guard
 from s1pro.train.interrupt import GracefulInterrupt
 from s1pro.train.losses import Batch, LanguageModelLoss, LossFunction, Model
@@ -364,7 +365,7 @@ def train(
     ranks = join(run.parallel, choose_device(run.device).type)
     local_accumulation(run, ranks)  # before anything slow
     with ranks.first_alone() if run.data.cache is not None else nullcontext():
-        train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {})
+        train_sources, shares = _training_sources(run, encoder, sources or {}, weights or {}, is_first=not ranks.rank)
         held_out = _files(run, "validation", encoder) + sources_of_data(validation or {}, encoder)
     if network is not None:
         network = prepare_network(network, run, ranks)
@@ -385,21 +386,26 @@ def train(
 
 
 def _training_sources(
-    run: TrainRun, encoder: Encoder | None, sources: Data, weights: Mapping[str, float]
+    run: TrainRun, encoder: Encoder | None, sources: Data, weights: Mapping[str, float], *, is_first: bool
 ) -> tuple[list[Any], list[float]]:
+    guard = Guarded(run.data.contamination)
     unknown = sorted(set(weights) - set(sources))
     if unknown:
         raise InputError(f"weights for unknown sources {', '.join(unknown)}; there are {', '.join(sources)}")
-    found = _files(run, "sources", encoder) + sources_of_data(sources, encoder)
+    found = _files(run, "sources", encoder, guard) + sources_of_data(sources, encoder, guard)
+    if is_first:
+        guard.write(run.folder)
     shares = [config.weight for config in run.data.sources] + [weights.get(name, 1.0) for name in sources]
     return found, shares
 
 
-def _files(run: TrainRun, kind: Literal["sources", "validation"], encoder: Encoder | None) -> list[Any]:
+def _files(
+    run: TrainRun, kind: Literal["sources", "validation"], encoder: Encoder | None, guard: Guarded | None = None
+) -> list[Any]:
     configs = run.data.sources if kind == "sources" else run.data.validation
     if configs and encoder is None:
         raise InputError(f"data.{kind} has files but there is no tokenizer: set tokenizer to the folder of a processor")
-    return sources_of_files(configs, encoder, run.data.cache) if encoder is not None else []
+    return sources_of_files(configs, encoder, run.data.cache, guard) if encoder is not None else []
 
 
 def _read_processor(folder: Path) -> Any:

@@ -27,6 +27,7 @@ from s1pro.model.router import Router
 from s1pro.parallel.apply import parallelize
 from s1pro.parallel.mesh import Ranks
 from s1pro.train.config import DataConfig, RunConfig, SourceConfig, TrainRun
+from s1pro.train.guarded import Guarded
 from s1pro.train.losses import Model
 from s1pro.train.parts import freeze_all_but
 
@@ -181,29 +182,35 @@ def local_accumulation(run: RunConfig, ranks: Ranks) -> int:
     return run.accumulation // ranks.size
 
 
-def sources_of_files(configs: Iterable[SourceConfig], encoder: Encoder, cache: Path | None) -> list[Source]:
+def sources_of_files(
+    configs: Iterable[SourceConfig], encoder: Encoder, cache: Path | None, guard: Guarded | None = None
+) -> list[Source]:
     """Tokenises the files of a `DataConfig`, through the cache if there is one.
+
+    Args:
+        guard: keeps questions of evaluations out.
 
     Raises:
         InputError: a cache is wanted, but nothing tells when the tokenizer changes.
     """
+    guard = guard or Guarded(None)
     if cache is not None and not encoder.fingerprint:
         raise InputError("data.cache needs the folder of the tokenizer: set tokenizer instead of passing a processor")
     return [
         TokenStore.build(
             config.name,
-            read_samples(config.path),
+            guard.samples(config.name, read_samples(config.path), cache),
             encoder,
             folder=None if cache is None else cache / config.name,
-            fingerprint="" if cache is None else fingerprint_of(config.path),
+            fingerprint="" if cache is None else fingerprint_of(config.path) + guard.fingerprint,
         )
         for config in configs
     ]
 
 
-def sources_of_data(data: Data, encoder: Encoder | None) -> list[Source]:
+def sources_of_data(data: Data, encoder: Encoder | None, guard: Guarded | None = None) -> list[Source]:
     """Tokenises samples in memory; what is tokenised already is taken as it is."""
-    return [_source(name, value, encoder) for name, value in data.items()]
+    return [_source(name, value, encoder, guard or Guarded(None)) for name, value in data.items()]
 
 
 def build_loader(
@@ -232,11 +239,13 @@ def validation_batches(sources: list[Source], data: DataConfig) -> list[PackedBa
     return [batch for batch, _ in zip(loader, range(data.validation_batches), strict=False)]
 
 
-def _source(name: str, value: Any, encoder: Encoder | None) -> Source:
+def _source(name: str, value: Any, encoder: Encoder | None, guard: Guarded) -> Source:
     if hasattr(value, "sequence") and hasattr(value, "num_rows"):
+        if guard.fingerprint:
+            raise InputError(f"data.contamination cannot be applied to source {name!r}, which is tokenised already")
         if value.name != name:
             raise InputError(f"source {name!r} is called {value.name!r} itself; use one name")
         return value  # type: ignore[no-any-return]
     if encoder is None:
         raise InputError(f"source {name!r} holds samples that are not tokenised: give a processor")
-    return TokenStore.build(name, value, encoder)
+    return TokenStore.build(name, guard.samples(name, value, None), encoder)

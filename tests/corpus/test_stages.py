@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from s1pro.corpus.stages.registry import STAGES, stage_named
 from s1pro.corpus.status import folder_status
 from s1pro.corpus.view.page import GallerySettings, write_gallery
 from s1pro.data.samples import read_samples
+from s1pro.science.contamination import ContaminationIndex, ContaminationSettings
 from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
 from tests.corpus.corpus_runs import result
 from tests.corpus.plots import plotted
@@ -115,6 +117,24 @@ def test_training_reads_what_is_exported(done: CorpusFolder, tmp_path: Path, for
     names = list(splits.values())
     assert not any(a & b for i, a in enumerate(names) for b in names[:i])
     assert json.loads((tmp_path / "manifest.json").read_text())["captions"] == report.captions
+
+
+def test_what_stands_in_a_question_of_an_evaluation_is_not_exported(done: CorpusFolder, tmp_path: Path) -> None:
+    everything = export(done, tmp_path / "all", ExportSettings(validation=0))
+    samples = list(read_samples(tmp_path / "all" / "train.parquet"))
+    words = " ".join((samples[0].messages or ())[-1].text.split()[:20])
+    alike = sum(words in " ".join((sample.messages or ())[-1].text.split()) for sample in samples)
+    ContaminationIndex.of_questions({"t#1": f"Is it true? {words}"}).write(tmp_path / "index.json")
+    guard = ContaminationSettings(index=tmp_path / "index.json")
+    clean = export(done, tmp_path / "clean", ExportSettings(validation=0, contamination=guard))
+    assert clean.left_out["in a question of an evaluation"] == clean.contamination["dropped"] >= alike >= 1
+    assert clean.samples == everything.samples - clean.contamination["dropped"]
+    assert clean.captions == clean.samples + sum(clean.left_out.values())
+    marking = replace(guard, found="mark")
+    marked = export(done, tmp_path / "marked", ExportSettings(validation=0, contamination=marking))
+    named = [sample.meta.get("contamination") for sample in read_samples(tmp_path / "marked" / "train.parquet")]
+    assert len(named) == everything.samples and named.count(["t#1"]) == marked.contamination["marked"]
+    assert marked.contamination["marked"] == clean.contamination["dropped"]
 
 
 def test_webdataset_shards_are_whole_and_repeatable(done: CorpusFolder, tmp_path: Path) -> None:

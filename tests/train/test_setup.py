@@ -16,7 +16,9 @@ from s1pro.base.records import Sample
 from s1pro.data.sequence import TokenSequence
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
+from s1pro.science.contamination import ContaminationIndex, ContaminationSettings
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
+from s1pro.train.guarded import Guarded
 from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.setup import (
@@ -104,3 +106,31 @@ def test_bfloat16_keeps_gate_head_and_rotary_tables_in_float32() -> None:
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(InputError, match=r"data\.sources is empty"):
         build_loader([], [], DataConfig(), seed=0)
+
+
+def test_questions_of_evaluations_are_kept_out_and_counted(tiny_run: Callable[..., TrainRun], tmp_path: Path) -> None:
+    question = "Which of the seven metals that were named melts in the hand?"
+    ContaminationIndex.of_questions({"t#1": question}).write(tmp_path / "index.json")
+    file = write(tmp_path / "a.jsonl", ["abcdefgh", f"Well: {question} Gallium.", "zyxwvuts"])
+    guard = ContaminationSettings(index=tmp_path / "index.json")
+    memory = [Sample(source="m", prompt_group="general", text=text) for text in (question, "abcdefgh")]
+    encoder, counts = Letters(), {"checked": 3, "words": 1, "molecules": 0, "dropped": 1, "marked": 0}
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):  # the last one finds everything in the cache
+        found = Guarded(guard)
+        sources = sources_of_files([SourceConfig(name="file", path=file)], encoder, cache, found)
+        assert [source.num_rows(i) for source in sources for i in range(len(source))] == [7, 7]
+        found.write(tmp_path)
+        assert json.loads((tmp_path / "contamination.json").read_text()) == {"file": counts}
+    other = Guarded(replace(guard, found="mark"))
+    (kept,) = sources_of_files([SourceConfig(name="file", path=file)], encoder, tmp_path / "cache", other)
+    assert len(kept) == 3  # other settings, so the cache is made anew
+    data = DataConfig(
+        sources=(SourceConfig(name="file", path=file),), tokens_per_batch=140, max_length=20, contamination=guard
+    )
+    train(tiny_run(data=data, steps=1), encoder=encoder, sources={"memory": memory})
+    written = json.loads((tmp_path / "run" / "contamination.json").read_text())
+    assert written == {"file": counts, "memory": {**counts, "checked": 2}}
+    with pytest.raises(InputError, match="'file', which is tokenised already"):
+        sources_of_data({"file": kept}, encoder, Guarded(guard))
+    with pytest.raises(InputError, match=r"data\.contamination\.index: .*cannot be read"):
+        Guarded(replace(guard, index=tmp_path / "none.json"))

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from s1pro.base.errors import InputError
+from s1pro.base.records import Message, Sample
 from s1pro.cli import main
-from s1pro.tasks.contamination import ContaminationIndex
+from s1pro.science.contamination import ContaminationIndex, ContaminationSettings, Decontaminator
+from s1pro.tasks.contamination import index_of_tasks
 from s1pro.tasks.own import OwnTask
 
 LONG = "A train leaves Ghent at noon and travels at ninety kilometres per hour for two hours; how far is it then?"
@@ -76,6 +79,37 @@ def test_training_files_are_searched_by_one_command(tmp_path: Path, capsys: pyte
 def test_tasks_are_indexed_without_their_system_messages(tmp_path: Path) -> None:
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question": LONG, "answer": "180"}) + "\n")
-    made = ContaminationIndex.of_tasks([OwnTask(path, "number", system=SHORT)])
+    made = index_of_tasks([OwnTask(path, "number", system=SHORT)])
     assert made.check(LONG).words == ("q#0",)
     assert made.check(SHORT).words == ()
+
+
+def samples() -> list[Sample]:
+    turns = (Message(role="user", content=f"Please: {LONG}"), Message(role="assistant", content="180 km."))
+    return [
+        Sample(source="a", prompt_group="general", text="Nothing of the kind."),
+        Sample(source="a", prompt_group="general", messages=turns, meta={"domain": "pictures"}),
+        Sample(source="a", prompt_group="science", text="Ethanol, <SMILES>C(C)O</SMILES>, boils."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("found", "molecules", "left", "counts"),
+    [
+        ("drop", False, [0, 2], {"dropped": 1, "marked": 0}),
+        ("drop", True, [0], {"dropped": 2, "marked": 0}),
+        ("mark", False, [0, 1, 2], {"dropped": 0, "marked": 1}),
+    ],
+)
+def test_samples_are_dropped_or_marked_and_counted(
+    tmp_path: Path, found: Literal["drop", "mark"], molecules: bool, left: list[int], counts: dict[str, int]
+) -> None:
+    pytest.importorskip("rdkit")
+    questions = {"t#long": LONG, "t#ethanol": "Boiling point of <SMILES>OCC</SMILES>?"}
+    ContaminationIndex.of_questions(questions).write(tmp_path / "index.json")
+    guard = Decontaminator(ContaminationSettings(index=tmp_path / "index.json", found=found, molecules=molecules))
+    kept = list(guard.filter(samples()))
+    assert [(s.text, s.messages) for s in kept] == [(s.text, s.messages) for i, s in enumerate(samples()) if i in left]
+    assert guard.counts == {"checked": 3, "words": 1, "molecules": 1, **counts}
+    marks = [s.meta.get("contamination") for s in kept]
+    assert marks == ([None, ["t#long"], None] if found == "mark" else [None] * len(left))

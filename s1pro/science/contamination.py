@@ -1,0 +1,192 @@
+"""Is a question of an evaluation in the training data? An index of questions, asked about texts.
+
+Two levels:
+
+* **words**: runs of `n` words (case and punctuation aside), hashed. A question that is shorter than `n` words, but has
+  at least `SHORTEST`, is one run. Runs that stand in more than a tenth of the questions (and in at least three) are
+  wording, not content, and are left out.
+* **molecules**: InChIKeys of what stands in `<SMILES>` tags, so that another way of writing a molecule is the same.
+
+    index = ContaminationIndex.of_questions(questions)         (of tasks: tasks/contamination.py)
+    index.write(path); ContaminationIndex.read(path)
+    index.check(text) -> Overlap: which questions share what with the text
+
+A shared molecule is a hint, not a proof: benzene is in every corpus. Shared runs of 13 words seldom are an accident.
+So a `Decontaminator`, which stands where samples become training data, goes by words unless it is told otherwise. It
+drops samples or marks them (`meta["contamination"]`), and counts both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from s1pro.base.errors import InputError
+from s1pro.base.records import Sample
+from s1pro.science.rdkit_access import chem
+
+WORDS, SHORTEST = 13, 6
+MARK, MOST_NAMED = "contamination", 8
+"""Field of `Sample.meta` with the names of questions, of at most so many."""
+_WORD = re.compile(r"\w+")
+_SMILES = re.compile(r"<SMILES>\s*([^<>\s]{1,400})\s*</SMILES>")
+_FORMAT = "s1pro contamination index 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What one text shares with the questions: names of questions, by words and by molecule."""
+
+    words: tuple[str, ...] = ()
+    molecules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationIndex:
+    """See the module docstring.
+
+    Attributes:
+        names: of the questions, `task#item`.
+        runs, molecules: digest of a run, or InChIKey, to the positions of its questions in `names`.
+    """
+
+    names: tuple[str, ...]
+    runs: Mapping[str, tuple[int, ...]]
+    molecules: Mapping[str, tuple[int, ...]]
+    n: int = WORDS
+
+    @classmethod
+    def of_questions(cls, questions: Mapping[str, str], n: int = WORDS) -> ContaminationIndex:
+        """Of texts by name."""
+        if n < SHORTEST:
+            raise InputError(f"runs of words have at least {SHORTEST}, got {n}")
+        runs: dict[str, list[int]] = {}
+        molecules: dict[str, list[int]] = {}
+        for number, text in enumerate(questions.values()):
+            for run in _runs(text, n):
+                runs.setdefault(run, []).append(number)
+            for key in _keys(text):
+                molecules.setdefault(key, []).append(number)
+        wording = max(2, len(questions) // 10)
+        return cls(
+            names=tuple(questions),
+            runs={run: tuple(where) for run, where in runs.items() if len(where) <= wording},
+            molecules={key: tuple(where) for key, where in molecules.items()},
+            n=n,
+        )
+
+    def check(self, text: str) -> Overlap:
+        """Which questions share a run of words, or a molecule, with a text."""
+        words = {number for run in self._of_text(text) for number in self.runs.get(run, ())}
+        shared = {number for key in _keys(text) for number in self.molecules.get(key, ())}
+        return Overlap(
+            words=tuple(self.names[number] for number in sorted(words)),
+            molecules=tuple(self.names[number] for number in sorted(shared)),
+        )
+
+    def write(self, path: Path) -> None:
+        """One JSON file, in one step. It holds digests, not questions."""
+        content = {"format": _FORMAT, "n": self.n, "names": self.names, "runs": self.runs, "molecules": self.molecules}
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> ContaminationIndex:
+        """Raises `InputError` for a file that is no index."""
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be read as an index of questions ({error})") from error
+        if not isinstance(found, dict) or found.get("format") != _FORMAT:
+            raise InputError(f"{path}: is no index of questions of this version")
+        runs, molecules = ({k: tuple(v) for k, v in found[name].items()} for name in ("runs", "molecules"))
+        return cls(names=tuple(found["names"]), runs=runs, molecules=molecules, n=found["n"])
+
+    def _of_text(self, text: str) -> Iterable[str]:
+        """Runs of all lengths that the index has: `n`, and those of short questions."""
+        words = _words(text)
+        for length in range(SHORTEST, self.n + 1):
+            yield from _windows(words, length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationSettings:
+    """What happens to samples that share something with the questions of an index.
+
+    Attributes:
+        index: file, written by `s1pro eval SELECTION --write-index FILE`.
+        found: `drop` them, or `mark` them.
+        molecules: a shared molecule is enough; else only shared words are.
+    """
+
+    index: Path
+    found: Literal["drop", "mark"] = "drop"
+    molecules: bool = False
+
+
+class Decontaminator:
+    """Applies `ContaminationSettings` to samples and counts.
+
+    Attributes:
+        counts: `checked` samples; those that share `words` or `molecules`; how many were `dropped` or `marked`.
+
+    Raises:
+        InputError: the index cannot be read.
+    """
+
+    def __init__(self, settings: ContaminationSettings) -> None:
+        self.settings, self.index = settings, ContaminationIndex.read(settings.index)
+        self.counts: Counter[str] = Counter(dict.fromkeys(("checked", "words", "molecules", "dropped", "marked"), 0))
+
+    def apply(self, sample: Sample) -> Sample | None:
+        """The sample, marked if something is found and it shall be; None if it is dropped."""
+        turns = [message.text for message in sample.messages or ()]
+        overlap = self.index.check("\n".join([*turns, sample.text or ""]))
+        self.counts.update(checked=1, words=bool(overlap.words), molecules=bool(overlap.molecules))
+        questions = sorted({*overlap.words, *(overlap.molecules if self.settings.molecules else ())})
+        if not questions:
+            return sample
+        if self.settings.found == "drop":
+            self.counts["dropped"] += 1
+            return None
+        self.counts["marked"] += 1
+        return replace(sample, meta={**sample.meta, MARK: questions[:MOST_NAMED]})
+
+    def filter(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        for sample in samples:
+            kept = self.apply(sample)
+            if kept is not None:
+                yield kept
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(_SMILES.sub(" ", text).lower())
+
+
+def _runs(text: str, n: int) -> set[str]:
+    words = _words(text)
+    if SHORTEST <= len(words) < n:
+        return set(_windows(words, len(words)))
+    return set(_windows(words, n))
+
+
+def _windows(words: Sequence[str], length: int) -> Iterable[str]:
+    for start in range(len(words) - length + 1):
+        yield hashlib.blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).hexdigest()
+
+
+def _keys(text: str) -> set[str]:
+    found = set()
+    for smiles in _SMILES.findall(text):
+        molecule = chem().MolFromSmiles(smiles)
+        if molecule is not None and molecule.GetNumAtoms():
+            found.add(str(chem().MolToInchiKey(molecule)))
+    return found - {""}
