@@ -19,6 +19,7 @@ NAMES = (
     "data",
     "train",
     "eval",
+    "lm-eval",
     "chat",
     "serve",
     "convert",

@@ -26,6 +26,7 @@ from s1pro.cli import (
     demo,
     evaluate,
     expand,
+    lm_eval_command,
     parity,
     plan,
     report,
@@ -35,7 +36,9 @@ from s1pro.cli import (
 )
 from s1pro.cli.arguments import EXIT_CODES
 
-COMMANDS = (demo, corpus, data, train, evaluate, chat, serve, convert, expand, plan, rl, parity, claims, report)
+COMMANDS = (
+    demo, corpus, data, train, evaluate, lm_eval_command, chat, serve, convert, expand, plan, rl, parity, claims, report,
+)  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from s1pro.cli.arguments import Commands, add_command, add_sampling, positive, p
 if TYPE_CHECKING:
     from s1pro.eval.compare import Comparison
     from s1pro.eval.results import TaskResult
+    from s1pro.tasks.judging import Judge
 
 
 def add(commands: Commands) -> None:
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     if chosen.played is not None:
         reference_name = args.user_model or name  # who plays the customer is a part of the settings
     folder = args.output or (args.folder or Path("runs/eval") / name.replace("/", "-")) / chosen.name
+    judge = evaluate_models.seat_judge(args, chosen.tasks, folder)
     cache = None if args.cache is None else CompletionCache(folder=args.cache, model=evaluate_models.identity(args))
     settings = runner.EvalSettings(model=name, reference=reference_name, sampling=sampling, thinking=args.thinking)
     options = runner.RunOptions(
@@ -113,13 +115,15 @@ def run(args: argparse.Namespace) -> int:
             results = [agents.run_agents(chosen.played, client, customer, folder, options, settings, progress)]
         else:
             results = runner.run(
-                chosen.tasks, client, folder, options, settings=settings, reference=reference, progress=progress
-            )
+                chosen.tasks, client, folder, options, settings=settings, reference=reference, progress=progress,
+                judge=judge,
+            )  # fmt: skip
     written = report.write_run(folder, results, chosen.tasks)
     if args.json:
         print_json([dataclasses.asdict(result) for result in results])
     else:
         _show(results, reference_name)
+        _show_judge(judge)
         print(f"report: {written}")
     return _failures(results, folder)
 
@@ -184,6 +188,15 @@ def _show(results: Sequence[TaskResult], reference_name: str) -> None:
     prompt = sum(result.num_prompt_tokens for result in results)
     priced = f", cost {cost:.4g}" if cost else ""
     console.print(f"Tokens: {prompt:,} of prompts, {tokens:,} of answers{priced}.", style="dim")
+
+
+def _show_judge(judge: Judge | None) -> None:
+    if judge is not None:
+        found = judge.totals
+        print(
+            f"Judge {judge.model}: {found.read:,} verdicts, {found.unreadable:,} unreadable, {found.failed:,} failed; "
+            f"{found.num_prompt_tokens:,} tokens of prompts, {found.num_tokens:,} of replies."
+        )
 
 
 def _show_comparison(found: Sequence[Comparison]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ from s1pro.cli.arguments import check_model_folder, positive
 
 if TYPE_CHECKING:
     from s1pro.base.client import ModelClient
+    from s1pro.tasks.judging import Judge
+    from s1pro.tasks.task import Task
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +28,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--user-url", metavar="URL", help="endpoint that plays the customer of --tau2")
     group.add_argument("--user-model", metavar="NAME", help="name of the model there; default: the model itself plays")
     group.add_argument("--api-key-variable", metavar="NAME", help="environment variable that holds the key")
+    judge = parser.add_argument_group("judge: a model that reads answers where a benchmark wants that")
+    judge.add_argument("--judge-url", metavar="URL", help="its endpoint; what it is asked and says is in OUTPUT/judge")
+    judge.add_argument("--judge-model", metavar="NAME", help="name of the model there")
+    judge.add_argument("--judge-key-variable", metavar="NAME", help="environment variable that holds its key")
     group.add_argument("--timeout", type=float, default=600.0, metavar="S", help="longest time of one try")
     group.add_argument("--attempts", type=positive, default=6, metavar="N", help="tries of one request")
     group.add_argument("--requests-per-second", type=float, metavar="X", help="limit")
@@ -41,7 +49,11 @@ def check(args: argparse.Namespace) -> None:
     if args.url is not None and not args.model:
         raise InputError("--url needs --model, the name of the model there")
     if args.url is not None:
-        _endpoint(args, args.url, args.model)
+        _endpoint(args, args.url, args.model, key_variable=args.api_key_variable)
+    if (args.judge_url is None) != (args.judge_model is None):
+        raise InputError("--judge-url and --judge-model belong together")
+    if args.judge_url is None and args.judge_key_variable:
+        raise InputError("--judge-key-variable belongs to --judge-url")
     if (args.user_url is None) != (args.user_model is None):
         raise InputError("--user-url and --user-model belong together")
     for folder in filter(None, (args.folder, args.reference)):
@@ -68,12 +80,46 @@ def identity(args: argparse.Namespace) -> str:
 
 def client_of(args: argparse.Namespace) -> ModelClient:
     """The model that is evaluated."""
-    return _endpoint(args, args.url, args.model) if args.url is not None else local(args, args.folder)
+    return (
+        _endpoint(args, args.url, args.model, key_variable=args.api_key_variable)
+        if args.url is not None
+        else local(args, args.folder)
+    )
 
 
 def customer_of(args: argparse.Namespace, client: ModelClient) -> ModelClient:
     """Who plays the customer in conversations."""
-    return client if args.user_url is None else _endpoint(args, args.user_url, args.user_model)
+    return (
+        client
+        if args.user_url is None
+        else _endpoint(args, args.user_url, args.user_model, key_variable=args.api_key_variable)
+    )
+
+
+def seat_judge(args: argparse.Namespace, tasks: Sequence[Task], folder: Path) -> Judge | None:
+    """Gives the judge to all tasks that know one.
+
+    Raises:
+        InputError: a benchmark needs a judge and there is none, or there is one and no task would ask it.
+    """
+    from s1pro.tasks.benchmarks.spec import BenchmarkTask
+    from s1pro.tasks.judging import Judge
+
+    judged = [task for task in tasks if isinstance(task, BenchmarkTask) and task.subtask.judged is not None]
+    if args.judge_url is None:
+        for task in judged:
+            if task.subtask.judged is not None and task.subtask.judged.required:
+                raise InputError(f"{task.name} needs a judge: give --judge-url and --judge-model")
+        return None
+    if not judged:
+        raise InputError("--judge-url has no effect: none of these tasks asks a judge")
+    client = _endpoint(args, args.judge_url, args.judge_model, key_variable=args.judge_key_variable)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", args.judge_model)
+    log = folder / "judge" / f"{name}.jsonl"
+    judge = Judge(client, args.judge_model, log=log, concurrency=args.concurrency)
+    for task in judged:
+        task.judge = judge
+    return judge
 
 
 def local(args: argparse.Namespace, folder: Path) -> ModelClient:
@@ -84,7 +130,7 @@ def local(args: argparse.Namespace, folder: Path) -> ModelClient:
     )
 
 
-def _endpoint(args: argparse.Namespace, url: str, model: str) -> ModelClient:
+def _endpoint(args: argparse.Namespace, url: str, model: str, *, key_variable: str | None) -> ModelClient:
     """Whether to think is sent only if the user says so: hosted servers refuse fields that they do not know."""
     from s1pro.base.endpoint import EndpointSettings, RetrySettings
     from s1pro.base.http_client import HttpClient
@@ -102,4 +148,4 @@ def _endpoint(args: argparse.Namespace, url: str, model: str) -> ModelClient:
         price_completion=args.price_completion,
         extra_body=extra,
     )
-    return HttpClient(settings, api_key_variable=args.api_key_variable)
+    return HttpClient(settings, api_key_variable=key_variable)

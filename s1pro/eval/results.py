@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -161,12 +162,13 @@ async def _scores(task: Task, items: Sequence[Item], answers: Sequence[Answer]) 
     """The scores in the file; those of a benchmark are read anew, because JSON may have changed what was extracted."""
     if not isinstance(task, BenchmarkTask):
         return [Score(value=a.score, extraction=a.extraction, valid=a.valid, parts=a.parts) for a in answers]
-    scores = []
-    for item, answer in zip(items, answers, strict=True):
-        score = task.grade(item, answer.response)
-        failed = answer.status == "failed"
-        scores.append(Score(value=0.0, extraction=score.extraction, valid=False) if failed else score)
-    return scores
+    found = await asyncio.gather(  # a judge that was not there, or away, is asked now
+        *(task.score(item, answer.response) for item, answer in zip(items, answers, strict=True))
+    )
+    return [
+        Score(value=0.0, extraction=score.extraction, valid=False) if answer.status == "failed" else score
+        for score, answer in zip(found, answers, strict=True)
+    ]
 
 
 def _draws(scores: Sequence[Sequence[Score]]) -> dict[str, float]:
@@ -226,12 +228,15 @@ def _facts(task: Task) -> dict[str, Any]:
     if not isinstance(task, BenchmarkTask):
         return {}
     benchmark, subtask = task.benchmark, task.subtask
+    judged = subtask.judged if task.judge is not None else None
+    replaced = () if judged is None else judged.replaces
+    judge = [] if judged is None or task.judge is None else [f"judge: {task.judge.model}, in words of ours"]
     return {
         "benchmark": benchmark.name,
         "title": benchmark.title,
         "published": benchmark.published,
         "source": benchmark.source,
         "licence": benchmark.licence,
-        "defects": list(subtask.defects),
-        "notes": list(benchmark.notes),
+        "defects": [each for each in subtask.defects if each not in replaced],
+        "notes": [*benchmark.notes, *judge],
     }

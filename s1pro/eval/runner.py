@@ -4,6 +4,7 @@
       settings.json                    what was evaluated and how; a second run must agree with it
       answers/<task>.jsonl             one line per item: prompt, response, extraction, score; or why there is none
       answers/<task>.repeat-2.jsonl    the second time every item was asked, and so on
+      judge/<model>.jsonl              what a judge was asked and said, if there is one
       answers/<task>.<name>.jsonl      the same for the reference model, if there is one
       results.json                     scores with 95 % confidence intervals, baselines, paired differences, stamp
 
@@ -36,6 +37,7 @@ from s1pro.eval.asking import Asking
 from s1pro.eval.cache import CompletionCache
 from s1pro.eval.progress import ProgressBar
 from s1pro.eval.results import Prices, TaskResult, task_result, totals
+from s1pro.tasks.judging import Judge
 from s1pro.tasks.task import Task
 
 __all__ = ["EvalSettings", "TaskResult", "answer_path", "claim", "results_json", "run", "run_async"]
@@ -96,12 +98,13 @@ def run(
     settings: EvalSettings | None = None,
     reference: ModelClient | None = None,
     progress: ProgressBar | None = None,
+    judge: Judge | None = None,
     **changes: Any,
 ) -> list[TaskResult]:
     """Evaluates in an event loop of its own. See `run_async`; `changes` are fields of `RunOptions`."""
     chosen = dataclasses.replace(options or RunOptions(), **changes)
     return asyncio.run(
-        run_async(tasks, client, folder, chosen, settings=settings, reference=reference, progress=progress)
+        run_async(tasks, client, folder, chosen, settings=settings, reference=reference, progress=progress, judge=judge)
     )
 
 
@@ -114,11 +117,13 @@ async def run_async(
     settings: EvalSettings | None = None,
     reference: ModelClient | None = None,
     progress: ProgressBar | None = None,
+    judge: Judge | None = None,
 ) -> list[TaskResult]:
     """Asks every item of every task, or goes on where an earlier run of the same settings stopped.
 
     Args:
         reference: a second model that answers the same items, once each.
+        judge: who reads answers; what it said and cost stands in the results.
 
     Raises:
         InputError: the folder holds answers that were made with other settings or to other questions; or the endpoint
@@ -150,7 +155,7 @@ async def run_async(
             again = dataclasses.replace(asking, cache=None)
             [second] = await _ask(again, reference, [path], options, f"{task.name} ({settings.reference})")
         results.append(await task_result(task, items, answers, second, options.prices))
-    write_json(folder / "results.json", results_json(results, settings, tasks, client))
+    write_json(folder / "results.json", results_json(results, settings, tasks, client, judge))
     return results
 
 
@@ -205,6 +210,7 @@ def results_json(
     settings: EvalSettings,
     tasks: Sequence[Task] = (),
     client: ModelClient | None = None,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """What `results.json` holds. `session` counts the requests of this process, retries and failures included."""
     results, usage = list(results), getattr(client, "usage", None)
@@ -213,5 +219,6 @@ def results_json(
         "tasks": [dataclasses.asdict(result) for result in results],
         "benchmarks": [dataclasses.asdict(total) for total in totals(tasks, results)],
         "session": None if usage is None else dataclasses.asdict(usage),
+        **({} if judge is None else {"judge": {"model": judge.model, **dataclasses.asdict(judge.totals)}}),
         "stamp": stamp(),
     }

@@ -1,7 +1,7 @@
 """MatBench as the paper's harness runs it: fold 0 of four tasks, `{problem, answer}`, the problem is the prompt.
 
 Upstream a judge model extracts the answer, and a post-processor reads the judge's reply (`judged_number`, the first
-capital A or B). The compat profile here has no judge: the strict reader plays it, and then upstream's post-processor
+capital A or B). Without a judge the strict reader plays it in the compat profile, and then upstream's post-processor
 reads what it found, so the defects stay (an integer loses its sign, an exponent is cut off) and the numbers are
 labelled judge-free. The strict profile keeps sign, exponent and unit.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from s1pro.base.errors import InputError
@@ -25,6 +26,7 @@ from s1pro.tasks.benchmarks.extract import (
     number_in,
     upstream_visible,
 )
+from s1pro.tasks.benchmarks.judged import first_capital, same_answer, which_number
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, upstream_mae
 from s1pro.tasks.benchmarks.smolinstruct import nearness
 from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, user_prompt
@@ -46,6 +48,12 @@ def judged_choice(reply: str) -> str | None:
     """What upstream reads in the verdict of a judge: the first capital A or B anywhere; None is "not attempted"."""
     found = re.search(r"[AB]", reply)
     return found[0] if found else None
+
+
+def judged_label(reply: str, record: Record) -> bool | None:
+    """What an answer was, if a judge says A (it agrees with the gold) or B."""
+    verdict = judged_choice(reply)
+    return None if verdict is None else gold_choice(record) == (verdict == "A")
 
 
 def upstream_number(response: str, record: Record) -> float | None:
@@ -92,10 +100,19 @@ def _subtask(name: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         strict=profiles[1],
         defects=defects,
         lower_is_better=gold is gold_number,
+        judged=_BY_NUMBER if gold is gold_number else _BY_VERDICT,
     )
 
 
-_FREE = "upstream has a judge; judge-free here"
+_FREE = "upstream has a judge; judge-free here (without --judge-url)"
+_BY_NUMBER = which_number(judged_number, (_FREE,))
+_BY_VERDICT = replace(
+    same_answer(
+        lambda record: record["problem"], lambda record: str(record["answer"]), profiles=("compat",),
+        read=first_capital, always=True, replaces=(_FREE,),
+    ),
+    read=lambda reply, record: judged_label(reply, record),
+)  # fmt: skip
 
 
 def _regression(name: str) -> Subtask:

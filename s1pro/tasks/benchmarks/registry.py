@@ -28,7 +28,8 @@ from s1pro.tasks.benchmarks.scireasoner import SCIREASONER
 from s1pro.tasks.benchmarks.scits import SCITS
 from s1pro.tasks.benchmarks.smolinstruct import SMOLINSTRUCT
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, BenchmarkTask, Status, Subtask, data_files
-from s1pro.tasks.benchmarks.vision import MICROVQA, MMMU_PRO, MSEARTH_MCQ, REFCOCO, SCREENSPOT_V2, SFE, XLRS_BENCH
+from s1pro.tasks.benchmarks.vision import MICROVQA, MMMU_PRO, MSEARTH_MCQ, REFCOCO, SCREENSPOT_V2, XLRS_BENCH
+from s1pro.tasks.benchmarks.with_judge import IMO_ANSWER_BENCH, SFE
 
 
 def _listed(
@@ -43,10 +44,7 @@ def _listed(
 LISTED = (
     SFE,
     LIVECODEBENCH,
-    _listed(
-        "imo-answer-bench", "IMO-Answer-Bench", 77.3, "needs a judge", "google-deepmind/superhuman (IMO-Bench)",
-        "CC-BY-4.0 (not verified)", "answers are free mathematics, a judge model compares them with the gold",
-    ),
+    IMO_ANSWER_BENCH,
     _listed(
         "ocrbench-v2", "OCRBench V2", 60.1, "not computable", "OCRBench_v2 of VLMEvalKit", "not verified",
         "its scorers exist only inside VLMEvalKit (trees of tables, spotting, formulas) and were not rebuilt; 60.1 is "

@@ -13,6 +13,10 @@ scorer does about unreadable answers belongs to its metric, because upstream eve
 and used as rewards by the code that serves all tasks. A score keeps both predictions and the gold, and `aggregate`
 computes both profiles from them: `compat`, `strict`, how many could be read, and each number over those alone.
 
+Where upstream asks a judge model, a subtask says how (`judged`, tasks/judging.py). A task with a judge puts what it
+read into the place of the prediction and counts `judge.asked`, `judge.unreadable` and `judge.failed`; a task without
+one goes by rules, and says so.
+
 Numbers that are undefined (a correlation of constants) are 0 and named in `undefined`. For errors, where less is
 better, 0 would be perfect, so metrics of errors are never undefined: silence has a price there.
 """
@@ -28,6 +32,7 @@ from typing import Any, Literal
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message
+from s1pro.tasks.judging import Judge, Judged
 from s1pro.tasks.task import Item, Prompt, Score
 
 Record = Mapping[str, Any]
@@ -71,6 +76,7 @@ class Subtask:
         defects: what the upstream scorer does that its metric does not say; shown beside the number.
         needs: extras or services without which it cannot be computed.
         lower_is_better: the score is an error.
+        judged: how a judge model takes part, if there is one.
         prepare: completes a record once, when it is loaded (the size of a picture, say).
     """
 
@@ -86,6 +92,7 @@ class Subtask:
     needs: tuple[str, ...] = ()
     lower_is_better: bool = False
     prepare: Callable[[Record], Record] = lambda record: record
+    judged: Judged | None = None
 
 
 Status = Literal["computable", "needs a judge", "not computable"]
@@ -126,7 +133,12 @@ class BenchmarkTask:
 
     Args:
         limit: only the first so many records.
+
+    Attributes:
+        judge: who is asked where `Subtask.judged` says so; None asks nobody.
     """
+
+    judge: Judge | None = None
 
     def __init__(
         self, benchmark: Benchmark, subtask: Subtask, records: Sequence[Record], *, limit: int | None = None
@@ -150,20 +162,26 @@ class BenchmarkTask:
         return self.subtask.prompt(self.record(item))
 
     async def score(self, item: Item, response: str) -> Score:
+        record, judged = self.record(item), self.subtask.judged
+        if self.judge is not None and judged is not None and self._open(record, response):
+            await self.judge.ask(
+                judged.prompt(record, response), lambda reply: judged.read(reply, record), judged.temperatures
+            )
         return self.grade(item, response)
 
     def grade(self, item: Item, response: str) -> Score:
-        """`score` without waiting. The value is the strict one."""
+        """`score` without waiting: verdicts of a judge are those that are known. The value is the strict one."""
         record = self.record(item)
         gold = self.subtask.gold(record)
         found = {name: profile.extract(response, record) for name, profile in self._profiles().items()}
+        verdict = self._judge(record, response, found)
         values = {
             name: 0.0 if prediction is None else _bounded(self._profiles()[name].value(gold, prediction))
             for name, prediction in found.items()
         }
         return Score(
             value=values["strict"],
-            extraction={"gold": gold, "record": item.asked["record"], **found},
+            extraction={"gold": gold, "record": item.asked["record"], **found, **verdict},
             valid=found["strict"] is not None,
             parts=dict(values.items()),
         )
@@ -190,7 +208,34 @@ class BenchmarkTask:
             result[f"{name}.n_valid"] = len(read)
             result[f"{name}.of_valid"] = defined(profile.metric(read)["score"]) if read else 0.0
             result |= {f"{name}.{key}": defined(value) for key, value in numbers.items()}
+        if self.judge is not None and self.subtask.judged is not None:
+            said = [score.extraction["judge"]["status"] for score in scores if "judge" in score.extraction]
+            result["judge.asked"] = len(said)
+            result |= {f"judge.{status}": said.count(status) for status in ("unreadable", "failed")}
         return result
+
+    def _open(self, record: Record, response: str) -> list[ProfileName]:
+        """Profiles that a judge decides for this response. Silence needs no judge."""
+        judged, profiles = self.subtask.judged, self._profiles()
+        if judged is None or not response.strip():
+            return []
+        return [
+            name
+            for name, profile in profiles.items()
+            if name in judged.profiles and (judged.always or profile.extract(response, record) is None)
+        ]
+
+    def _judge(self, record: Record, response: str, found: dict[ProfileName, Any]) -> dict[str, Any]:
+        """Puts a verdict into the place of predictions, and gives what is noted about it."""
+        open_to, judged = self._open(record, response), self.subtask.judged
+        if self.judge is None or judged is None or not open_to:
+            return {}
+        verdict = self.judge.known(judged.prompt(record, response), judged.temperatures)
+        for name in open_to:
+            reading = None if verdict is None else verdict.reading
+            found[name] = reading.get(name) if isinstance(reading, Mapping) else reading
+        told = {"status": "failed"} if verdict is None else {"status": verdict.status, "reply": verdict.reply}
+        return {"judge": told}
 
     def _profiles(self) -> dict[ProfileName, Profile]:
         return {"compat": self.subtask.compat, "strict": self.subtask.strict}

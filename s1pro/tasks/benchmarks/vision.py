@@ -1,16 +1,12 @@
-"""Benchmarks about pictures: MicroVQA, MSEarth-MCQ, XLRS-Bench-lite, MMMU-Pro, RefCOCO, ScreenSpot V2; SFE is listed.
+"""Benchmarks about pictures: MicroVQA, MSEarth-MCQ, XLRS-Bench-lite, MMMU-Pro, RefCOCO, ScreenSpot V2.
 
 Tables are those of VLMEvalKit. Pictures come first, then one text. Multiple choice is read by `choices`, boxes and
 clicks by `grounding`. Upstream doubles the size of the first picture of MMMU; here pictures stay as they are.
-
-**SFE** needs a judge: a model is shown question, gold and reply and answers with one digit from 0 to 9 (three tries at
-temperatures 0, 0.5, 1.0, else 0); the score is the mean divided by 9, times 100 (`judged_digits`).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from s1pro.base.errors import InputError
@@ -39,6 +35,7 @@ from s1pro.tasks.benchmarks.grounding import (
     upstream_box,
     upstream_click,
 )
+from s1pro.tasks.benchmarks.judged import which_option
 from s1pro.tasks.benchmarks.metrics import equality
 from s1pro.tasks.benchmarks.pictures import picture_prompt, with_size
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, Profile, Record, Subtask
@@ -50,7 +47,7 @@ CHOICE_FIELDS: Mapping[str, type | tuple[type, ...]] = {
 }  # fmt: skip
 _DIRECT = "Answer with the letter of the right option, nothing else."
 _CHAIN = "Think step by step, and let the last line of your reply be 'Answer: X', where X is the letter of one option."
-_NO_JUDGE = "upstream asks a judge where no letter is found; here such replies are wrong, and counted"
+_NO_JUDGE = "upstream asks a judge where no letter is found; without one such replies are wrong, and counted"
 
 
 def choice_text(record: Record, rule: str = _DIRECT) -> str:
@@ -112,18 +109,12 @@ def refcoco_record(record: Record) -> Record:
     return {**record, "width": record.get("width") or 1.0, "height": record.get("height") or 1.0}
 
 
-def judged_digits(replies: Sequence[str]) -> float:
-    """SFE's score of the replies of its judge: bare digits; anything else is 0."""
-    digits = [int(reply.strip()) if re.fullmatch(r"\s*[0-9]\s*", reply) else 0 for reply in replies]
-    return 100.0 * sum(digits) / (9 * len(digits)) if digits else 0.0
-
-
 def _choices(name: str, title: str, *, files: tuple[str, ...], source: str, licence: str, published: float,
              notes: tuple[str, ...] = ()) -> Benchmark:  # fmt: skip
     compat, strict = choice_profiles(choice_accuracy)
     subtask = Subtask(
         name="test", files=files, fields=CHOICE_FIELDS, prompt=choice_prompt, gold=gold_letter, compat=compat,
-        strict=strict, defects=(_NO_JUDGE,),
+        strict=strict, defects=(_NO_JUDGE,), judged=which_option(options_of, upstream_choice, (_NO_JUDGE,)),
     )  # fmt: skip
     return Benchmark(
         name=name, title=title, subtasks=(subtask,), aggregate=MEAN, source=source, licence=licence,
@@ -140,6 +131,7 @@ def _mmmu(name: str, files: tuple[str, ...], prompt: Any) -> Subtask:
             value=equality, metric=choice_accuracy,
         ),
         defects=(_NO_JUDGE, "upstream doubles the first picture"),
+        judged=which_option(_vision_options, upstream_choice, (_NO_JUDGE,)),
     )  # fmt: skip
 
 
@@ -237,18 +229,4 @@ SCREENSPOT_V2 = Benchmark(
     source="OS-Copilot/ScreenSpot-v2 on the Hugging Face Hub",
     licence="Apache-2.0",
     published=93.6,
-)
-SFE = Benchmark(
-    name="sfe",
-    title="SFE",
-    subtasks=(),
-    aggregate=MEAN,
-    source="InternScience/SFE on the Hugging Face Hub (SFE.tsv, SFE-zh.tsv)",
-    licence="MIT",
-    published=52.7,
-    status="needs a judge",
-    notes=(
-        "a judge model gives a digit from 0 to 9: three tries at temperatures 0, 0.5, 1.0, anything but a digit is 0; "
-        "the score is the mean / 9 x 100 (vision.judged_digits), so it depends on the judge",
-    ),
 )

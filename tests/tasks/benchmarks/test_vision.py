@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.benchmarks import choices, grounding, vision
+from s1pro.tasks.benchmarks import choices, grounding
 from s1pro.tasks.benchmarks.registry import load
 from tests.tasks.benchmarks.scoring import numbers
 
@@ -191,8 +191,3 @@ def test_tables_with_pictures(tmp_path: Path) -> None:
     (tmp_path / "MicroVQA.tsv").write_text("\n".join([rows[0], "0\tWhat?\tx\ty\tA\t\t"]))
     with pytest.raises(InputError, match="image"):
         load("microvqa", tmp_path)
-
-
-def test_digits_of_a_judge() -> None:
-    assert vision.judged_digits(["9", " 0\n", "score: 9", "10"]) == pytest.approx(25.0)
-    assert vision.judged_digits([]) == 0.0

@@ -1,0 +1,78 @@
+"""A judge in a run: its own endpoint, its record, and a run that was judged later."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1pro.cli import main
+from tests.fake_endpoint import FakeEndpoint, Reply
+
+PICTURE = "iVBORw0KGgo" + "A" * 80
+REPLIES = {"Q0": "B", "Q1": "the animal howls", "Q2": "it purrs"}
+
+
+def model(number: int, path: str, body: dict[str, Any]) -> Reply | str:
+    text = body["messages"][-1]["content"][-1]["text"]
+    return REPLIES[text.split("\n")[0]]
+
+
+def judge(number: int, path: str, body: dict[str, Any]) -> Reply | str:
+    return "B" if "howls" in str(body["messages"]) else "It is neither."
+
+
+def results(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "results.json").read_text()))
+
+
+def test_a_judge_reads_what_rules_cannot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["index\tquestion\tA\tB\tanswer\timage", *(f"{i}\tQ{i}\tfox\twolf\tB\t{PICTURE}" for i in range(3))]
+    (tmp_path / "MicroVQA.tsv").write_text("\n".join(rows))
+    with FakeEndpoint(model) as asked, FakeEndpoint(judge) as second:
+        run = ["eval", "--url", asked.url, "--model", "m", "--benchmark", "microvqa", "--data", str(tmp_path)]
+        run += ["--output", str(tmp_path / "run")]
+        assert main(run) == 0
+        assert results(tmp_path / "run")["tasks"][0]["metrics"]["compat"] == pytest.approx(100 / 3)
+        judged = [*run, "--judge-url", second.url, "--judge-model", "j/1"]
+        for _ in range(2):  # the second time nobody is asked
+            assert main(judged) == 0
+            assert (len(asked.requests), len(second.requests)) == (3, 2)
+        found = results(tmp_path / "run")
+        metrics = found["tasks"][0]["metrics"]
+        assert metrics["compat"] == pytest.approx(200 / 3) and metrics["strict"] == pytest.approx(100 / 3)
+        assert (metrics["judge.asked"], metrics["judge.unreadable"], metrics["judge.failed"]) == (2, 1, 0)
+        assert found["judge"] == {
+            "model": "j/1", "read": 1, "unreadable": 1, "failed": 0, "num_prompt_tokens": 20, "num_tokens": 10,
+        }  # fmt: skip
+        assert "Judge j/1: 1 verdicts, 1 unreadable, 0 failed" in capsys.readouterr().out
+        lines = [json.loads(line) for line in (tmp_path / "run" / "judge" / "j-1.jsonl").read_text().splitlines()]
+        assert {line["status"] for line in lines} == {"read", "unreadable"} and all(line["prompt"] for line in lines)
+        facts = found["tasks"][0]["facts"]
+        assert not any("upstream asks a judge" in defect for defect in facts["defects"])
+        assert any("judge: j/1" in note for note in facts["notes"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--benchmark", "sfe/en"], "sfe/en needs a judge: give --judge-url and --judge-model"),
+        (
+            ["--benchmark", "gpqa", "--judge-url", "http://h/v1", "--judge-model", "j"],
+            "none of these tasks asks a judge",
+        ),
+        (["--benchmark", "sfe/en", "--judge-url", "http://h/v1"], "--judge-url and --judge-model belong together"),
+    ],
+)
+def test_what_does_not_go_together(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = "index\tquestion\tquestion_type\tanswer\timage\n0\tWhy?\topen_ended\theat\t"
+    (tmp_path / "SFE.tsv").write_text(fields + PICTURE)
+    wrong = ",".join(f"Incorrect Answer {i}" for i in (1, 2, 3))
+    (tmp_path / "gpqa_diamond.csv").write_text(f"Question,Correct Answer,{wrong}\nWhat?,a,b,c,d\n")
+    common = ["eval", "--url", "http://localhost:1/v1", "--model", "m", "--data", str(tmp_path)]
+    assert main([*common, *arguments, "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
