@@ -37,7 +37,8 @@ from s1pro.cli import (
 from s1pro.cli.arguments import EXIT_CODES
 
 COMMANDS = (
-    demo, corpus, data, train, evaluate, lm_eval_command, chat, serve, convert, expand, plan, rl, parity, claims, report,
+    demo, corpus, data, train, evaluate, lm_eval_command, chat, serve, convert, expand, plan, rl, parity, claims,
+    report,
 )  # fmt: skip
 
 

@@ -18,13 +18,18 @@ def add(commands: Commands) -> None:
         prefix_chars="\0",  # everything is for lm-eval
         add_help=False,
         help="lm-eval, with the model class s1pro for folders: --model s1pro --model_args folder=FOLDER",
+        description="lm-eval, with the model class s1pro: --model s1pro --model_args folder=FOLDER. What lm-eval "
+        "itself takes says `s1pro lm-eval run --help`.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="as lm-eval takes them")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, print_help=parser.print_help)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.arguments in (["-h"], ["--help"]):
+        args.print_help()
+        return 0
     register()
     from lm_eval.__main__ import cli_evaluate
 
