@@ -2,6 +2,8 @@
 
     s1pro rl --model runs/demo/model --tasks mass_from_smiles group_in_smiles --folder runs/rl
 
+    s1pro rl --mode ray --workers 4 --model runs/demo/model --tasks mass_from_smiles
+
 starts at a model folder; `--recipe` takes a recipe or a config.json instead. `--set path=value` changes single settings
 (`--set rollout.group_size=16 --set objective.clip=ppo`). The same command given again goes on. With `--agent` the model
 may use tools, in as many turns as `agent.max_turns` allows:
@@ -17,13 +19,14 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from s1pro.base.errors import InputError
 from s1pro.cli.arguments import Commands, add_command, check_model_folder, positive, print_json
 
 if TYPE_CHECKING:
     from s1pro.rl.config import RLRun
+    from s1pro.rl.system.config import SystemConfig
     from s1pro.tasks.agents.settings import AgentConfig
     from s1pro.train.loop import TrainResult
 
@@ -53,6 +56,10 @@ def add(commands: Commands) -> None:
         "python",
     )
     parser.add_argument("--steps", type=positive, metavar="N", help="optimizer steps")
+    parser.add_argument(
+        "--mode", choices=("local", "ray"), help="all in this process (default), or workers, judges and trainer on Ray"
+    )
+    parser.add_argument("--workers", type=positive, metavar="N", help="rollout workers on Ray")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run writes")
     parser.add_argument("--validation", type=positive, default=100, metavar="N", help="held-out questions per task")
     parser.add_argument(
@@ -69,15 +76,17 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         print_json(config_to_json(stage))
         return 0
-    from s1pro.recipes.reinforcement import learn
+    from s1pro.recipes.reinforcement import learn, learn_on_ray
     from s1pro.rl.loop import ParityError
+    from s1pro.rl.system.launch import TrainerDiedError
     from s1pro.train.guards import TrainingStoppedError
 
     if stage.init_from is not None:
         check_model_folder(stage.init_from)
+    do = learn_on_ray if stage.system.mode == "ray" else learn
     try:
-        result, before = learn(stage, validation_items=args.validation)
-    except (TrainingStoppedError, ParityError) as error:
+        result, before = do(stage, validation_items=args.validation)
+    except (TrainingStoppedError, ParityError, TrainerDiedError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _report(result, before, as_json=args.json)
@@ -113,9 +122,20 @@ def _configuration(args: argparse.Namespace) -> RLRun:
     else:
         stage = small_run(args.model, args.tasks, agent=_agent(args))
     changes: dict[str, Any] = {"folder": args.folder, "steps": args.steps, "agent": _agent(args)}
+    if args.mode is not None or args.workers is not None:
+        changes["system"] = _system(stage.system, args.mode, args.workers)
     if args.objective is not None:
         changes["objective"] = preset(args.objective, max_length=stage.rollout.max_new_tokens)
     return dataclasses.replace(stage, **{name: value for name, value in changes.items() if value is not None})
+
+
+def _system(system: SystemConfig, mode: Literal["local", "ray"] | None, workers: int | None) -> SystemConfig:
+    """With as many pieces per round as there are workers, at least."""
+    mode = mode or system.mode
+    if mode == "local" and workers is not None:
+        raise InputError(f"--workers {workers} has no effect in one process; use --mode ray")
+    count = workers or system.workers
+    return dataclasses.replace(system, mode=mode, workers=count, shards=max(system.shards, count))
 
 
 def _agent(args: argparse.Namespace) -> AgentConfig | None:

@@ -74,6 +74,10 @@ class ChatTemplate:
         except TemplateError as error:
             raise InputError(f"{TEMPLATE_FILE}: {error}") from error
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process compiles it again."""
+        return ChatTemplate, (self.source,)
+
     def render(
         self,
         messages: Iterable[Message | Mapping[str, Any]],

@@ -22,10 +22,12 @@ Left out: the switch tokens by which upstream marks detected parts internally. T
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +77,10 @@ class Tokenizer:
         self.eos_token_id = self._added[files.eos_token]
         self.pad_token_id = self._added[files.pad_token]
         self.special_token_ids = frozenset(self._added[token] for token in files.special_tokens)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process builds it again from its files."""
+        return functools.partial(Tokenizer, detector=self.detector), (self.files,)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, detector: Detector = "rules") -> Tokenizer:

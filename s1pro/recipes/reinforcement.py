@@ -8,7 +8,10 @@ test split; the questions that are learned from are of the training split, so no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from s1pro.base.errors import InputError
@@ -17,6 +20,7 @@ from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.rl.config import RLRun, RolloutConfig, TaskConfig
 from s1pro.rl.loop import RLTrainer, train_rl
+from s1pro.rl.system.launch import launch
 from s1pro.rl.validation import accuracy
 from s1pro.tasks import registry
 from s1pro.tasks.agents.settings import AgentConfig
@@ -59,9 +63,9 @@ def small_run(
 
 
 def learn(
-    run: RLRun, *, validation_items: int, network: Network | None = None
+    run: RLRun, *, validation_items: int, network: Network | None = None, stop: Event | None = None
 ) -> tuple[TrainResult[Any], dict[str, Any]]:
-    """Runs it; the second value is the accuracy before.
+    """Runs it; the second value is the accuracy before. `stop` as in `rl.loop.train_rl`.
 
     Raises:
         InputError: as `rl.loop.train_rl`.
@@ -80,5 +84,19 @@ def learn(
         rollouts = trainer.rollouts
         return accuracy(tasks, rollouts.client, limit=validation_items, sampling=greedy, agent=rollouts.agent)
 
-    result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate)
+    result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate, stop=stop)
     return result, read_metrics(run.folder, "validation")[0]
+
+
+def learn_on_ray(run: RLRun, *, validation_items: int) -> tuple[TrainResult[Any], dict[str, Any]]:
+    """`learn` with the trainer in an actor of its own, which is started again if it dies; the network stays there.
+
+    Raises:
+        InputError, TrainerDiedError: as `learn` and `rl.system.launch.launch`.
+    """
+    return launch(run, partial(_learn_away, run, validation_items))
+
+
+def _learn_away(run: RLRun, validation_items: int, stop: Event) -> tuple[TrainResult[Any], dict[str, Any]]:
+    result, before = learn(run, validation_items=validation_items, stop=stop)
+    return replace(result, network=None), before

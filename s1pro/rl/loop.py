@@ -23,6 +23,7 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from threading import Event
 from typing import Any
 
 import torch
@@ -78,6 +79,9 @@ class Rollouts:
         network: of trainer and engine.
         client: its engine shares the tensors of `network`.
         reference: the policy to stay near to, for `objective.kl`.
+
+    Attributes:
+        workers: who answers.
     """
 
     def __init__(
@@ -109,8 +113,9 @@ class Rollouts:
         local = run.system.mode == "local"
         self._judge: Judge = JudgePool(self.tasks, run.judges) if local and run.judges.processes else Here(self.tasks)
         self._processor = processor
+        self.workers = self._workers()
         self._ahead = RoundsAhead(
-            self._workers(), self._questions_of, staleness=run.system.staleness, shards=run.system.shards
+            self.workers, self._questions_of, staleness=run.system.staleness, shards=run.system.shards
         )
         self.rounds = 0
         self.records: list[Record] = []
@@ -238,11 +243,13 @@ class RLTrainer(Trainer[Network, PackedBatch]):
 
     evaluates_first = True
 
-    def __init__(self, run: RLRun, network: Network, rollouts: Rollouts, **options: Any) -> None:
+    def __init__(
+        self, run: RLRun, network: Network, rollouts: Rollouts, *, stop: Event | None = None, **options: Any
+    ) -> None:
         super().__init__(
             run, network, _as_loader(rollouts), loss=PolicyLoss(run.objective, chunk=run.loss.chunk), **options
         )
-        self.rollouts = rollouts
+        self.rollouts, self._stop = rollouts, stop
 
     def batches_of_step(self, metrics: Metrics) -> list[PackedBatch]:
         batches = self.rollouts.next_update(version=self.steps_done)
@@ -250,6 +257,9 @@ class RLTrainer(Trainer[Network, PackedBatch]):
             metrics.write("rollout", self.steps_done + 1, record)
         self.rollouts.records.clear()
         return batches
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        return super()._agree(seconds, interrupted or (self._stop is not None and self._stop.is_set()))
 
     def evaluate(self, metrics: Metrics | None = None) -> dict[str, Any]:
         self.rollouts.publish(self.steps_done)
@@ -263,6 +273,7 @@ def train_rl(
     network: Network | None = None,
     processor: Processor | None = None,
     on_evaluate: EvaluationHook | None = None,
+    stop: Event | None = None,
 ) -> TrainResult[Network]:
     """Runs reinforcement learning and exports its model.
 
@@ -270,6 +281,7 @@ def train_rl(
         tasks: by the names in `run.tasks`; by default those of the registry, on training items.
         network: instead of `run.init_from`.
         processor: of the model; read from `run.tokenizer` or `run.init_from` by default.
+        stop: like a Ctrl-C once it is set: the step is finished and saved.
 
     Raises:
         InputError: no tasks, an unknown one, a wrong folder, or several ranks.
@@ -289,7 +301,7 @@ def train_rl(
     network = _prepared(run, network, processor, ranks)
     client = rollout_client(run, network, processor)
     rollouts = Rollouts(run, network, found, client, processor, reference=_reference(run, network))
-    trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate)
+    trainer = RLTrainer(run, network, rollouts, on_evaluate=on_evaluate, stop=stop)
     reason = trainer.train()
     model_folder = export(network, processor, run.folder / "model", ranks) if run.export else None
     return trainer.result(reason, model_folder)

@@ -12,9 +12,8 @@ What a request gets depends neither on the others nor on how its tokens were div
 numbers belong to seed and position, chunks see what a whole prompt would see, and a shared or recomputed block holds
 what the request would have computed itself.
 
-Routing. The experts every token used are stored per cache slot, beside its keys and values, so whoever shares a block
-shares its record; a finished request reads the slots of its blocks. A sequence of T tokens has T - 1 rows, because the
-last token was sampled but never fed.
+Routing. The experts every token used are stored per cache slot (`serve.routing_record`); a finished request reads the
+slots of its blocks. A sequence of T tokens has T - 1 rows, because the last token was sampled but never fed.
 
 Images, videos and signals go through their towers once per request (`serve.media_rows`). Weights can be replaced
 between two steps (`update_weights`).
@@ -50,6 +49,7 @@ from s1pro.serve.media_rows import embed_media
 from s1pro.serve.prepare import Preparation
 from s1pro.serve.prompt_logprobs import read_prompt
 from s1pro.serve.request import OnText, Request
+from s1pro.serve.routing_record import RoutingRecord
 from s1pro.serve.sampler import Sampler
 from s1pro.serve.scheduler import Scheduler, Share
 from s1pro.serve.shaping import depends_on_history
@@ -325,11 +325,10 @@ class Engine:
         )
         if self._expert_group is not None:
             self._lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
-        self._routing: Tensor | None = None
+        self._routing: RoutingRecord | None = None
         if self._record_routing and text.moe_layers:
             shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
-            self._routing = torch.empty(shape, dtype=torch.int16, device=self._device)  # bits of uint16
-            self._fed = torch.empty(shape[0], dtype=torch.int32, device=self._device)
+            self._routing = RoutingRecord(*shape, self._device)
 
     @property
     def _run(self) -> Callable[..., NetworkOutput]:
@@ -357,11 +356,10 @@ class Engine:
             return
         lists = zip(*self._scheduler.copies, strict=True)
         source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
-        memory = [*self._cache.key, *self._cache.value]
-        if self._routing is not None:
-            memory += [x.unflatten(0, (-1, self._scheduler.block_size)) for x in (self._routing, self._fed)]
-        for blocks in memory:
+        for blocks in (*self._cache.key, *self._cache.value):
             blocks[target] = blocks[source]
+        if self._routing is not None:
+            self._routing.copy_blocks(source, target, self._scheduler.block_size)
         self._scheduler.copied()
 
     def _decode_step(self, shares: list[Share]) -> list[Request]:
@@ -374,10 +372,13 @@ class Engine:
             requests = [share.request for share in shares]
             batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
             self._batch = batch
+            if self._routing is not None:
+                self._routing.flush()
             self._decodes_here = self._lockstep is None and self._decoding.is_ready()
         run = self._decoding if self._decodes_here else self._run
         output = run(batch.ids_B, batch.positions_B, batch.context())
-        self._record(output, batch.slots_B, batch.ids_B)
+        if self._routing is not None:
+            self._routing.write_later(batch.slots_B, batch.ids_B, output.routers)
         tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
         tops = self._sampler.top_logprobs(output.logits, batch.plan)
         batch.advance(tokens_B)
@@ -403,7 +404,8 @@ class Engine:
             logits_index=batch.logits_index if batch.rows else None,
             compute_logits=bool(batch.rows),
         )
-        self._record(output, batch.slots_T, batch.ids_T)
+        if self._routing is not None:
+            self._routing.write(batch.slots_T, batch.ids_T, output.routers)
         for share, first in zip(batch.shares, batch.firsts, strict=True):
             if share.request.wants_prompt_logprobs:
                 hidden_SD = output.hidden_TD[first : first + share.count]
@@ -449,13 +451,6 @@ class Engine:
         self._counters.generated_tokens += 1
         return request.push(token, logprob, top)
 
-    def _record(self, output: NetworkOutput, slots_T: Tensor, ids_T: Tensor) -> None:
-        """Experts beside the keys and values of a token, and the token, so that a trace says what it is about."""
-        if self._routing is not None:
-            self._fed.index_copy_(0, slots_T, ids_T.to(torch.int32))
-            routing_TLK = torch.stack([router.topk_ids_TK for router in output.routers], dim=1)
-            self._routing.index_copy_(0, slots_T, routing_TLK.to(torch.int16))
-
     def _leave(self, finished: list[Request]) -> list[Request]:
         if finished:
             for request in finished:
@@ -472,9 +467,7 @@ class Engine:
         if self._routing is None or not request.num_computed:
             return None
         slots_T = torch.from_numpy(slots_of(request, request.num_computed, self._scheduler.block_size)).to(self._device)
-        experts_TLK = self._routing[slots_T].cpu().numpy().view(np.uint16)
-        fed_T = self._fed[slots_T].cpu().numpy()
-        return RoutingTrace(experts_TLK=experts_TLK, policy_version=self.policy_version, token_ids_T=fed_T)
+        return self._routing.trace(slots_T, self.policy_version)
 
 
 def _context_limit(network: Network, wanted: int | None, num_slots: int) -> int:

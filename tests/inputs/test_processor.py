@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,28 @@ def test_training_ids_are_the_prompt_ids(released: Tokenizer, goldens_dir: Path)
         ids, learned = processor.encode_training_chat(golden["messages"], tools=golden["tools"])
         assert ids == processor.encode_chat(golden["messages"], tools=golden["tools"])
         assert len(ids) == len(learned)
+
+
+def through_a_pipe(processor: Processor) -> Processor:
+    """What another process would get."""
+    ours, theirs = Pipe()
+    sending = threading.Thread(target=ours.send, args=(processor,))
+    sending.start()
+    received: Processor = theirs.recv()
+    sending.join()
+    return received
+
+
+def test_a_processor_travels_to_another_process(tiny: Tokenizer) -> None:
+    processor = Processor(tiny)
+    copy = through_a_pipe(processor)
+    messages = [
+        Message(role="user", content="C1CC1 <SMILES>CCO</SMILES> aä水"),
+        Message(role="assistant", content="ok"),
+    ]
+    assert copy.encode_training_chat(messages) == processor.encode_training_chat(messages)
+    assert copy.tokenizer.detector == processor.tokenizer.detector
+    assert copy.tokenizer.decode([5, 9, 17]) == processor.tokenizer.decode([5, 9, 17])
 
 
 def learned_text(processor: Processor, messages: list, **options: bool) -> list[str]:

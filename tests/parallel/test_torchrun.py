@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ import torch
 
 from s1pro.base.config import config_to_json
 from s1pro.base.stamp import write_json
+from s1pro.checkpoint.contrastive import load_contrastive
 from s1pro.checkpoint.released import load_network
 from s1pro.checkpoint.training_state import latest_state
 from s1pro.inputs.processor import Processor
 from s1pro.inputs.tokenizer_training import train_tokenizer
 from s1pro.model.presets import tiny
+from s1pro.recipes.vision_language import VisionStage, contrastive_recipe
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
@@ -153,3 +156,26 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks(recipe: Path, tmp_path: Pat
         )
         assert code == 0, err
     assert losses(folder) == pytest.approx(losses(whole), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_contrastive_training_with_the_negatives_of_both_ranks(tmp_path: Path) -> None:
+    from tests.recipes.test_vision_language import TOWER, drawings, language_model, settings, write_pairs
+
+    for part, held_out in (("train", False), ("validation", True)):
+        write_pairs(tmp_path / "data" / part, drawings(held_out=held_out, seed=int(held_out)))
+    texts = [caption for _, caption in drawings(held_out=False, seed=0)]
+    language_model(tmp_path / "language", texts, tower=TOWER, pixels=(32 * 32, 64 * 64))
+    run = contrastive_recipe(tmp_path, settings(tmp_path, contrastive=VisionStage(steps=4, lr=1e-3, eval_every=4)))
+    run = replace(run, optimizer=OptimizerConfig(lr=1e-3, eps=1e-4), tensorboard=False, peak_tflops=0.1, device="cpu")
+    write_json(tmp_path / "recipe.json", config_to_json(run))
+    one, two = tmp_path / "one", tmp_path / "two"
+    code, out, err = finish(*TORCHRUN, "train", "--recipe", tmp_path / "recipe.json", "--folder", two, "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 4
+    code, _, err = finish("-m", "s1pro", "train", "--recipe", tmp_path / "recipe.json", "--folder", one)
+    assert code == 0, err
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    towers = [load_contrastive(folder / "model").state_dict() for folder in (one, two)]
+    assert all(torch.allclose(towers[0][name], towers[1][name], atol=1e-5) for name in towers[0])

@@ -115,6 +115,33 @@ def _by_source(run: Run) -> plots.Panel | None:
     return plots.Panel(title=title, curves=[one for one in curves if one is not None])
 
 
+def retrieval_section(runs: Sequence[Run]) -> Section | None:
+    """Which caption belongs to which held-out picture; None without contrastive runs."""
+    contrastive = [run for run in runs if any(record.get("pairs") for record in run.of("validation"))]
+    if not contrastive:
+        return None
+    panels = [
+        panel(contrastive, "validation", way, f"recall_at_{k}", "value", title=f"{title}, first {k}", y_label="recall")
+        for way, title in (("image_to_text", "captions of pictures"), ("text_to_image", "pictures of captions"))
+        for k in (1, 5)
+    ]
+    rows: list[list[Cell]] = []
+    for run in contrastive:
+        last = next(record for record in reversed(run.of("validation")) if record.get("pairs"))
+        for way in ("image_to_text", "text_to_image"):
+            for name, found in last[way].items():
+                value = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+                rows.append([run.label, way.replace("_", " "), name.replace("_", " "), value, found["chance"]])
+    return Section(
+        title="Retrieval",
+        intro="Among all held-out pairs: how often the right caption is among the first, and the right picture.",
+        blocks=[
+            *figures(panels, name="retrieval", alt="Retrieval"),
+            Table(columns=("run", "way", "number", "last value [95 % interval]", "chance"), rows=rows),
+        ],
+    )
+
+
 def optimisation_section(runs: Sequence[Run]) -> Section | None:
     """Learning rate, gradient norm, speed."""
     panels = [

@@ -150,7 +150,7 @@ def _claims_stamp(folder: Path) -> Record:
 def _training(folder: Path, label: str) -> Run:
     config = read_object(folder / "config.json")
     stage = config.get("stage")
-    kind: Kind = "rl" if stage == "rl" else "contrastive" if stage == "contrastive" else "train"
+    kind: Kind = "rl" if stage == "rl" else "contrastive" if stage == "vision-contrastive" else "train"
     reader = _MetricsReader(folder / "metrics.jsonl")
     if not any(reader.records.values()):
         raise InputError(f"{reader.path}: no complete line in it yet; the run has to make a step first")

@@ -19,7 +19,7 @@ from pathlib import Path
 from s1pro import __version__
 from s1pro.recipes.run_report.claims import claims_sections, records
 from s1pro.recipes.run_report.copies import copies_section
-from s1pro.recipes.run_report.curves import best, column, learning_section, optimisation_section
+from s1pro.recipes.run_report.curves import best, column, learning_section, optimisation_section, retrieval_section
 from s1pro.recipes.run_report.folders import TITLES, Run, labels, read_runs
 from s1pro.recipes.run_report.positions import positions_section
 from s1pro.recipes.run_report.rollouts import mismatch_section, rewards_section, rollouts_section
@@ -54,6 +54,7 @@ def build(runs: Sequence[Run], title: str) -> Report:
         rewards_section(trained),
         rollouts_section(trained),
         learning_section(trained) if trained else None,
+        retrieval_section(trained),
         optimisation_section(trained) if trained else None,
         router_section(trained),
         expansion_section(runs),

@@ -43,7 +43,8 @@ class Spectrum:
 
 def positions_section(runs: Sequence[Run]) -> Section | None:
     """None where no run has a stored model with FoPE."""
-    read = (read_spectrum(run.label, run.model_folder) for run in runs if run.model_folder is not None)
+    models = ((run.label, run.model_folder) for run in runs if run.kind != "contrastive")  # towers have no FoPE
+    read = (read_spectrum(label, folder) for label, folder in models if folder is not None)
     found = _distinct([one for one in read if one is not None])
     if not found:
         return None

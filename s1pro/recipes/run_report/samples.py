@@ -28,7 +28,7 @@ def samples_section(runs: Sequence[Run]) -> Section | None:
     gone: list[str] = []
     seen: set[str] = set()
     for run in runs:
-        sources = (run.config.get("data") or {}).get("sources") or [] if run.kind == "train" else []
+        sources = (run.config.get("data") or {}).get("sources") or [] if run.kind in ("train", "contrastive") else []
         for source in [source for source in sources if source["path"] not in seen][:MOST_SOURCES]:
             seen.add(source["path"])
             try:

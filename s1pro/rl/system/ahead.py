@@ -6,8 +6,9 @@ the schedule; then round n is waited for. So
 * rounds are trained on in their order, each question once, whatever happened to the machine that answered it;
 * every token of round n is of weights that were published when round n - s was trained on, or later. This is checked.
 
-In a checkpoint lie the rounds that are complete. Those that are not are asked again after a resume, with the weights of
-then: the same questions with the same random numbers.
+In a checkpoint lie the rounds that are complete. One step off the trainer waits for them, so a resumed run is exact.
+In an asynchronous run those that are under way are asked again after a resume, with the weights of then: the same
+questions with the same random numbers.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def launch(run: RLRun, work: Work[Result], *, on_start: Callable[[Any], None] | 
         max_concurrency=4,
     )
     work_reference = ray.put(work)  # read again by a trainer that is started again
-    trainer = actor.remote()
+    trainer = actor.remote(os.getcwd())
     try:
         if on_start is not None:
             on_start(trainer)
@@ -74,10 +74,16 @@ def launch(run: RLRun, work: Work[Result], *, on_start: Callable[[Any], None] | 
 
 
 class TrainerActor:
-    """The trainer; it starts its workers and judges itself."""
+    """The trainer; it starts its workers and judges itself.
 
-    def __init__(self) -> None:
+    Args:
+        folder: that relative paths of the run begin at, if this machine has it.
+    """
+
+    def __init__(self, folder: str) -> None:
         self._stop = threading.Event()
+        if os.path.isdir(folder):
+            os.chdir(folder)
 
     def work(self, reference: list[Any]) -> tuple[bool, Any]:
         """The result, and whether there is one: the user may have stopped the run."""

@@ -135,10 +135,12 @@ class RayWorkers:
         return groups
 
     def finished(self) -> dict[int, list[Group]]:
+        """One step off waits for what is under way: only then does a run go on exactly after a resume."""
+        patience = 0 if self._run.system.schedule == "asynchronous" else None
         done: dict[int, list[Group]] = {}
         for number, units in self._units.items():
             references = [reference for _, answered, traces in units for reference in (answered, traces)]
-            _, waiting = self._ray.wait(references, num_returns=len(references), timeout=0)
+            _, waiting = self._ray.wait(references, num_returns=len(references), timeout=patience)
             if not waiting:
                 done[number] = self._fetch(units)
         return done
@@ -211,9 +213,14 @@ class RolloutWorker:
             return await self._answer(unit)
 
     async def take(self, published: Published) -> None:
-        """Loads weights, unless these or newer ones are there."""
+        """Loads weights, unless they are there; in an asynchronous run newer ones will do.
+
+        Otherwise a unit gets the very weights it was submitted with. Units that a restarted worker gets again may come
+        in another order, so these can be older than those it has.
+        """
         async with self._loading:
-            if self._version is not None and self._version >= published.version:
+            newer_will_do = self._run.system.schedule == "asynchronous"
+            if self._version == published.version or (newer_will_do and (self._version or -1) > published.version):
                 return
             publication: Publication = await published.reference[0]
             tensors = receive(self._network, publication)

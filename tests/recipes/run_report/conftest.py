@@ -22,10 +22,12 @@ from s1pro.model.presets import tiny
 from s1pro.rl.loop import train_rl
 from s1pro.tasks.own import OwnTask
 from s1pro.train.config import DataConfig, TrainRun
+from s1pro.train.contrastive import ContrastiveRun, PairDataConfig, train_contrastive
 from s1pro.train.copies import copy_similarity
 from s1pro.train.loop import train
 from s1pro.train.optim import OptimizerConfig
 from tests.rl.letters import Letters, policy, run_in, tasks
+from tests.train import shapes
 from tests.train.conftest import CopySource
 
 SOURCES = ("plain", "digit_in_scan")
@@ -95,6 +97,23 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("rl") / "learned"
     train_rl(run_in(folder, steps=6), tasks=tasks(), network=policy(), processor=Letters())  # type: ignore[arg-type]
     return folder
+
+
+@pytest.fixture(scope="session")
+def contrasted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few steps of contrastive training, with both towers stored."""
+    run = ContrastiveRun(
+        folder=tmp_path_factory.mktemp("contrastive") / "towers",
+        model=shapes.model_config(),
+        steps=4,
+        eval_every=2,
+        data=PairDataConfig(patches_per_batch=200, max_pairs=6),
+        tensorboard=False,
+        progress=False,
+        peak_tflops=0.1,
+    )
+    train_contrastive(run, sources=[shapes.pairs()], validation=[shapes.pairs(held_out=True)])
+    return run.folder
 
 
 @pytest.fixture(scope="session")

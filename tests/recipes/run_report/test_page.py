@@ -152,6 +152,17 @@ def test_rollouts_with_their_rewards(learned: Path) -> None:
     assert any(tile.label == "mean reward" and len(tile.course) == 6 for tile in report.tiles)
 
 
+def test_a_contrastive_run_shows_retrieval_beside_chance(contrasted: Path) -> None:
+    report = build(read_runs([contrasted]), "t")
+    assert {"Learning", "Retrieval", "Commands"} <= set(titles(report))
+    assert "Router" not in titles(report) and "Position encoding" not in titles(report)
+    last = read_metrics(contrasted, "validation")[-1]
+    rows = table(section(report, "Retrieval"), "run").rows
+    first = last["image_to_text"]["recall_at_1"]
+    assert rows[0][1:3] == ["image to text", "recall at 1"] and rows[0][4] == first["chance"] == 1 / 32
+    assert str(rows[0][3]).startswith(f"{first['value']:.3f} [") and len(rows) == 6
+
+
 def test_an_evaluation_shows_a_right_and_a_wrong_answer(examined: Path, tmp_path: Path) -> None:
     write_report([examined], tmp_path / "page.html")
     text = Text((tmp_path / "page.html").read_text(encoding="utf-8")).text

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from s1pro.cli import main
 from s1pro.rl.system.config import RAY_ONLY, SystemConfig
 from s1pro.train.resume import FREE_TO_CHANGE
 
@@ -38,3 +41,12 @@ def test_what_changes_no_number_may_change_when_a_run_goes_on() -> None:
     assert {field.name for field in dataclasses.fields(SystemConfig)} - free == {
         "schedule", "max_staleness", "under_way", "shards",
     }  # fmt: skip
+
+
+def test_the_command_line_names_mode_and_workers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["rl", "--model", str(tmp_path), "--tasks", "mass_from_smiles", "--show"]
+    assert main([*arguments, "--mode", "ray", "--workers", "3"]) == 0
+    system = json.loads(capsys.readouterr().out)["system"]
+    assert (system["mode"], system["workers"], system["shards"]) == ("ray", 3, 3)
+    assert main([*arguments, "--workers", "3"]) == 2
+    assert "--workers 3 has no effect in one process; use --mode ray" in capsys.readouterr().err
