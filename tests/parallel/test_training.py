@@ -384,3 +384,25 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             ParallelConfig(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_compiled_attention_on_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced, with its gradient, and run by torch: what is tested is that ranks and tracing go together."""
+    traced: list[str] = []
+    compile_module = torch.nn.Module.compile
+
+    def compile_without_compiler(module: torch.nn.Module) -> None:
+        traced.append(type(module).__name__)
+        compile_module(module, backend="aot_eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_without_compiler)
+    single = single_history(small_run(tmp_path / "one"))
+
+    def on_rank(rank: int) -> tuple[list[History], list[str]]:
+        layout = ParallelConfig(ep=2)
+        return run_on_this_rank(rank, [replace(small_run(tmp_path), parallel=layout, compile=True)], STEPS), traced
+
+    per_rank = run_ranks(on_rank, 2, timeout=150.0)
+    check_equal([histories[0] for histories, _ in per_rank], single)
+    assert [names for _, names in per_rank] == [["Attention"] * len(small_model().text.moe_layers)] * 2
