@@ -1,11 +1,12 @@
 """The engine under several concurrent requests, against transformers: sizes of `bench/training.py`, greedy.
 
-    python bench/serving.py [--only 1 8 32 mixed prefix guess] [--rounds 5] [--json FILE]
+    python bench/serving.py [--only 1 8 32 mixed first prefix guess] [--rounds 5] [--json FILE]
 
 * 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with a static batch,
   the best of its expert implementations;
 * mixed: 32 requests at once, prompts of 16 to 128 tokens, answers of 16 to 96, against the manager of its continuous
   batching, a warm one with a cache of fitting size;
+* first: time to the first token of a prompt of 64 tokens that arrives while 0, 7 or 31 other requests decode;
 * prefix: time to the first token of a prompt of 512 tokens, of which 480 another request had, with and without cache;
 * guess: an answer of 128 tokens that repeats itself, with and without guesses.
 
@@ -37,7 +38,7 @@ from s1pro.serve.engine import Engine
 
 PROMPT, NEW = 64, 64
 VOCAB = bench().text.vocab_size
-PARTS = ("1", "8", "32", "mixed", "prefix", "guess")
+PARTS = ("1", "8", "32", "mixed", "first", "prefix", "guess")
 
 Load = list[tuple[list[int], int]]
 """Prompts, and how many tokens to generate for each."""
@@ -128,6 +129,28 @@ def mixed_part(network: Network, rng: random.Random, rounds: int) -> dict[str, A
     return compare("32 mixed", sum(new for load in loads[1:] for _, new in load) // rounds, timings)
 
 
+def first_part(network: Network, rng: random.Random, rounds: int) -> dict[str, Any]:
+    """Processor time until the first token is there, other requests' steps in between included."""
+    result: dict[str, Any] = {"part": "first, ms to first token"}
+    for others in (0, 7, 31):
+        seconds = []
+        for _ in range(rounds + 1):
+            engine = Engine(network)
+            for prompt, new in equal_load(rng, others):
+                engine.submit(engine.prepare(prompt, Sampling(max_new_tokens=new, ignore_eos=True)))
+            for _ in range(8):
+                engine.step()
+            start = time.process_time()
+            request = engine.prepare(equal_load(rng, 1)[0][0], Sampling(max_new_tokens=8, ignore_eos=True))
+            engine.submit(request)
+            while not request.token_ids:
+                engine.step()
+            seconds.append(time.process_time() - start)
+        ordered = sorted(seconds[1:])
+        result[f"beside {others}"] = [round(1e3 * ordered[i], 1) for i in (0, len(ordered) // 2, -1)]
+    return result
+
+
 def prefix_part(network: Network, rng: random.Random, rounds: int) -> dict[str, Any]:
     """Processor time until the first token is there."""
     result: dict[str, Any] = {"part": "prefix, ms to first token"}
@@ -176,7 +199,7 @@ def main() -> None:
         if part.isdigit():
             results.append(equal_part(int(part), network, rng, args.rounds))
         else:
-            run = {"mixed": mixed_part, "prefix": prefix_part, "guess": guess_part}[part]
+            run = {"mixed": mixed_part, "first": first_part, "prefix": prefix_part, "guess": guess_part}[part]
             results.append(run(network, rng, args.rounds))
         print(json.dumps(results[-1]), flush=True)
     if args.json:

@@ -9,8 +9,8 @@ that serving repeats all day, with the same operations in the same order:
 2. whenever a batch is put together `is_ready` asks whether they still lie where they lay, and whether somebody wants
    more than this module does (hooks, exact mode, experts in FP8 or on other ranks, autocast): then the caller takes the
    network;
-3. for a single sequence the table of rotary positions is made for `AHEAD` positions at a time, and the scale of
-   attention is in the table of the queries. Hence results are equal up to rounding only.
+3. rotary tables are made for many positions at a time and kept, and the scale of attention is in those of the queries.
+   Hence results are equal up to rounding only.
 
 Dense layers are called as they are.
 """
@@ -33,8 +33,11 @@ from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.rope import RotaryEmbedding, turn
 from s1pro.model.router import RouterOutput, Selection
 
-AHEAD = 64
-"""Positions of a table that is made ahead."""
+TABLE_BYTES = 32 * 2**20
+"""Most memory for rotary tables of positions; further ones are computed when they are needed."""
+
+FEWEST_POSITIONS = 512
+"""Of the first table; longer ones are made twice as long as needed."""
 
 Turns = tuple[Tensor, Tensor]
 """Cosines and sines of queries and keys, both `[B, H + J, C]`."""
@@ -52,7 +55,7 @@ class DecodingStep:
         self._norm = UnitRMS(text.hidden_size, text.rms_norm_eps)
         self._head_norm = UnitRMS(text.head_dim, text.rms_norm_eps)
         self._select = Selection(text.router)
-        self._tables = _TablesAhead(network.model.language_model.rotary_emb, self._heads)
+        self._tables = _Tables(network.model.language_model.rotary_emb, self._heads, text.head_dim)
 
     def is_ready(self) -> bool:
         """Whether the next step can be computed here."""
@@ -62,6 +65,10 @@ class DecodingStep:
             self._tables.forget()
             self._weights = DecodingWeights.of(self._network)
         return self._weights is not None and self._weights.are_all()
+
+    def forget(self) -> None:
+        """Drops what was computed from weights; whoever replaces them calls it."""
+        self._tables.forget()
 
     def __call__(self, ids_B: Tensor, positions_B: Tensor, context: PagedContext) -> NetworkOutput:
         """As the network would, if `is_ready`.
@@ -110,27 +117,30 @@ def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights) -> Tens
     return experts_forward(x_BD, ids_BK, weights_BK, weights.gate_up_EFD, weights.down_EDF)
 
 
-class _TablesAhead:
-    """Tables of rotary positions, for a single sequence made ahead. Those of queries contain the scale of attention."""
+class _Tables:
+    """Rotary tables of all positions up to the furthest one asked for, if they need at most `TABLE_BYTES`; those of
+    queries contain the scale of attention."""
 
-    def __init__(self, rotary: RotaryEmbedding, heads: tuple[int, int]) -> None:
+    def __init__(self, rotary: RotaryEmbedding, heads: tuple[int, int], head_dim: int) -> None:
         self._rotary, self._heads = rotary, heads
+        self._most = TABLE_BYTES // (8 * sum(heads) * head_dim)
         self.forget()
 
     def forget(self) -> None:
-        self._ahead: list[Turns] = []
-        self._first = 0
+        self._size = 0
         self._versions: tuple[int, ...] = ()
 
     def __call__(self, positions_B: Tensor, context_lens: tuple[int, ...]) -> Turns:
-        if len(context_lens) > 1:
+        longest = max(context_lens)
+        if longest > self._most:
             return self._make(positions_B)
-        row, versions = context_lens[0] - 1 - self._first, self._rotary.versions()
-        if not 0 <= row < len(self._ahead) or versions != self._versions:
-            self._first, self._versions, row = self._first + row, versions, 0
-            cos_SNC, sin_SNC = self._make(torch.arange(self._first, self._first + AHEAD))
-            self._ahead = list(zip(cos_SNC.split(1), sin_SNC.split(1), strict=True))
-        return self._ahead[row]
+        if longest > self._size or self._rotary.versions() != self._versions:
+            self._size = min(max(2 * longest, FEWEST_POSITIONS), self._most)
+            self._cos_SNC, self._sin_SNC = self._make(torch.arange(self._size))
+            self._versions = self._rotary.versions()
+        if len(context_lens) == 1:
+            return self._cos_SNC.narrow(0, longest - 1, 1), self._sin_SNC.narrow(0, longest - 1, 1)
+        return self._cos_SNC.index_select(0, positions_B), self._sin_SNC.index_select(0, positions_B)
 
     def _make(self, positions_T: Tensor) -> Turns:
         heads, kv_heads = self._heads

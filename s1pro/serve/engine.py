@@ -291,6 +291,7 @@ class Engine:
         replace_weights(self.network, source, partial=partial)
         self.policy_version = version
         self._batch = None
+        self._decoding.forget()
         if recompute:
             self._scheduler.preempt_all()
             for request in self._scheduler.waiting:
