@@ -197,6 +197,16 @@ class Rollout:
     question: str
     attempts: Sequence[Attempt]
     note: str = ""
+    picture_svg: str = ""
+
+    def __post_init__(self) -> None:
+        if self.picture_svg:
+            check_svg(self.picture_svg)
+
+    @property
+    def picture_is_wide(self) -> bool:
+        """As for `Answer`."""
+        return is_wide(self.picture_svg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ MOST_GROUPS, MOST_ANSWERS, MOST_CHARACTERS = 2, 4, 600
 
 
 def examples(groups: Sequence[Sequence[Rollout]], tasks: Mapping[str, Task]) -> list[dict[str, Any]]:
-    """`[{task, item, question, mean, answers: [{text, reward, valid, finish_reason, parts}]}]`, JSON-able."""
+    """`[{task, item, question, media, mean, answers: [{text, reward, valid, finish_reason, parts}]}]`, JSON-able."""
     chosen: list[Sequence[Rollout]] = []
     for group in sorted(groups, key=_spread, reverse=True):  # stable: the first of equals stays first
         seen = {other[0].question.task for other in chosen}
@@ -39,6 +39,7 @@ def _example(group: Sequence[Rollout], tasks: Mapping[str, Task]) -> dict[str, A
         "task": question.task,
         "item": question.item.id,
         "question": _asked(question, tasks[question.task]),
+        "media": _shown(question, tasks[question.task]),
         "mean": sum(rollout.reward for rollout in group) / len(group),
         "answers": [_answer(ordered[place]) for place in sorted(places)],
     }
@@ -48,6 +49,13 @@ def _asked(question: Question, task: Task) -> str:
     """What the user said, without the system prompt."""
     turns = [message.text for message in task.prompt(question.item).messages if message.role != "system"]
     return "\n".join(turns)[:MOST_CHARACTERS]
+
+
+def _shown(question: Question, task: Task) -> list[dict[str, Any]]:
+    """The parts of the question that are files, as it names them."""
+    parts = [part for m in task.prompt(question.item).messages if not isinstance(m.content, str) for part in m.content]
+    named = [part for part in parts if isinstance(path := part.get(str(part.get("type"))), str) and len(path) < 500]
+    return [dict(part) for part in named if part.get("type") != "text"]
 
 
 def _answer(rollout: Rollout) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s1pro.base.records import Completion
+from s1pro.base.records import Completion, Message
 from s1pro.rl.examples import examples
 from s1pro.rl.loop import train_rl
 from s1pro.rl.rollout import Question, Rollout
-from s1pro.tasks.task import Item, Score
+from s1pro.tasks.task import Item, Prompt, Score
 from s1pro.train.metrics import read_metrics
 from tests.rl.letters import Letters, Vowels, policy, run_in, tasks
 
@@ -58,3 +58,17 @@ def test_every_round_of_a_run_keeps_some(tmp_path: Path) -> None:
             for answer in example["answers"]:
                 vowels = sum(letter in "aeiouAEIOU" for letter in answer["text"])
                 assert answer["reward"] == vowels / max(len(answer["text"]), 1)
+
+
+def test_files_that_a_question_shows_are_named() -> None:
+    class Shown(Vowels):
+        def prompt(self, item: Item) -> Prompt:
+            parts = (
+                {"type": "image", "image": "here/red.png"},
+                {"type": "image", "image": "data:" + "A" * 900},
+                {"type": "text", "text": "Which colour?"},
+            )
+            return Prompt(messages=(Message(role="system", content="be brief"), Message(role="user", content=parts)))
+
+    (found,) = examples([group("vowels", 0, [0.0, 1.0])], {"vowels": Shown()})
+    assert found["media"] == [{"type": "image", "image": "here/red.png"}] and found["question"] == "Which colour?"

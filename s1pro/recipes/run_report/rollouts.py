@@ -8,6 +8,7 @@ import numpy as np
 
 from s1pro.recipes.run_report.curves import curve, figures, panel
 from s1pro.recipes.run_report.folders import Record, Run
+from s1pro.recipes.run_report.samples import drawing
 from s1pro.report import heat, plots
 from s1pro.report.blocks import Attempt, Block, Cell, Figure, Paragraph, Rollout, Rollouts, Section, Table
 
@@ -24,12 +25,21 @@ def rewards_section(runs: Sequence[Run]) -> Section | None:
         panel(learned, "validation", "accuracy", title="held-out accuracy", y_label="mean over tasks"),
     ]
     if len(learned) == 1:
-        panels += [_by_task(learned[0]), _accuracy_by_task(learned[0])]
+        panels += [_by_name(learned[0], "rewards", "reward by task"), _accuracy_by_task(learned[0])]
+        panels += [
+            _by_name(learned[0], "terms", "terms of the reward"),
+            _by_name(learned[0], "shares", "share of tasks"),
+        ]
     panels += [
         panel(learned, "rollout", "length", title="length of answers", y_label="tokens", smooth=True),
         panel(learned, "rollout", "valid", title="answers of the right form", y_label="share", smooth=True),
         panel(learned, "train", "surprisal", title="surprisal of own answers", y_label="nats per token", smooth=True),
         panel(learned, "rollout", "teaching_groups", title="questions that teach", y_label="per round", smooth=True),
+        panel(learned, "rollout", "entropy", title="entropy of the policy", y_label="nats per token", smooth=True),
+        panel(learned, "rollout", "rollout_seconds", title="time to answer a round", y_label="seconds", smooth=True),
+        panel(learned, "rollout", "lag", title="lag of the weights that answered", y_label="rounds"),
+        panel(learned, "rollout", "turns", title="turns of an episode", y_label="mean"),
+        panel(learned, "rollout", "failed_calls", title="calls of tools that failed", y_label="share"),
     ]
     return Section(
         title="Rewards",
@@ -39,11 +49,12 @@ def rewards_section(runs: Sequence[Run]) -> Section | None:
     )
 
 
-def _by_task(run: Run) -> plots.Panel | None:
-    names = list(dict.fromkeys(name for record in run.of("rollout") for name in record.get("rewards") or {}))
-    curves = [curve(run, "rollout", "rewards", name, label=name, smooth=True) for name in names]
+def _by_name(run: Run, field: str, title: str) -> plots.Panel | None:
+    """Curves of a record's mapping from names to numbers; None for less than two."""
+    names = list(dict.fromkeys(name for record in run.of("rollout") for name in record.get(field) or {}))
+    curves = [curve(run, "rollout", field, name, label=name, smooth=True) for name in names]
     shown = [one for one in curves if one is not None]
-    return plots.Panel(title="reward by task", y_label="reward", curves=shown) if len(shown) > 1 else None
+    return plots.Panel(title=title, y_label="mean", curves=shown) if len(shown) > 1 else None
 
 
 def _accuracy_by_task(run: Run) -> plots.Panel | None:
@@ -147,6 +158,7 @@ def _rollout(run: Run, record: Record, example: Record) -> Rollout:
             for answer in example["answers"]
         ],
         note=f"mean reward of the group {example['mean']:.2f}",
+        picture_svg=next(filter(None, map(drawing, example.get("media") or [])), ""),
     )
 
 
