@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from s1pro.base.errors import InputError
-from s1pro.recipes.claims import balance, expansion, positions, signals, straight_through
+from s1pro.recipes.claims import balance, expansion, generalist, positions, signals, straight_through
 from s1pro.recipes.claims.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
     claim.name: claim
-    for claim in (balance.CLAIM, straight_through.CLAIM, expansion.CLAIM, positions.CLAIM, signals.CLAIM)
+    for claim in (
+        balance.CLAIM,
+        straight_through.CLAIM,
+        expansion.CLAIM,
+        positions.CLAIM,
+        signals.CLAIM,
+        generalist.CLAIM,
+    )
 }
 
 
