@@ -132,6 +132,8 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, item in value.items():
             yield from _flat(item, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and value and all(isinstance(item, Mapping) and "name" in item for item in value):
+        yield path, ", ".join(f"{item['name']} ({item.get('weight', 1):g})" for item in value)  # sources, tasks
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
         for number, item in enumerate(value):
             yield from _flat(item, f"{path}.{number}")

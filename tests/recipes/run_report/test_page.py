@@ -17,6 +17,7 @@ from s1pro.recipes.run_report import curves, folders, positions, routers
 from s1pro.recipes.run_report.folders import Run, read_runs
 from s1pro.recipes.run_report.page import build, write_report
 from s1pro.recipes.run_report.samples import samples_section
+from s1pro.recipes.run_report.surroundings import differences
 from s1pro.report.blocks import Figure, Report, Rollouts, Samples, Section, Table
 from s1pro.train.metrics import read_metrics
 
@@ -181,6 +182,16 @@ def test_runs_side_by_side_keep_their_colour_and_show_what_differs(trained: Path
     rows = {row[0]: row[1:] for row in table(section(report, "Environment"), "setting").rows}
     assert rows["optimizer.lr"] == ["0.01", "0.003", "0.003"] and rows["steps"] == [20, 6, 40]
     assert "folder" not in rows and "export" in rows and "dtype" not in rows
+
+
+def test_sources_are_one_setting_with_their_weights() -> None:
+    found = {"data": {"sources": [{"name": "a", "path": "a.jsonl", "weight": 2.5}, {"name": "b", "path": "b.jsonl"}]}}
+    runs = [Run(label=x, folder=Path(x), kind="train", config=found | {"steps": i}) for i, x in enumerate("xy")]
+    (differing,) = differences(runs)
+    assert isinstance(differing, Table) and [row[0] for row in differing.rows] == ["steps"]
+    other = Run(label="z", folder=Path("z"), kind="train", config={"data": {"sources": []}, "steps": 0})
+    (differing,) = differences([runs[0], other])
+    assert isinstance(differing, Table) and differing.rows == [["data.sources", "a (2.5), b (1)", "[]"]]
 
 
 def test_samples_come_from_the_files_of_the_configuration(trained: Path, tmp_path: Path) -> None:
