@@ -123,8 +123,12 @@ def _texts(value: object) -> Iterator[str]:
 
 def _tasks(args: argparse.Namespace) -> Chosen:
     from s1pro.tasks import registry
+    from s1pro.tasks.generated.foreign import is_foreign
 
     names = dict.fromkeys(args.tasks or registry.names(*args.modalities))
+    foreign = [name for name in names if is_foreign(name)]
+    if foreign:
+        raise InputError(f"--tasks: {', '.join(foreign)}: environments of others are rewards of s1pro rl")
     return Chosen(tasks=[registry.get(name, folder=args.media) for name in names], name="eval")
 
 
@@ -200,6 +204,8 @@ class _ListTasks(argparse.Action):
 
         for entry in registry.table():
             print(f"{entry.name:24}  {entry.domain:10}  {entry.modality}")
+        for generated in registry.ON_REQUEST.values():
+            print(f"{generated.name:24}  {generated.domain:11} text, when it is named")
         for benchmark in BENCHMARKS.values():
             count = len(benchmark.subtasks)
             parts = f"{count} part{'s' if count > 1 else ''}" if count else benchmark.status

@@ -24,6 +24,7 @@ from s1pro.rl.system.launch import launch
 from s1pro.rl.validation import accuracy
 from s1pro.tasks import registry
 from s1pro.tasks.agents.settings import AgentConfig
+from s1pro.tasks.generated.foreign import is_foreign
 from s1pro.tasks.task import Task
 from s1pro.train.config import DataConfig
 from s1pro.train.guards import GuardConfig
@@ -42,7 +43,7 @@ def small_run(
         InputError: a task that there is not.
     """
     known = registry.all_names()
-    unknown = [name for name in tasks if name not in known]
+    unknown = [name for name in tasks if name not in known and not is_foreign(name)]
     if unknown:
         raise InputError(f"--tasks: {', '.join(unknown)} cannot be learned; choose from {', '.join(known)}")
     return RLRun(

@@ -5,6 +5,8 @@
     get("mass_from_smiles")                  on molecules of the installed compound collection
     get("mass_from_smiles", molecules=...)   on given molecules, for example those of a corpus folder
     get("digit_in_scan", folder=...)         pictures, videos and signals are written to a folder
+    for_learning("arithmetic")               as a reward: the training split; made by a program, on request
+    for_learning("sudoku.py:Sudoku")         an environment of others, behind walls
 
 A molecule's split depends on its cluster alone (`science.split`), so every way of getting the molecules asks about
 held-out molecules only, also for models that were trained on a sample of them. The same holds for all other media.
@@ -12,6 +14,7 @@ held-out molecules only, also for models that were trained on a sample of them. 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +27,11 @@ from s1pro.science.molecules import Molecule
 from s1pro.science.split import Split, select
 from s1pro.tasks.agents.conversions import ConvertUnits
 from s1pro.tasks.chemistry import TASKS, ChemistryTask
+from s1pro.tasks.generated.environment import Environment, GeneratedTask
+from s1pro.tasks.generated.foreign import ForeignTask, is_foreign
+from s1pro.tasks.generated.life import ReverseComplement, TranslateDna
+from s1pro.tasks.generated.materials import MassFraction, NeutralFormula
+from s1pro.tasks.generated.mathematics import Arithmetic, GreatestDivisor, LinearEquation
 from s1pro.tasks.media import MediaTask
 from s1pro.tasks.task import Item, Task
 
@@ -79,9 +87,23 @@ class GeneratedEntry:
     make: Callable[[Split, int, int], OwnTask]
 
 
+def _generated(name: str, domain: str, environment: Callable[[random.Random], Environment]) -> GeneratedEntry:
+    def make(split: Split, count: int, seed: int) -> OwnTask:
+        return GeneratedTask(name, environment, split=split, num_items=count, seed=seed)
+
+    return GeneratedEntry(name=name, domain=domain, make=make)
+
+
 ON_REQUEST: Mapping[str, GeneratedEntry] = {
     entry.name: entry
     for entry in (
+        _generated("arithmetic", "mathematics", Arithmetic),
+        _generated("linear_equation", "mathematics", LinearEquation),
+        _generated("greatest_divisor", "mathematics", GreatestDivisor),
+        _generated("reverse_complement", "life", ReverseComplement),
+        _generated("translate_dna", "life", TranslateDna),
+        _generated("neutral_formula", "materials", NeutralFormula),
+        _generated("mass_fraction", "materials", MassFraction),
         GeneratedEntry(
             name="convert_units",
             domain="physics",
@@ -118,10 +140,12 @@ def get(
         InputError: an unknown name (the known ones are listed), the training split, or too few molecules.
         MissingExtraError: RDKit, `chemicals` or the package with the data of a task is not installed.
     """
-    if name not in all_names():
+    if name not in all_names() and not is_foreign(name):
         raise InputError(f"no such task: {name!r}; known: {', '.join(all_names())}")
     if split == "train":
         raise InputError("tasks ask about held-out molecules and media; choose the split 'validation' or 'test'")
+    if is_foreign(name):
+        return ForeignTask(name, split=split, num_items=num_items, seed=seed)
     if name in ON_REQUEST:
         return ON_REQUEST[name].make(split, num_items, seed)
     if name not in TASKS:
@@ -162,6 +186,8 @@ def for_learning(
     Raises:
         InputError: an unknown name.
     """
+    if is_foreign(name):
+        return ForeignTask(name, split="train", num_items=num_items, seed=seed)
     if name not in all_names():
         raise InputError(f"no task to learn from: {name!r}; known: {', '.join(all_names())}")
     if name in ON_REQUEST:

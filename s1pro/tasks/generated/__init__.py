@@ -1,0 +1,1 @@
+"""Questions without end, each made and checked by a program."""
