@@ -1,9 +1,8 @@
-"""Checkers of IFBench's own constraints, those that need no model of sentences, parts of speech or syllables.
+"""Checkers of IFBench's own constraints that look at characters, words and lines; see also `ifbench_sentences` and
+`ifbench_custom`.
 
-Not here: everything about sentences (`sentence:*`, `ratio:sentence_*`, `words:last_first`,
-`words:keywords_specific_position`), `ratio:stop_words`, `count:pronouns`, `count:person_names`, `words:start_verb`,
-`words:odd_even_syllables`, `words:words_position`, `format:emoji`, `format:title_case`, `format:no_bullets_bullets`,
-`repeat:repeat_simple`, and the twelve `custom:*` but three.
+Of the 58, three are not checked: `ratio:stop_words` (nltk's list of words is a download), `words:start_verb` (a trained
+tagger) and `words:odd_even_syllables` (a dictionary of syllables).
 """
 
 from __future__ import annotations

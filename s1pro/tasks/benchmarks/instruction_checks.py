@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
+from s1pro.tasks.benchmarks.ifbench_custom import CUSTOM_CHECKS
+from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -170,4 +172,6 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "change_case:english_lowercase": all_small,
     "punctuation:no_comma": no_comma,
     **IFBENCH_CHECKS,
+    **SENTENCE_CHECKS,
+    **CUSTOM_CHECKS,
 }

@@ -50,9 +50,8 @@ def examined(library: str, seeds: range) -> Iterator[tuple[str, str, str]]:
             assert exam.foreign_numbers(text, layer) == [], (library, kind, seed)
             assert check_caption(text, layer).foreign_numbers == (), (library, kind, seed)
             invented = exam.invented_numbers(layer, 12, seed)
-            for number in invented:
-                told = check_caption(f"{text} Somewhere it reaches {number}.", layer).foreign_numbers
-                assert told == (number,), (library, kind, seed, number)
+            told = check_caption(" ".join([text, *(f"Somewhere it reaches {n}." for n in invented)]), layer)
+            assert set(told.foreign_numbers) == set(invented), (library, kind, seed)
             yield from exam.questions(drawn, text)
 
 
