@@ -26,6 +26,7 @@ DISTRIBUTION = {
     "cv2": "opencv-python-headless",
     "docling_parse": "docling-parse",
     "faiss": "faiss-cpu",
+    "RNA": "viennarna",
     "lm_eval": "lm-eval",
     "math_verify": "math-verify",
     "pdfminer": "pdfminer.six",

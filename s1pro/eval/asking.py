@@ -25,6 +25,7 @@ from s1pro.eval.answers import Answer, AnswerFile
 from s1pro.eval.cache import CompletionCache, token_counts
 from s1pro.eval.progress import ProgressBar
 from s1pro.eval.prompts import digest, without_folders
+from s1pro.tasks.benchmarks.spec import BenchmarkTask
 from s1pro.tasks.task import Item, Prompt, Score, Task
 
 MAX_ERROR = 500
@@ -77,7 +78,7 @@ class Asking:
         prompt = self.task.prompt(item)
         async with self.places:
             try:
-                completion = await self._complete(prompt, repeat, client)
+                completion = await self._complete(item, prompt, repeat, client)
             except EndpointRefusedError:
                 raise
             except (EndpointError, ValueError) as error:
@@ -92,14 +93,18 @@ class Asking:
         file.append(_answer(item, prompt, response, score, completion))
         return True
 
-    async def _complete(self, prompt: Prompt, repeat: int, client: ModelClient) -> Completion:
-        sampling = self.sampling
-        if repeat and sampling.seed is not None:
-            sampling = dataclasses.replace(sampling, seed=sampling.seed + repeat)
+    async def _complete(self, item: Item, prompt: Prompt, repeat: int, client: ModelClient) -> Completion:
+        """Items of one and the same prompt are draws, like repeats: each has its own seed and place in a cache."""
+        sampling, task = self.sampling, self.task
+        drawn = isinstance(task, BenchmarkTask) and task.subtask.made is not None
+        step = repeat + (len(self.items) * repeat + int(item.id) if drawn else 0)
+        if step and sampling.seed is not None:
+            sampling = dataclasses.replace(sampling, seed=sampling.seed + step)
         if self.cache is None:
             return await client.chat(prompt.messages, sampling)
         turns = [message.as_dict() for message in prompt.messages]
-        key = digest(self.cache.model, self.thinking, turns, dataclasses.asdict(sampling), repeat)
+        place = [item.id] if drawn else []
+        key = digest(self.cache.model, self.thinking, turns, dataclasses.asdict(sampling), repeat, *place)
         found = self.cache.find(key)
         if found is None:
             found = await client.chat(prompt.messages, sampling)

@@ -37,6 +37,7 @@ from s1pro.eval.asking import Asking
 from s1pro.eval.cache import CompletionCache
 from s1pro.eval.progress import ProgressBar
 from s1pro.eval.results import Prices, TaskResult, task_result, totals
+from s1pro.tasks.benchmarks.spec import BenchmarkTask
 from s1pro.tasks.judging import Judge
 from s1pro.tasks.task import Task
 
@@ -138,6 +139,8 @@ async def run_async(
         items = list(task.items())[: options.limit]
         if not items:
             raise InputError(f"the task {task.name!r} has no items")
+        if isinstance(task, BenchmarkTask) and task.subtask.made and settings.sampling.temperature == 0:
+            raise InputError(f"{task.name} asks one prompt {len(items)} times; give a temperature")
         asking = Asking(
             task=task,
             items=items,

@@ -108,12 +108,15 @@ def load(
     benchmark = benchmark_named(name)
     if not benchmark.subtasks:
         raise InputError(f"{benchmark.title} has no tasks here ({benchmark.status}): {'; '.join(benchmark.notes)}")
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; {benchmark.title} comes from {benchmark.source}")
     chosen = benchmark.subtasks if subtasks is None else [benchmark.subtask(subtask) for subtask in subtasks]
+    if not folder.is_dir() and not all(subtask.made for subtask in chosen):
+        raise InputError(f"{folder}: no such folder; {benchmark.title} comes from {benchmark.source}")
     read: dict[tuple[Path, ...], list[tuple[str, dict[str, Any]]]] = {}
     tasks = []
     for subtask in chosen:
+        if subtask.made:
+            tasks.append(BenchmarkTask(benchmark, subtask, subtask.made_records()[:limit]))
+            continue
         files = tuple(data_files(folder, benchmark, subtask))
         if files not in read:  # several subtasks may share a file
             read[files] = _records(files, subtask)

@@ -76,6 +76,7 @@ class Subtask:
         defects: what the upstream scorer does that its metric does not say; shown beside the number.
         needs: extras or services without which it cannot be computed.
         lower_is_better: the score is an error.
+        made: number of records without data, and the one prompt of all of them; answers to it are sampled.
         judged: how a judge model takes part, if there is one.
         prepare: completes a record once, when it is loaded (the size of a picture, say).
     """
@@ -92,7 +93,13 @@ class Subtask:
     needs: tuple[str, ...] = ()
     lower_is_better: bool = False
     prepare: Callable[[Record], Record] = lambda record: record
+    made: tuple[int, str] | None = None
     judged: Judged | None = None
+
+    def made_records(self) -> list[dict[str, Any]]:
+        """The records of a subtask that has no data."""
+        number, prompt = self.made or (0, "")
+        return [{"id": i, "input": prompt, "output": ""} for i in range(number)]
 
 
 Status = Literal["computable", "needs a judge", "not computable"]
