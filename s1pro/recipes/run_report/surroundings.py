@@ -124,7 +124,7 @@ def _flat_stamp(stamp: Mapping[str, Any]) -> dict[str, Cell]:
 def _shown(config: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
     """What is set at all, the model apart, which the tiles sum up."""
     for name, value in list(_flat(config))[: 4 * MOST_SETTINGS]:
-        if value not in (None, [], {}) and not name.startswith(("model.", "data.sources", "data.validation.")):
+        if value not in (None, [], {}) and not name.startswith("model."):
             yield name, _cell(value)
 
 
