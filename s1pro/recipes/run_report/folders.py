@@ -22,6 +22,7 @@ from s1pro.base.errors import InputError
 
 Kind = Literal["train", "contrastive", "rl", "expand", "eval", "claims"]
 Record = Mapping[str, Any]
+DEMO_PARTS = ("pretrain", "expanded", "joint", "eval")  # in the order of the way; whatever else there is comes behind
 MOST_RECORDS = 4000
 MOST_BYTES = 256 * 2**20
 TITLES: Mapping[str, str] = {
@@ -96,7 +97,8 @@ def _parts(folder: Path, label: str, *, several: bool) -> list[Run]:
     if not (folder / "demo.json").is_file():
         return [_read(folder, label)]
     prefix = f"{label}/" if several else ""
-    inside = [folder / name for name in ("pretrain", "expanded", "joint", "eval") if (folder / name).is_dir()]
+    others = sorted(part.name for part in folder.iterdir() if part.is_dir() and part.name not in DEMO_PARTS)
+    inside = [part for name in (*DEMO_PARTS, *others) if (part := folder / name).is_dir()]
     runs = [_read(part, prefix + part.name) for part in inside if _kind(part) is not None]
     if not runs:
         raise InputError(f"{folder}: the demo has not trained anything yet; run `s1pro demo` again, it goes on")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -229,6 +230,26 @@ def test_long_runs_are_thinned_and_their_sums_are_not(tmp_path: Path, monkeypatc
     assert 10 <= len(steps) < 20 and steps == sorted(steps) and steps[0] == 1
     assert len({b - a for a, b in itertools.pairwise(steps)}) == 1
     assert run.seconds == 50 and run.source_tokens == {"a": 200}
+
+
+def test_a_demo_folder_is_its_parts_in_order(trained: Path, learned: Path, examined: Path, tmp_path: Path) -> None:
+    for name, source in (("rl", learned), ("eval", examined), ("joint", trained), ("data", tmp_path / "nothing")):
+        source.mkdir(exist_ok=True)
+        shutil.copytree(source, tmp_path / "demo" / name)
+    shutil.move(tmp_path / "demo" / "joint" / "model", tmp_path / "demo" / "model")  # as the demo does
+    (tmp_path / "demo" / "demo.json").write_text("{}")
+    runs = read_runs([tmp_path / "demo"])
+    assert [(run.label, run.kind, run.number) for run in runs] == [
+        ("joint", "train", 0),
+        ("eval", "eval", 0),
+        ("rl", "rl", 1),
+    ]
+    assert runs[0].model_folder == tmp_path / "demo" / "model"
+    shutil.copytree(tmp_path / "demo", tmp_path / "again")
+    assert [run.label for run in read_runs([tmp_path / "demo", tmp_path / "again"])][::3] == [
+        "demo/joint",
+        "again/joint",
+    ]
 
 
 @pytest.mark.parametrize(
