@@ -93,6 +93,16 @@ def damaged(completion: Completion, kind: str, other: Completion) -> Completion:
         return dataclasses.replace(completion, routing=None)
     if kind == "short":
         return dataclasses.replace(completion, routing=RoutingTrace(experts_TLK=experts[:-1], token_ids_T=tokens[:-1]))
+    if kind == "long":
+        longer = RoutingTrace(experts_TLK=np.repeat(experts, 2, axis=0), token_ids_T=np.repeat(tokens, 2))
+        return dataclasses.replace(completion, routing=longer)
+    if kind == "a layer less":
+        return dataclasses.replace(completion, routing=dataclasses.replace(trace, experts_TLK=experts[:, 1:]))
+    if kind == "a slot less":
+        return dataclasses.replace(completion, routing=dataclasses.replace(trace, experts_TLK=experts[..., 1:]))
+    if kind == "backwards":
+        turned = RoutingTrace(experts_TLK=experts[::-1], token_ids_T=tokens[::-1])
+        return dataclasses.replace(completion, routing=turned)
     if kind == "shifted":
         moved = RoutingTrace(experts_TLK=np.roll(experts, 1, axis=0), token_ids_T=np.roll(tokens, 1))
         return dataclasses.replace(completion, routing=moved)
@@ -109,13 +119,28 @@ def damaged(completion: Completion, kind: str, other: Completion) -> Completion:
     return dataclasses.replace(completion, routing=taken)
 
 
-@pytest.mark.parametrize("kind", ["dropped", "short", "shifted", "stale", "logprobs", "of another"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "dropped",
+        "short",
+        "long",
+        "a layer less",
+        "a slot less",
+        "backwards",
+        "shifted",
+        "stale",
+        "logprobs",
+        "of another",
+    ],
+)  # fmt: skip
 def test_a_wrong_record_is_always_noticed(kind: str) -> None:
     found = rollouts(200, 9, cache_tokens=4096, max_batch=32)
     noticed = 0
     for rollout, other in itertools.pairwise(found):
-        if len(set(rollout.question.token_ids)) < 2:
-            continue  # a row of equal tokens looks the same when it is moved, and is
+        fed = [*rollout.question.token_ids, *rollout.completion.token_ids[:-1]]
+        if len(set(fed)) < 2 or fed == fed[::-1]:
+            continue  # what looks the same when it is moved or turned
         with pytest.raises(RecordError):
             check_record(rollout.question, damaged(rollout.completion, kind, other.completion), SHAPE)
         noticed += 1

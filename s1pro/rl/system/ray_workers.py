@@ -37,7 +37,7 @@ from s1pro.rl.config import RLRun
 from s1pro.rl.rollout import Question, Rollout
 from s1pro.rl.system.client import rollout_client
 from s1pro.rl.system.publication import Publication, check_received, drop_masters, publish, receive
-from s1pro.rl.system.traces import Traces, pack, unpack, with_routing, without_routing
+from s1pro.rl.system.traces import Traces, fed_tokens, pack, unpack, with_routing, without_routing
 from s1pro.rl.system.work import Answerer, Group, Unit
 from s1pro.tasks.judges.judge import Here, Judge, Verdict
 from s1pro.tasks.judges.pool import JudgePool
@@ -165,7 +165,7 @@ class RayWorkers:
         traces: list[Traces] = self._get([reference for _, _, reference in units])
         for (unit, _, _), answered, packed in zip(units, answers, traces, strict=True):
             groups += _whole(unit, answered.groups, packed, self._network.config)
-        tokens = sum(len(r.question.token_ids) + len(r.completion.token_ids) - 1 for group in groups for r in group)
+        tokens = sum(len(fed_tokens(rollout)) for group in groups for rollout in group)
         self._report = {
             "published_bytes": self._published_bytes,
             "trace_bytes_per_token": sum(answered.trace_bytes for answered in answers) / max(tokens, 1),
@@ -241,7 +241,9 @@ class RolloutWorker:
         loop = asyncio.get_running_loop()
         started = loop.time()
         groups = await self._answerer.answer(unit)
-        traces = pack([r.completion.routing for group in groups for r in group], self._config.text.router)
+        every = [rollout for group in groups for rollout in group]
+        router = self._config.text.router
+        traces = pack([r.completion.routing for r in every], router, [fed_tokens(r) for r in every])
         answered = Answered(
             groups=[[_light(rollout) for rollout in group] for group in groups],
             version=self._client.engine.policy_version,
@@ -294,7 +296,7 @@ def _whole(unit: Unit, groups: Sequence[Group], packed: Traces, config: ModelCon
         [_with_question(rollout, question) for rollout in group]
         for group, question in zip(groups, unit.questions, strict=True)
     ]
-    fed = [(*r.question.token_ids, *r.completion.token_ids[:-1]) for group in found for r in group]
+    fed = [fed_tokens(rollout) for group in found for rollout in group]
     traces = iter(unpack(packed, config.text.router, fed))
     return [[with_routing(rollout, next(traces)) for rollout in group] for group in found]
 

@@ -3,7 +3,8 @@
 Slot k of a token holds an expert of router group k // (K / G), so its number inside the group says everything. With
 groups of at most 256 experts that is one byte instead of two: 752 instead of 1,504 bytes per token of the full model.
 The traces of a piece of work lie one after another in one array, which Ray keeps in shared memory as it is. Which
-tokens a trace is about is not sent again, but a hash of them is: it must be that of the tokens that the trainer has.
+tokens a trace is about is not sent again, but a hash over them and their slots is: whatever is lost, moved or exchanged
+on the way does not fit the tokens that the trainer has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,54 +34,71 @@ class Traces:
         slots_NLK: number of an expert in its group, uint8 or uint16.
         rows: of every rollout; -1 for one without a trace.
         versions: of their weights.
-        hashes: of the tokens that the rows are about; empty if the engine did not tell.
+        hashes: of the tokens that the rows are about, and of their slots.
+        named: whether the engine told which tokens these are.
     """
 
     slots_NLK: Slots
     rows: tuple[int, ...]
     versions: tuple[int, ...]
     hashes: tuple[bytes, ...]
+    named: tuple[bool, ...]
 
 
-def pack(traces: Sequence[RoutingTrace | None], router: RouterConfig) -> Traces:
-    """Raises `RecordError` for experts that are not in the group of their slot."""
-    experts = [trace.experts_TLK for trace in traces if trace is not None]
-    joined = np.concatenate(experts) if experts else np.zeros((0, 0, router.top_k), np.uint16)
+def pack(traces: Sequence[RoutingTrace | None], router: RouterConfig, tokens: Sequence[Sequence[int]]) -> Traces:
+    """Traces of rollouts that fed `tokens` to the network.
+
+    Raises:
+        RecordError: experts that are not in the group of their slot, or a trace about other tokens.
+    """
+    slots: list[Slots] = []
+    hashes: list[bytes] = []
+    for trace, fed in zip(traces, tokens, strict=True):
+        if trace is None:
+            hashes.append(b"")
+            continue
+        fed_T = np.array(fed, dtype=np.int32)
+        known_T = trace.token_ids_T
+        if len(trace.experts_TLK) != len(fed_T) or (known_T is not None and not np.array_equal(known_T, fed_T)):
+            raise RecordError(
+                f"a routing trace of {len(trace.experts_TLK)} rows is not about these {len(fed_T)} tokens"
+            )
+        slots.append(to_slots(trace.experts_TLK, router))
+        hashes.append(_hash_of(fed_T, slots[-1]))
     return Traces(
-        slots_NLK=to_slots(joined, router),
+        slots_NLK=_joined(slots, router),
         rows=tuple(-1 if trace is None else len(trace.experts_TLK) for trace in traces),
         versions=tuple(0 if trace is None else trace.policy_version for trace in traces),
-        hashes=tuple(
-            b"" if trace is None or trace.token_ids_T is None else _hash_of(trace.token_ids_T) for trace in traces
-        ),
+        hashes=tuple(hashes),
+        named=tuple(trace is not None and trace.token_ids_T is not None for trace in traces),
     )
 
 
 def unpack(packed: Traces, router: RouterConfig, tokens: Sequence[Sequence[int]]) -> list[RoutingTrace | None]:
     """The inverse of `pack`.
 
-    Args:
-        tokens: that every rollout fed to the network.
-
     Raises:
-        RecordError: the traces are about other tokens.
+        RecordError: the traces are not whole, or about other tokens.
     """
-    experts_NLK = from_slots(packed.slots_NLK, router)
     found: list[RoutingTrace | None] = []
     start = 0
-    for rows, version, known, fed in zip(packed.rows, packed.versions, packed.hashes, tokens, strict=True):
+    for number, (rows, fed) in enumerate(zip(packed.rows, tokens, strict=True)):
         if rows < 0:
             found.append(None)
             continue
-        fed_T = np.array(fed, dtype=np.int32)
-        if rows != len(fed_T) or known not in (b"", _hash_of(fed_T)):
-            raise RecordError(f"a routing trace of {rows} rows arrived with an answer of {len(fed_T)} other tokens")
-        part = slice(start, start + rows)
-        about = fed_T if known else None
-        found.append(RoutingTrace(experts_TLK=experts_NLK[part], policy_version=version, token_ids_T=about))
+        fed_T, slots_TLK = np.array(fed, dtype=np.int32), packed.slots_NLK[start : start + rows]
+        if len(slots_TLK) != len(fed_T) or _hash_of(fed_T, slots_TLK) != packed.hashes[number]:
+            raise RecordError(f"a routing trace of {rows} rows arrived damaged, or with an answer that it is not about")
+        found.append(
+            RoutingTrace(
+                experts_TLK=from_slots(slots_TLK, router),
+                policy_version=packed.versions[number],
+                token_ids_T=fed_T if packed.named[number] else None,
+            )
+        )
         start += rows
-    if start != len(experts_NLK):
-        raise RecordError(f"{len(experts_NLK)} rows of routing for rollouts with {start}")
+    if start != len(packed.slots_NLK):
+        raise RecordError(f"{len(packed.slots_NLK)} rows of routing for rollouts with {start}")
     return found
 
 
@@ -104,8 +123,21 @@ def with_routing(rollout: Rollout, trace: RoutingTrace | None) -> Rollout:
     return dataclasses.replace(rollout, completion=dataclasses.replace(rollout.completion, routing=trace))
 
 
-def _hash_of(tokens_T: npt.NDArray[np.int32]) -> bytes:
-    return hashlib.blake2b(tokens_T.astype("<i4").tobytes(), digest_size=8).digest()
+def _joined(slots: Sequence[Slots], router: RouterConfig) -> Slots:
+    joined: Any = np.concatenate(slots) if slots else np.zeros((0, 0, router.top_k), np.uint8)
+    found: Slots = joined
+    return found
+
+
+def fed_tokens(rollout: Rollout) -> tuple[int, ...]:
+    """What went through the network: all tokens but the last, which was only sampled."""
+    return (*rollout.question.token_ids, *rollout.completion.token_ids[:-1])
+
+
+def _hash_of(tokens_T: npt.NDArray[np.int32], slots_TLK: Slots) -> bytes:
+    found = hashlib.blake2b(tokens_T.astype("<i4").tobytes(), digest_size=8)
+    found.update(np.ascontiguousarray(slots_TLK).data)
+    return found.digest()
 
 
 def _firsts_K(router: RouterConfig) -> npt.NDArray[np.int32]:

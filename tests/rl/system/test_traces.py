@@ -32,16 +32,20 @@ def random_trace(draw: np.random.Generator, router: RouterConfig, rows: int, lay
     return RoutingTrace(experts_TLK=experts, policy_version=int(draw.integers(9)), token_ids_T=tokens)
 
 
+def tokens_of(trace: RoutingTrace | None) -> list[int]:
+    return [] if trace is None or trace.token_ids_T is None else trace.token_ids_T.tolist()
+
+
 @pytest.mark.parametrize("router", ROUTERS, ids=str)
 def test_there_and_back(router: RouterConfig) -> None:
     draw = np.random.default_rng(router.num_experts)
     traces: list[RoutingTrace | None] = [random_trace(draw, router, int(draw.integers(1, 9)), 3) for _ in range(20)]
     traces[3] = traces[11] = None
+    fed = [tokens_of(trace) for trace in traces]
     traces[5] = replace(traces[5], token_ids_T=None)  # type: ignore[type-var]
-    packed = pack(traces, router)
+    packed = pack(traces, router, fed)
     assert packed.slots_NLK.dtype == (np.uint8 if router.experts_per_group <= 256 else np.uint16)
-    fed = [[] if t is None else (range(len(t.experts_TLK)) if t.token_ids_T is None else t.token_ids_T) for t in traces]
-    for before, after in zip(traces, unpack(packed, router, fed), strict=True):  # type: ignore[arg-type]
+    for before, after in zip(traces, unpack(packed, router, fed), strict=True):
         if before is None or after is None:
             assert before is after
             continue
@@ -54,7 +58,7 @@ def test_bytes_per_token_at_full_size() -> None:
     """94 layers with 8 experts per token: 752 bytes instead of 1,504."""
     trace = random_trace(np.random.default_rng(0), FULL, 10, 94)
     assert trace.experts_TLK.nbytes == 10 * 1504
-    assert pack([trace], FULL).slots_NLK.nbytes == 10 * 752
+    assert pack([trace], FULL, [tokens_of(trace)]).slots_NLK.nbytes == 10 * 752
 
 
 def test_a_slot_of_another_group_is_noticed() -> None:
@@ -66,22 +70,25 @@ def test_a_slot_of_another_group_is_noticed() -> None:
 
 
 def test_traces_of_other_answers_are_noticed() -> None:
-    """Any two exchanged, one dropped, one shifted: over all pairs of a hundred answers."""
+    """Any two exchanged, one short; slots lost, exchanged or moved while the tokens stay: over a hundred answers."""
     draw = np.random.default_rng(2)
     router = ROUTERS[1]
-    traces = [random_trace(draw, router, int(draw.integers(2, 6)), 2) for _ in range(100)]
-    packed = pack(traces, router)
-    fed = [trace.token_ids_T.tolist() for trace in traces]  # type: ignore[union-attr]
+    traces = [random_trace(draw, router, int(draw.integers(3, 7)), 2) for _ in range(100)]
+    fed = [tokens_of(trace) for trace in traces]
+    packed = pack(traces, router, fed)
     for _ in range(300):
         i, j = draw.choice(100, 2, replace=False)
         swapped = list(fed)
         swapped[i], swapped[j] = fed[j], fed[i]
-        with pytest.raises(RecordError, match="arrived with an answer of"):
+        with pytest.raises(RecordError, match="not about"):
             unpack(packed, router, swapped)
+        with pytest.raises(RecordError, match="is not about these"):
+            pack(traces, router, swapped)
     for i in range(100):
-        short = [*fed[:i], fed[i][:-1], *fed[i + 1 :]]
         with pytest.raises(RecordError):
-            unpack(packed, router, short)
-    lost = Traces(**{**vars(packed), "slots_NLK": packed.slots_NLK[1:]})
-    with pytest.raises((RecordError, ValueError)):
-        unpack(lost, router, fed)
+            unpack(packed, router, [*fed[:i], fed[i][:-1], *fed[i + 1 :]])
+    slots = packed.slots_NLK
+    rolled, mirrored = np.roll(slots, 1, axis=0), slots[:, ::-1]
+    for damaged in (slots[1:], slots[:-1], rolled, mirrored, slots ^ 1, np.concatenate([slots, slots[:1]])):
+        with pytest.raises(RecordError):
+            unpack(Traces(**{**vars(packed), "slots_NLK": damaged}), router, fed)
