@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         print_json(config_to_json(stage))
         return 0
     from s1pro.recipes.reinforcement import learn, learn_on_ray
-    from s1pro.rl.loop import ParityError
+    from s1pro.rl.rounds import ParityError
     from s1pro.rl.system.launch import TrainerDiedError
     from s1pro.train.guards import TrainingStoppedError
 

@@ -74,13 +74,14 @@ class RolloutConfig:
 @dataclass(frozen=True, kw_only=True)
 class RLRun(TrainRun):
     """A `TrainRun` whose data are its own answers. `data.tokens_per_batch` is the size of a micro-batch; how many there
-    are follows from the answers, so `accumulation` stays 1, and `loss` is not read.
+    are follows from the answers, so `accumulation` stays 1. `loss` and `data.sources` are those of `sft_every`.
 
     Attributes:
         judges: who scores the answers.
         agent: the model may use tools (`tasks.agents`); None answers in one turn.
         curriculum: shares of tasks follow their pass rates; None asks by the weights.
         system: where rollouts, training and scoring happen.
+        sft_every: every so many steps one is a step of fine-tuning on a micro-batch of `data.sources`; 0 for never.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
         old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
             engine is measured on the way; "rollout": those of the engine are taken.
@@ -98,6 +99,7 @@ class RLRun(TrainRun):
     curriculum: CurriculumConfig | None = None
     system: SystemConfig = field(default_factory=SystemConfig)
     agent: AgentConfig | None = None
+    sft_every: int = 0
     updates: int = 1
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
     parity_limit: float | None = None
@@ -108,8 +110,15 @@ class RLRun(TrainRun):
             raise ValueError(f"stage of a run of reinforcement learning is rl, got {self.stage!r}")
         if self.accumulation != 1:
             raise ValueError("accumulation has no effect: micro-batches follow from the answers; set rollout.prompts")
-        if self.data.sources or self.data.validation:
-            raise ValueError("data.sources and data.validation have no effect: the data are the answers to `tasks`")
+        if self.data.validation or (self.data.sources and not self.sft_every):
+            raise ValueError(
+                "data.validation and, without sft_every, data.sources have no effect: the data are the answers to "
+                "`tasks`"
+            )
+        if self.sft_every < 0 or self.sft_every == 1:
+            raise ValueError(
+                f"sft_every must be 0 or at least 2, got {self.sft_every}: 1 leaves no step to learn by RL"
+            )
         if self.updates < 1 or self.updates > self.rollout.prompts:
             raise ValueError(
                 f"updates must lie between 1 and rollout.prompts={self.rollout.prompts}, got {self.updates}"

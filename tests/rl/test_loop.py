@@ -13,8 +13,9 @@ import torch
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message, Sampling
 from s1pro.rl.config import RLRun, RolloutConfig
-from s1pro.rl.loop import ParityError, train_rl
+from s1pro.rl.loop import train_rl
 from s1pro.rl.objective import preset
+from s1pro.rl.rounds import ParityError
 from s1pro.serve.client import LocalClient
 from s1pro.tasks.task import Item, Prompt
 from s1pro.train.metrics import read_metrics

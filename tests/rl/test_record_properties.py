@@ -183,8 +183,9 @@ def test_recorded_routing_is_what_was_used_and_what_is_replayed() -> None:
 
 
 @pytest.mark.slow
-def test_over_thousands_of_rollouts() -> None:
-    seen = check_runs(range(100, 160), 40)
-    assert seen["rollouts"] == 2400 and seen["compared"] > 0.6 * seen["rows"] > 30_000
-    assert seen["preempted"] > 100 and seen["prefix_hits"] > 1000 and seen["chunked"] > 100 and seen["mixed"] > 100
+@pytest.mark.parametrize("part", range(3))
+def test_over_thousands_of_rollouts(part: int) -> None:
+    seen = check_runs(range(100 + 20 * part, 120 + 20 * part), 40)
+    assert seen["rollouts"] == 800 and seen["compared"] > 0.5 * seen["rows"] > 10_000
+    assert seen["preempted"] > 20 and seen["prefix_hits"] > 1000 and seen["chunked"] > 100 and seen["mixed"] > 30
     assert seen["guessed"]
