@@ -27,6 +27,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
     """
     try:
         found = read_runs(folder)
+        for record in found:
+            differences_of(record)
         order = {name: claim.number for name, claim in CLAIMS.items()}
         return sorted(
             found,

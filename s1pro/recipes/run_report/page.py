@@ -5,7 +5,7 @@
     copies         experts that come apart       positions    spectra of FoPE
     rollouts       reinforcement learning        scores       evaluations and answers
     samples        what was learned from         claims       verdicts
-    surroundings   expansion, environment, commands
+    rounding       FP8                           surroundings expansion, environment, commands
 
 A section whose numbers a run does not have is left out. Several runs share axes, and every run keeps its colour.
 """
@@ -23,6 +23,7 @@ from s1pro.recipes.run_report.curves import best, column, learning_section, opti
 from s1pro.recipes.run_report.folders import TITLES, Run, labels, read_runs
 from s1pro.recipes.run_report.positions import positions_section
 from s1pro.recipes.run_report.rollouts import mismatch_section, rewards_section, rollouts_section
+from s1pro.recipes.run_report.rounding import rounding_section
 from s1pro.recipes.run_report.routers import router_section
 from s1pro.recipes.run_report.samples import samples_section
 from s1pro.recipes.run_report.scores import answers_section, results, scores_section
@@ -60,6 +61,7 @@ def build(runs: Sequence[Run], title: str) -> Report:
         expansion_section(runs),
         copies_section(trained),
         mismatch_section(trained),
+        rounding_section(trained),
         positions_section(runs),
         answers_section(runs),
         samples_section(runs),

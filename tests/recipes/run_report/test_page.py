@@ -20,7 +20,10 @@ from s1pro.recipes.run_report.page import build, write_report
 from s1pro.recipes.run_report.samples import samples_section
 from s1pro.recipes.run_report.surroundings import differences
 from s1pro.report.blocks import Figure, Report, Rollouts, Samples, Section, Table
+from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
+from tests.recipes.run_report.conftest import training
+from tests.train.conftest import CopySource
 
 
 def section(report: Report, title: str) -> Section:
@@ -163,6 +166,17 @@ def test_a_contrastive_run_shows_retrieval_beside_chance(contrasted: Path) -> No
     first = last["image_to_text"]["recall_at_1"]
     assert rows[0][1:3] == ["image to text", "recall at 1"] and rows[0][4] == first["chance"] == 1 / 32
     assert str(rows[0][3]).startswith(f"{first['value']:.3f} [") and len(rows) == 6
+
+
+def test_rounding_to_fp8_by_operand(tmp_path: Path) -> None:
+    stage = training(tmp_path / "fp8", steps=4, expert_precision="fp8", router_every=2, export=False)
+    train(stage, sources={"copy": CopySource()})
+    (row, *others) = table(section(build(read_runs([stage.folder]), "t"), "Rounding to FP8"), "run").rows
+    layers = read_metrics(stage.folder, "fp8")[-1]["layers"].values()
+    assert row[1] == "weights, gate and up" and len(others) == 6
+    for place, number in enumerate(("error", "underflow", "clipped"), start=2):
+        assert row[place] == pytest.approx(np.mean([layer["gate_up"][number] for layer in layers]))
+    assert 0.005 < float(row[2] or 0) < 0.1  # an e4m3 mantissa of three bits
 
 
 def test_an_evaluation_shows_a_right_and_a_wrong_answer(examined: Path, tmp_path: Path) -> None:
