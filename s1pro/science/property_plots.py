@@ -74,9 +74,17 @@ UNIT = Bank(
     "Unit of the (vertical axis|y axis|ordinate)?",
     held_out=("The numbers on the left are in which unit?",),
 )
-_TEMPERATURE = SlotKind(
-    pattern=r"\d+(?:\.\d+)? K", write=lambda value: f"{tick_text(value)} K", read=lambda text: float(text[:-2])
-)
+
+
+def _write_temperature(value: float) -> str:
+    return f"{tick_text(value)} K"
+
+
+def _read_temperature(text: str) -> float:
+    return float(text[:-2])
+
+
+_TEMPERATURE = SlotKind(pattern=r"\d+(?:\.\d+)? K", write=_write_temperature, read=_read_temperature)
 VALUE = Bank(
     {"temperature": _TEMPERATURE},
     "(Read|Tell me|Give) the density at {temperature}[, please].",

@@ -16,9 +16,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 from s1pro.science.formula import parse_formula
 from s1pro.science.groups import NAMES
@@ -114,9 +116,29 @@ def counted(noun: str) -> SlotKind:
     """A count with its noun; the plural takes an s."""
     return SlotKind(
         pattern=rf"(?:1 {re.escape(noun)}|(?!1 )\d+ {re.escape(noun)}s)",
-        write=lambda value: f"{_write_count(value)} {noun}{'' if value == 1 else 's'}",
-        read=lambda text: int(text.partition(" ")[0]),
+        write=functools.partial(_write_counted, noun),
+        read=_read_counted,
     )
+
+
+def _write_counted(noun: str, value: Any) -> str:
+    return f"{_write_count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def _read_counted(text: str) -> int:
+    return int(text.partition(" ")[0])
+
+
+def _read_smiles(text: str) -> str:
+    return text[len("<SMILES>") : -len("</SMILES>")]
+
+
+def _write_molar_mass(value: Any) -> str:
+    return f"{write_mass(value)} g/mol"
+
+
+def _read_molar_mass(text: str) -> float:
+    return float(text.removesuffix(" g/mol"))
 
 
 _TEXT = r"[!-;=?-~](?:[ -;=?-~]*?[!-;=?-~])?"
@@ -127,14 +149,14 @@ TEXT = SlotKind(pattern=_TEXT, write=_write_text, read=str)
 SMILES = SlotKind(
     pattern=f"<SMILES>{_SMILES}</SMILES>",
     write=_write_smiles,
-    read=lambda text: text[len("<SMILES>") : -len("</SMILES>")],
+    read=_read_smiles,
 )
 FORMULA = SlotKind(pattern=r"(?:[A-Z][a-z]?\d*)+", write=_write_formula, read=str)
 COUNT = SlotKind(pattern=r"\d+", write=_write_count, read=int)
 MASS = SlotKind(
     pattern=r"\d+\.\d g/mol",
-    write=lambda value: f"{write_mass(value)} g/mol",
-    read=lambda text: float(text.removesuffix(" g/mol")),
+    write=_write_molar_mass,
+    read=_read_molar_mass,
 )
 GROUP = SlotKind(pattern=_GROUP, write=_write_group, read=_read_group)
 GROUPS = SlotKind(pattern=rf"(?:{_GROUP}, )*(?:{_GROUP} and )?{_GROUP}", write=_write_groups, read=_read_groups)

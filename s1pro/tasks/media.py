@@ -16,6 +16,7 @@ where the question says what (`MediaFamily.kind`). Copying is no baseline: no qu
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from typing import Any
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message
 from s1pro.science.formula import element_accuracy, hill, parse_formula
-from s1pro.science.media import Choice, Count, Formula, MediaFamily, Reading
+from s1pro.science.media import Choice, Count, Example, Formula, MediaFamily, Reading
 from s1pro.science.media_files import MediaFolder
 from s1pro.science.split import Split
 from s1pro.science.system_prompts import SYSTEM_PROMPTS, group_of_domain
@@ -78,6 +79,11 @@ class MediaTask:
             )
             for number, example in enumerate(examples)
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For judges in other processes: items are there with their media, and no more examples are drawn."""
+        family = dataclasses.replace(self.family, draw=_drawn_already, limits=None)
+        return {**self.__dict__, "family": family}
 
     def items(self) -> Sequence[Item]:
         return self._items
@@ -142,6 +148,10 @@ class MediaTask:
             return str(Counter(answer["text"] for answer in answers).most_common(1)[0][0])
         candidates = [text for text, _ in Counter(answer["text"] for answer in answers).most_common(_NUM_CANDIDATES)]
         return max(candidates, key=lambda text: sum(self.grade(answer, text).value for answer in answers))
+
+
+def _drawn_already(split: Split, number: int, seed: int) -> Example:
+    raise AssertionError("a task that was sent to another process draws no examples")
 
 
 def _grade_choice(kind: Choice, answer: Mapping[str, Any], response: str) -> Score:
