@@ -52,7 +52,8 @@ def _section(folder: Path, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> s
     ]
     for run in runs:
         lines += _run(claim, run)
-    lines += [_agreement([run for run in runs if run["without"] is None]), ""]
+    if agreement := _agreement([run for run in runs if run["without"] is None]):
+        lines += [agreement, ""]
     first = runs[0]
     panels = claim.panels(read_results(first["place"], claim.arms, first["seeds"]))
     if panels:
