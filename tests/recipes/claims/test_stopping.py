@@ -23,6 +23,7 @@ def test_ctrl_c_keeps_finished_units_and_ends_the_workers(claims_folder: Path) -
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_listen,
     )
     deadline = time.monotonic() + 240
     while not list(place.glob("*-7.json")) and process.poll() is None and time.monotonic() < deadline:
@@ -39,6 +40,11 @@ def test_ctrl_c_keeps_finished_units_and_ends_the_workers(claims_folder: Path) -
     run = ClaimRun(claim=CLAIM, folder=claims_folder, setting="fast", seeds=(7, 8, 9))
     record = run_claim(run, progress=lambda done, total: told.append((done, total)))
     assert told[0] == (len(kept), 9) and record.measured == 9 - len(kept)
+
+
+def _listen() -> None:
+    """A test run in the background of a shell ignores Ctrl-C, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _alive(child: str) -> bool:
