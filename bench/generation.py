@@ -1,16 +1,18 @@
 """Generated tokens/s against transformers `generate()`: sizes of `bench/training.py`, greedy, prompt 64, 128 new.
 
-    python bench/generation.py [--batch 1 16] [--rounds 5] [--threads 2] [--json FILE]
+    python bench/generation.py [--batch 1 16] [--rounds 5] [--threads 2] [--processor-time] [--json FILE]
 
 Both sides run in this process, in turn. The peer is measured with each of its expert implementations; the ratio that
 counts is against the best of them. Also printed: the share of the machine's measured memory bandwidth that decoding
-reaches, counting every weight that a step must read once.
+reaches, counting every weight that a step must read once. With one thread on a machine that others use,
+`--processor-time` times what the processor did for this process instead of the wall clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,10 +49,10 @@ def peer_call(prompts_BS: torch.Tensor, implementation: str) -> Callable[[], obj
     return call
 
 
-def memory_bandwidth() -> float:
+def memory_bandwidth(clock: Callable[[], float]) -> float:
     """Measured bytes/s of reading a 512 MB tensor (best of several sums)."""
     x = torch.ones(128 * 1024 * 1024)
-    timing = run_rounds({"read": lambda: x.sum()}, rounds=10, warmup=2)["read"]
+    timing = run_rounds({"read": lambda: x.sum()}, rounds=10, warmup=2, clock=clock)["read"]
     return x.numel() * 4 / timing.best
 
 
@@ -82,17 +84,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.processor_time and args.threads > 1:
+        parser.error("--processor-time adds up the threads: use it with --threads 1")
+    clock = time.process_time if args.processor_time else time.perf_counter
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    bandwidth = memory_bandwidth()
+    bandwidth = memory_bandwidth(clock)
     rows = []
     for batch in args.batch:
         prompts_BS = torch.randint(1, bench().text.vocab_size, (batch, PROMPT))
         contestants = {"s1pro": own_call(prompts_BS)}
         contestants |= {f"transformers {name}": peer_call(prompts_BS, name) for name in ("grouped_mm", "eager")}
-        rows.append(report(batch, run_rounds(contestants, rounds=args.rounds), bandwidth))
+        rows.append(report(batch, run_rounds(contestants, rounds=args.rounds, clock=clock), bandwidth))
     result = {"environment": environment(), "bandwidth_gb_per_s": round(bandwidth / 1e9, 1), "results": rows}
     text = json.dumps(result, indent=2)
     print(text)
