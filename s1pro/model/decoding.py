@@ -61,9 +61,11 @@ class DecodingStep:
         """Whether the next step can be computed here."""
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return False
-        if self._weights is None or not self._weights.are_in_place():
-            self._tables.forget()
+        moved = self._weights is None or not self._weights.are_in_place()
+        if moved:
             self._weights = DecodingWeights.of(self._network)
+        if moved or not self._tables.are_current():
+            self._tables.forget()
         return self._weights is not None and self._weights.are_all()
 
     def forget(self) -> None:
@@ -128,18 +130,22 @@ class _Tables:
 
     def forget(self) -> None:
         self._size = 0
-        self._versions: tuple[int, ...] = ()
+        self._versions = self._rotary.versions()
+
+    def are_current(self) -> bool:
+        """Whether the coefficients have not been written since."""
+        return self._versions == self._rotary.versions()
 
     def __call__(self, positions_B: Tensor, context_lens: tuple[int, ...]) -> Turns:
         longest = max(context_lens)
         if longest > self._most:
             return self._make(positions_B)
-        if longest > self._size or self._rotary.versions() != self._versions:
+        if longest > self._size:
             self._size = min(max(2 * longest, FEWEST_POSITIONS), self._most)
             self._cos_SNC, self._sin_SNC = self._make(torch.arange(self._size))
-            self._versions = self._rotary.versions()
         if len(context_lens) == 1:
-            return self._cos_SNC.narrow(0, longest - 1, 1), self._sin_SNC.narrow(0, longest - 1, 1)
+            last = longest - 1
+            return self._cos_SNC.narrow(0, last, 1), self._sin_SNC.narrow(0, last, 1)
         return self._cos_SNC.index_select(0, positions_B), self._sin_SNC.index_select(0, positions_B)
 
     def _make(self, positions_T: Tensor) -> Turns:

@@ -103,7 +103,8 @@ class RotaryEmbedding(nn.Module):
 
     def versions(self) -> tuple[int, ...]:
         """Differ when coefficients have been written in between."""
-        return (self.sin_coef._version, self.cos_coef._version) if self.config.fope else ()
+        kinds = (self.sin_coef, self.cos_coef) if self.config.fope else ()
+        return tuple(0 if coef.is_inference() else coef._version for coef in kinds)  # the former have no version
 
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
         coef_JDD = coef.view(-1, *coef.shape[-2:])
