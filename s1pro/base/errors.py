@@ -18,3 +18,7 @@ class MissingExtraError(InputError):
         super().__init__(f"this needs the package {package!r}; install it with: pip install 's1pro[{extra}]'")
         self.package = package
         self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """As an error of another process it arrives whole."""
+        return MissingExtraError, (self.package, self.extra)

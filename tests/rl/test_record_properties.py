@@ -70,11 +70,14 @@ def run_engine(seed: int, count: int) -> Run:
         for _ in range(count)
     ]
     limits = draw.integers(1, 24, count).tolist()
+    temperatures = draw.choice([0.05, 1.0], count).tolist()  # cold ones repeat themselves, so that guesses come true
     changes = sorted(draw.integers(1, 60, 2).tolist()) if under_way != "nothing" else []
 
     async def one(number: int) -> Rollout:
         question = Question(task="t", item=Item(id=str(number)), token_ids=tuple(prompts[number]))
-        sampling = Sampling(max_new_tokens=limits[number], temperature=1.0, seed=number, ignore_eos=True)
+        sampling = Sampling(
+            max_new_tokens=limits[number], temperature=temperatures[number], seed=number, ignore_eos=True
+        )
         completion = await client.generate(prompts[number], sampling)
         score = Score(value=float(number % 2))
         return Rollout(question=question, completion=completion, score=score, group=number // 2, member=number % 2)
