@@ -3,16 +3,20 @@
 1. **Gap.** Log-probabilities of the sampled tokens on both sides: k1 and k3 (`rl.mismatch`), the mean and largest
    difference, agreement of routing per layer; and of the greedy answers, how often the engine's token is the trainer's
    most likely one.
-2. **Routing record.** Compared with the trainer's own choice as it is, and moved by a token or two: a record that fits
-   better when it is moved is off by as much.
+2. **Routing record.** Compared with the trainer's own choice as it is, and moved by a token or two, prompt by prompt: a
+   record that fits better when it is moved is off by as much. One that does not fit while log-probabilities do is of
+   other experts than those that computed.
 3. **Sampler.** If the draws come from the distribution whose log-probabilities are reported, the sum of
    `log p(token) - E[log p]` has mean 0 and a known variance. z far from 0 says that something else was drawn from; the
    temperature that makes the draws most likely says what. The same fit on the reported numbers says whether they were
    taken after the temperature.
 4. **Chat.** The same conversation by the engine's template and by ours.
-5. **Explanations.** If there is a gap, every hypothesis recomputes the trainer's side; what leaves the least of the gap
-   is named if it leaves less than a fifth of it. Rounding is not repeated bit for bit by another order of sums; what
-   leaves less than nine tenths and makes a gap of the same size by itself is named as of that kind.
+5. **Explanations.** If there is a gap, every hypothesis recomputes the trainer's side, alone and in pairs; what leaves
+   the least of the gap is named if it leaves less than a fifth of it. Rounding is not repeated bit for bit by another
+   order of sums; what leaves less than nine tenths and makes a gap of the same size by itself is named as of that kind.
+
+Several faults may be there at once. So steps 2 and 3 are repeated with the network that explains the gap: what it does
+not explain, another temperature or a record that was moved, is a fault of its own.
 """
 
 from __future__ import annotations
@@ -23,41 +27,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from s1pro.model.network import Network
-from s1pro.rl.parity.hypotheses import hypotheses
+from s1pro.rl.parity.explanations import Explanation, Gap, believed, explained_side, explanations
 from s1pro.rl.parity.probes import ChatProbe, Probe
-from s1pro.rl.parity.trainer_side import Floats, TrainerSide, engine_logprobs, engine_routing, trainer_side
+from s1pro.rl.parity.routing_records import compare_records
+from s1pro.rl.parity.trainer_side import Floats, TrainerSide, engine_logprobs, trainer_side
 
-EXPLAINS = 0.2
-"""Share of the gap that an explanation may leave."""
 Z_LIMIT = 4.5
+TEMPERATURE = "temperature"
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 113))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """Log-probabilities: engine against trainer, over `tokens` sampled tokens."""
-
-    tokens: int
-    k1: float
-    k3: float
-    mean: float
-    largest: float
-
-    @staticmethod
-    def between(engine: Floats, trainer: Floats) -> Gap:
-        difference = np.clip(trainer - engine, -20, 20)
-        return Gap(
-            tokens=len(engine),
-            k1=float(-difference.mean()),
-            k3=float((np.exp(difference) - 1 - difference).mean()),
-            mean=float(np.abs(difference).mean()),
-            largest=float(np.abs(difference).max()),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +56,6 @@ class SamplerFinding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """What is left of the gap under a hypothesis, and how large a gap it makes by itself (1: as large)."""
-
-    name: str
-    says: str
-    left: float
-    size: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class WorstToken:
     probe: int
     position: int
@@ -96,7 +66,14 @@ class WorstToken:
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """See the module docstring. `faults` are sentences; an empty list is a pass."""
+    """See the module docstring. `faults` are sentences; an empty list is a pass.
+
+    Attributes:
+        routing_shift: of the records of `routing_moved` of `routing_prompts` prompts.
+        routing_fits: whether records are of the experts that computed, as far as that can be said.
+        cause: names of explanations, joined by " + "; empty if nothing explains the gap.
+        sampler: against the network that explains the gap, if one does.
+    """
 
     gap: Gap
     limit: float
@@ -105,6 +82,9 @@ class Diagnosis:
     chats_agree: tuple[bool, ...]
     routing_agreement: tuple[float, ...] = ()
     routing_shift: int = 0
+    routing_moved: int = 0
+    routing_prompts: int = 0
+    routing_fits: bool = True
     routing_agreement_shifted: tuple[float, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     cause: str = ""
@@ -138,31 +118,67 @@ def diagnose(
     """
     engine = engine_logprobs(probes)
     own = trainer_side(network, probes, keep_logits=True)
-    assert own.logits is not None
     gap = Gap.between(engine, own.logprobs)
-    sampled = torch.tensor([token for probe in probes for token in probe.completion.token_ids])
-    sampler = _sampler(own, own.logits, sampled, engine)
-    shift, agreement, shifted = _routing(probes, own)
-    explanations: tuple[Explanation, ...] = ()
-    if gap.k3 > limit:
-        explanations = _explanations(network, probes, engine, gap, sampler, own.logits, sampled, own.logprobs, bos)
-    cause = _cause(explanations, gap)
-    found = Diagnosis(
+    nothing: tuple[Explanation, ...] = ()
+    side, found, cause = _explained(network, probes, engine, own, limit, bos) if gap.k3 > limit else (own, nothing, "")
+    routing = compare_records(probes, own)
+    fits = (not cause and gap.k3 > limit) or compare_records(probes, side).fits
+    result = Diagnosis(
         gap=gap,
         limit=limit,
         top1=_greedy_agreement(network, chats),
-        sampler=sampler,
+        sampler=_sampler(side, probes, engine),
         chats_agree=tuple(chat.agrees for chat in chats),
-        routing_agreement=agreement,
-        routing_shift=shift,
-        routing_agreement_shifted=shifted,
-        explanations=explanations,
+        routing_agreement=routing.agreement,
+        routing_shift=routing.shift,
+        routing_moved=routing.moved,
+        routing_prompts=routing.prompts,
+        routing_fits=fits,
+        routing_agreement_shifted=routing.agreement_shifted,
+        explanations=found,
         cause=cause,
         worst=_worst(probes, engine, own.logprobs),
         by_position=_by_position(probes, engine, own.logprobs),
     )
-    found.faults.extend(_faults(found))
-    return found
+    result.faults.extend(_faults(result))
+    return result
+
+
+def _explained(
+    network: Network, probes: Sequence[Probe], engine: Floats, own: TrainerSide, limit: float, bos: int | None
+) -> tuple[TrainerSide, tuple[Explanation, ...], str]:
+    """The side that explains the gap (the trainer's own if none does), all explanations, and the name of the best."""
+    found = list(explanations(network, probes, engine, own.logprobs, limit=limit, bos=bos))
+    found += _tempered(probes, engine, own, own, "")
+    if found and believed(found) is None:
+        side = explained_side(network, probes, found[0].name, bos=bos)
+        found += _tempered(probes, engine, own, side, found[0].name)
+    found.sort(key=lambda explanation: explanation.left)
+    best = believed(found)
+    cause = "" if best is None else best.name
+    changes = " + ".join(name for name in cause.split(" + ") if name not in ("", TEMPERATURE))
+    side = explained_side(network, probes, changes, bos=bos) if changes else own
+    return side, tuple(found), cause
+
+
+def _tempered(
+    probes: Sequence[Probe], engine: Floats, own: TrainerSide, side: TrainerSide, name: str
+) -> list[Explanation]:
+    """The explanation that the engine reports log-probabilities after a temperature, on top of `name`."""
+    temperature = _sampler(side, probes, engine).reported_at
+    if temperature == 1.0:
+        return []
+    rest = Gap.between(engine, _logprobs_at(side, probes, temperature))
+    return [
+        Explanation(
+            name=f"{name} + {TEMPERATURE}" if name else TEMPERATURE,
+            says=f"log-probabilities are those after temperature {temperature:.2f}"
+            + (f" ({name} too)" if name else ""),
+            left=rest.mean / Gap.between(engine, own.logprobs).mean,
+            size=1.0,
+            k3=rest.k3,
+        )
+    ]
 
 
 def _greedy_agreement(network: Network, chats: Sequence[ChatProbe]) -> float:
@@ -172,12 +188,12 @@ def _greedy_agreement(network: Network, chats: Sequence[ChatProbe]) -> float:
     return float((trainer_side(network, greedy).top1 == tokens).mean())
 
 
-def _sampler(own: TrainerSide, logits: Tensor, sampled: Tensor, engine: Floats) -> SamplerFinding:
-    deviation = own.logprobs - own.mean_logprob
-    z = float(deviation.sum() / np.sqrt(max(own.variance.sum(), 1e-12)))
+def _sampler(side: TrainerSide, probes: Sequence[Probe], engine: Floats) -> SamplerFinding:
+    deviation = side.logprobs - side.mean_logprob
+    z = float(deviation.sum() / np.sqrt(max(side.variance.sum(), 1e-12)))
     drawn, reported = [], []
     for temperature in TEMPERATURES:
-        at = (logits.double() / temperature).log_softmax(-1).gather(1, sampled[:, None])[:, 0].numpy()
+        at = _logprobs_at(side, probes, temperature)
         drawn.append(at.mean())
         reported.append(-np.abs(at - engine).mean())
     return SamplerFinding(
@@ -187,64 +203,11 @@ def _sampler(own: TrainerSide, logits: Tensor, sampled: Tensor, engine: Floats) 
     )
 
 
-def _routing(probes: Sequence[Probe], own: TrainerSide) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    """The shift at which records fit best, and agreement per layer without and with it."""
-    recorded = engine_routing(probes)
-    if recorded is None or own.routing is None or recorded.shape != own.routing.shape:
-        return 0, (), ()
-    bounds = np.cumsum([0, *(len(probe.token_ids) - 1 for probe in probes)])
-    by_shift = {shift: _agreement(recorded, own.routing, bounds, shift) for shift in (-2, -1, 0, 1, 2)}
-    best = max(by_shift, key=lambda shift: float(np.mean(by_shift[shift])))
-    clearly = np.mean(by_shift[best]) > np.mean(by_shift[0]) + 0.1
-    shift = best if clearly else 0
-    return shift, tuple(by_shift[0]), tuple(by_shift[shift]) if shift else ()
-
-
-def _agreement(
-    recorded: npt.NDArray[np.int64], own: npt.NDArray[np.int64], bounds: npt.NDArray[np.int64], shift: int
-) -> list[float]:
-    """Share of tokens with equal sets, per layer, when row t of a record is about token t - shift."""
-    pairs = []
-    for start, stop in itertools.pairwise(bounds):
-        a, b = recorded[start:stop], own[start:stop]
-        length = len(a) - abs(shift)
-        if length > 0:
-            pairs.append((a[max(shift, 0) :][:length], b[max(-shift, 0) :][:length]))
-    same = np.concatenate([(a == b).all(axis=-1) for a, b in pairs])
-    return [float(value) for value in same.mean(axis=0)]
-
-
-def _explanations(
-    network: Network,
-    probes: Sequence[Probe],
-    engine: Floats,
-    gap: Gap,
-    sampler: SamplerFinding,
-    logits: Tensor,
-    sampled: Tensor,
-    own: Floats,
-    bos: int | None,
-) -> tuple[Explanation, ...]:
-    found = []
-    if sampler.reported_at != 1.0:
-        at = (logits.double() / sampler.reported_at).log_softmax(-1).gather(1, sampled[:, None])[:, 0].numpy()
-        says = f"log-probabilities are those after temperature {sampler.reported_at:.2f}"
-        found.append(Explanation(name="temperature", says=says, left=Gap.between(engine, at).mean / gap.mean, size=1.0))
-    for hypothesis in hypotheses(network, bos=bos):
-        side = trainer_side(
-            hypothesis.applied(network), probes, prefix=hypothesis.prefix, first_position=hypothesis.first_position
-        )
-        left = Gap.between(engine, side.logprobs).mean / gap.mean
-        size = Gap.between(own, side.logprobs).mean / gap.mean
-        found.append(Explanation(name=hypothesis.name, says=hypothesis.says, left=left, size=size))
-    return tuple(sorted(found, key=lambda explanation: explanation.left))
-
-
-def _cause(explanations: Sequence[Explanation], gap: Gap) -> str:
-    """Name of what explains the gap; empty if nothing does, or if several say different things equally well."""
-    if not explanations or explanations[0].left > EXPLAINS:
-        return ""
-    return explanations[0].name
+def _logprobs_at(side: TrainerSide, probes: Sequence[Probe], temperature: float) -> Floats:
+    """Of the sampled tokens after a temperature."""
+    assert side.logits is not None
+    sampled = torch.tensor([token for probe in probes for token in probe.completion.token_ids])
+    return (side.logits.double() / temperature).log_softmax(-1).gather(1, sampled[:, None])[:, 0].numpy()
 
 
 def _worst(probes: Sequence[Probe], engine: Floats, trainer: Floats, count: int = 10) -> tuple[WorstToken, ...]:
@@ -287,13 +250,22 @@ def _faults(found: Diagnosis) -> list[str]:
         explanation = next((e for e in found.explanations if e.name == found.cause), None)
         why = (
             f"explained by: {explanation.says} ({found.cause}), which leaves {explanation.left:.1%} of it"
+            + (f" (KL {explanation.k3:.2g}: something else is there too)" if explanation.k3 > found.limit else "")
             if explanation is not None
             else _of_a_kind(found.explanations)
         )
         faults.append(f"log-probabilities differ: KL(engine || trainer) {found.gap.k3:.3g} > {found.limit:g}; {why}")
     if found.routing_shift:
-        faults.append(f"records of experts are off by {found.routing_shift:+d} tokens")
-    if abs(found.sampler.z) > Z_LIMIT and not (found.gap.k3 > found.limit and found.cause not in ("", "temperature")):
+        some = f" of {found.routing_moved} of {found.routing_prompts} prompts"
+        whole = found.routing_moved > 0.9 * found.routing_prompts
+        faults.append(f"records of experts{'' if whole else some} are off by {found.routing_shift:+d} tokens")
+    elif not found.routing_fits:
+        layer = int(np.argmin(found.routing_agreement))
+        faults.append(
+            f"records of experts are not those that computed: in layer {layer} of those with experts "
+            f"{found.routing_agreement[layer]:.1%} agree"
+        )
+    if abs(found.sampler.z) > Z_LIMIT:
         faults.append(
             f"draws do not come from the distribution that was asked for (z = {found.sampler.z:+.1f}); they fit "
             f"temperature {found.sampler.drawn_at:.2f}"
