@@ -104,12 +104,20 @@ def seat_judge(args: argparse.Namespace, tasks: Sequence[Task], folder: Path) ->
     """
     from s1pro.tasks.benchmarks.spec import BenchmarkTask
     from s1pro.tasks.judging import Judge
+    from s1pro.tasks.own import OwnTask
 
-    judged = [task for task in tasks if isinstance(task, BenchmarkTask) and task.subtask.judged is not None]
+    judged: list[BenchmarkTask | OwnTask] = []
+    needed = []
+    for task in tasks:
+        if isinstance(task, BenchmarkTask) and task.subtask.judged is not None:
+            judged.append(task)
+            needed += [task.name] if task.subtask.judged.required else []
+        elif isinstance(task, OwnTask) and task.metric_name == "judge":
+            judged.append(task)
+            needed.append(task.name)
+    if args.judge_url is None and needed:
+        raise InputError(f"{needed[0]} needs a judge: give --judge-url and --judge-model")
     if args.judge_url is None:
-        for task in judged:
-            if task.subtask.judged is not None and task.subtask.judged.required:
-                raise InputError(f"{task.name} needs a judge: give --judge-url and --judge-model")
         return None
     if not judged:
         raise InputError("--judge-url has no effect: none of these tasks asks a judge")
@@ -117,8 +125,8 @@ def seat_judge(args: argparse.Namespace, tasks: Sequence[Task], folder: Path) ->
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", args.judge_model)
     log = folder / "judge" / f"{name}.jsonl"
     judge = Judge(client, args.judge_model, log=log, concurrency=args.concurrency)
-    for task in judged:
-        task.judge = judge
+    for each in judged:
+        each.judge = judge
     return judge
 
 

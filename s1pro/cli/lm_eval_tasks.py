@@ -43,6 +43,8 @@ def write(folder: Path, args: argparse.Namespace, longest: int | None) -> list[s
         selection["data"] = beside
     for name in PATHS:
         selection[name] = None if selection[name] is None else str(Path(selection[name]).resolve())
+    if selection["metric"] == "judge":
+        raise InputError("--metric judge cannot be handed over to lm-eval, which knows no judge of ours")
     chosen = _choose(json.dumps(selection))
     if chosen.played is not None:
         raise InputError("conversations with tools cannot be handed over to lm-eval")

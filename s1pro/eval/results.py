@@ -159,8 +159,10 @@ def totals(tasks: Sequence[Task], results: Sequence[TaskResult]) -> list[Benchma
 
 
 async def _scores(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
-    """The scores in the file; those of a benchmark are read anew, because JSON may have changed what was extracted."""
-    if not isinstance(task, BenchmarkTask):
+    """The scores in the file. Those of a benchmark are read anew, because JSON may have changed what was extracted, and
+    so are those of a judge, which may not have been there."""
+    judge = getattr(task, "judge", None)
+    if not isinstance(task, BenchmarkTask) and judge is None:
         return [Score(value=a.score, extraction=a.extraction, valid=a.valid, parts=a.parts) for a in answers]
     found = await asyncio.gather(  # a judge that was not there, or away, is asked now
         *(task.score(item, answer.response) for item, answer in zip(items, answers, strict=True))

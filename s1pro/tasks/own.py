@@ -14,6 +14,7 @@
     yes_no     the last clear yes or no                       equal
     smiles     the last SMILES tag, box or word               the same molecule (by RDKit)
     f1         the words of the answer                        graded: F1 over words
+    judge      the whole answer                               a judge model says that it agrees (tasks/judging.py)
 
 Reasoning is cut off before anything is read. Nothing here raises for any response.
 """
@@ -32,13 +33,15 @@ from s1pro.base.errors import InputError
 from s1pro.base.records import Message
 from s1pro.tasks.benchmarks.choices import options_of, strict_choice
 from s1pro.tasks.benchmarks.extract import answer_part, boxed, final_number, final_yes_no, number_in, tagged
+from s1pro.tasks.benchmarks.judged import agreement_question, plain_verdict
 from s1pro.tasks.benchmarks.molecules import strict_molecule
 from s1pro.tasks.benchmarks.reading import Fields, read_records
+from s1pro.tasks.judging import Judge
 from s1pro.tasks.task import Item, Prompt, Score, mean_parts
 
 MEDIA = ("image", "video", "time_series")
 DEFAULT_TOLERANCE = 0.01
-METRICS = ("exact", "letter", "number", "contains", "yes_no", "smiles", "f1")
+METRICS = ("exact", "letter", "number", "contains", "yes_no", "smiles", "f1", "judge")
 Record = Mapping[str, Any]
 
 
@@ -69,7 +72,12 @@ class OwnTask:
     Raises:
         InputError: an unknown metric, a file that cannot be read, a missing column, an expected answer that the metric
             cannot read, a medium that is not there.
+
+    Attributes:
+        judge: who is asked by the metric "judge"; without one nothing is right.
     """
+
+    judge: Judge | None = None
 
     def __init__(
         self,
@@ -114,11 +122,29 @@ class OwnTask:
     async def score(self, item: Item, response: str) -> Score:
         record, golds = self._records[item.asked["record"]], self._golds[item.asked["record"]]
         found = self.metric.read(response, record)
+        if self.metric_name == "judge":
+            return await self._judged(record, golds, found)
         value = 0.0 if found is None else max(self.metric.grade(found, gold, record) for gold in golds)
         return Score(value=value, extraction={"gold": golds, "found": found}, valid=found is not None)
 
     def aggregate(self, scores: Sequence[Score]) -> Mapping[str, float]:
-        return {**mean_parts(scores), "score": sum(score.value for score in scores) / len(scores)}
+        numbers = {**mean_parts(scores), "score": sum(score.value for score in scores) / len(scores)}
+        if self.metric_name == "judge":
+            said = [score.extraction["judge"]["status"] for score in scores if "judge" in score.extraction]
+            numbers |= {"judge.asked": len(said)}
+            numbers |= {f"judge.{status}": said.count(status) for status in ("unreadable", "failed")}
+        return numbers
+
+    async def _judged(self, record: Record, golds: Sequence[str], found: str | None) -> Score:
+        """A is right. What could not be judged is wrong, not valid, and counted."""
+        extraction: dict[str, Any] = {"gold": list(golds), "found": found}
+        if found is None or self.judge is None:
+            return Score(value=0.0, extraction=extraction, valid=False)
+        prompt = agreement_question(str(record[self._question]), " or: ".join(golds), found)
+        verdict = await self.judge.ask(prompt, plain_verdict, (0.0,))
+        extraction["judge"] = {"status": verdict.status, "reply": verdict.reply}
+        right = verdict.status == "read" and verdict.reading == "A"
+        return Score(value=float(right), extraction=extraction, valid=verdict.status == "read")
 
     def _gold(self, record: Record, number: int) -> list[str]:
         value = record[self._answer]
@@ -182,6 +208,7 @@ def metrics(tolerance: float = DEFAULT_TOLERANCE) -> dict[str, OwnMetric]:
             check=lambda gold, record: "" if canonical(gold) is not None else "is no SMILES of a molecule",
         ),
         "f1": OwnMetric(read=_whole, grade=lambda found, gold, record: word_f1(gold, found)),
+        "judge": OwnMetric(read=_whole, grade=lambda found, gold, record: 0.0),
     }
 
 

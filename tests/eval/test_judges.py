@@ -55,6 +55,34 @@ def test_a_judge_reads_what_rules_cannot(tmp_path: Path, capsys: pytest.CaptureF
         assert any("judge: j/1" in note for note in facts["notes"])
 
 
+def test_own_questions_are_judged_and_failures_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.csv").write_text("question,answer\nWhy is it red?,heat\nWhy is it blue?,cold\nWhy?,rain\n")
+    away = [True]
+
+    def says(number: int, path: str, body: dict[str, Any]) -> Reply | str:
+        text = str(body["messages"])
+        if "red" in text and away:
+            return Reply(status=400, body="too busy")
+        return "A" if "red" in text or "blue" in text else "I would say so"
+
+    with FakeEndpoint(lambda number, path, body: "because of it") as asked, FakeEndpoint(says) as second:
+        run = ["eval", "--url", asked.url, "--model", "m", "--file", str(tmp_path / "own.csv"), "--metric", "judge"]
+        assert main([*run, "--output", str(tmp_path / "run")]) == 2
+        assert "own needs a judge" in capsys.readouterr().err
+        run += ["--judge-url", second.url, "--judge-model", "j", "--output", str(tmp_path / "run")]
+        assert main(run) == 0
+        metrics = results(tmp_path / "run")["tasks"][0]["metrics"]
+        assert metrics["score"] == pytest.approx(1 / 3)
+        assert (metrics["judge.asked"], metrics["judge.unreadable"], metrics["judge.failed"]) == (3, 1, 1)
+        away.clear()
+        assert main(run) == 0
+        found = results(tmp_path / "run")
+        assert found["tasks"][0]["metrics"]["score"] == found["tasks"][0]["score"]["value"] == pytest.approx(2 / 3)
+        assert (found["judge"]["failed"], found["judge"]["read"]) == (0, 2) and len(asked.requests) == 3
+    command = ["eval", "--file", str(tmp_path / "own.csv"), "--metric", "judge", "--lm-eval", str(tmp_path / "t")]
+    assert main(command) == 2 and "cannot be handed over" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,7 @@
 """Checkers of instructions, by their names in IFEval and IFBench; `CHECKS` lists what there is.
 
-Not here: `language:response_language` (needs a language detector), `length_constraints:number_sentences` (needs the
-sentence model of nltk). IFBench's own constraints are in `ifbench_checks`.
+Not here: `language:response_language` (needs a language detector). Sentences are counted by the rules of
+`ifbench_sentences`, where upstream has a trained model. IFBench's own constraints are in `ifbench_checks`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
 from s1pro.tasks.benchmarks.ifbench_custom import CUSTOM_CHECKS
-from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS
+from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS, sentences
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -42,6 +42,10 @@ def letter_frequency(text: str, letter: str, let_frequency: int, let_relation: s
 
 def number_words(text: str, num_words: int, relation: str) -> bool:
     return _compared(len(_words(text)), num_words, relation)
+
+
+def number_sentences(text: str, num_sentences: int, relation: str) -> bool:
+    return _compared(len(sentences(text)), num_sentences, relation)
 
 
 def number_paragraphs(text: str, num_paragraphs: int) -> bool:
@@ -153,6 +157,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "keywords:frequency": frequency,
     "keywords:letter_frequency": letter_frequency,
     "length_constraints:number_words": number_words,
+    "length_constraints:number_sentences": number_sentences,
     "length_constraints:number_paragraphs": number_paragraphs,
     "length_constraints:nth_paragraph_first_word": nth_paragraph_first_word,
     "detectable_content:number_placeholders": placeholders,

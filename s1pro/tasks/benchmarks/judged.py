@@ -71,21 +71,21 @@ def same_answer(question: Callable[[Record], str], gold: Callable[[Record], str]
                 replaces: tuple[str, ...] = ()) -> Judged:  # fmt: skip
     """Whether an answer agrees with the gold: A yes, B no."""
 
-    def prompt(record: Record, response: str) -> str:
-        return (
-            "Compare the final answer of a reply with the reference. Do not solve the question yourself. Equal values "
-            "in another form agree; a reply without a final answer does not. Reply A if they agree and B if not, "
-            f"nothing else.\n\nQuestion: {question(record)}\n\nReference: {gold(record)}\n\n"
-            f"Reply: {_shown(response)}\n\nA or B:"
-        )
-
     return Judged(
-        prompt=prompt,
+        prompt=lambda record, response: agreement_question(question(record), gold(record), response),
         read=lambda reply, record: read(reply),
         profiles=profiles,
         always=always,
         required=required,
         replaces=replaces,
+    )
+
+
+def agreement_question(question: str, gold: str, response: str) -> str:
+    return (
+        "Compare the final answer of a reply with the reference. Do not solve the question yourself. Equal values in "
+        "another form agree; a reply without a final answer does not. Reply A if they agree and B if not, nothing "
+        f"else.\n\nQuestion: {question}\n\nReference: {gold}\n\nReply: {_shown(response)}\n\nA or B:"
     )
 
 

@@ -116,6 +116,7 @@ def test_four_numbers() -> None:
         ("keywords:forbidden_words", {"forbidden_words": ["cat"]}, "concatenate", "the Cat"),
         ("keywords:frequency", {"keyword": "ha", "frequency": 2, "relation": "less than"}, "ha", "haHa"),
         ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, "a b c", "a b"),
+        ("length_constraints:number_sentences", {"num_sentences": 3, "relation": "less than"}, "Aa. Bb!", "Aa. Bb? Cc"),
         ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "a\n***\nb", "a\n\nb"),
         (
             "length_constraints:nth_paragraph_first_word",
