@@ -6,14 +6,15 @@ Three calls, asynchronous, each for one prompt (concurrency belongs to the calle
 * `complete`  raw text in, text out
 * `generate`  token ids in, token ids out, with log-probs, routing and policy version (for RL and parity)
 
-Clients that also take media beside token ids are `TakesMedia`.
+Clients that also take media beside token ids are `TakesMedia`; those whose chats may have tools are `TakesTools`.
 
-`serve.client.LocalClient` implements both in process. `base.http_client.HttpClient` asks any OpenAI-compatible server.
+`serve.client.LocalClient` implements all of it in process. `base.http_client.HttpClient` asks any OpenAI-compatible
+server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from s1pro.base.media import Media
@@ -37,4 +38,13 @@ class TakesMedia(Protocol):
 
     async def generate_with_media(
         self, prompt_token_ids: Sequence[int], media: Media[Any], sampling: Sampling
+    ) -> Completion: ...
+
+
+@runtime_checkable
+class TakesTools(Protocol):
+    """A client whose model may call tools: the calls come back in `Completion.tool_calls`, and are not made here."""
+
+    async def chat_with_tools(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], sampling: Sampling
     ) -> Completion: ...

@@ -143,8 +143,16 @@ class HttpClient:
             await session.http.aclose()
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        return await self.chat_with_tools(messages, (), sampling)
+
+    async def chat_with_tools(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], sampling: Sampling
+    ) -> Completion:
+        """As `chat`; the model may call tools, which is for it to decide."""
         turns = [message_json(message) for message in messages]
         body = {"messages": turns, **self._body(sampling)}
+        if tools:
+            body["tools"] = [dict(tool) for tool in tools]
         if self.settings.logprobs:
             body["logprobs"] = True
         return await self._call("/chat/completions", body, chat_completion, _estimate(turns, sampling))

@@ -42,6 +42,7 @@ class Message:
     content: str | Sequence[Mapping[str, Any]]
     reasoning_content: str | None = None
     tool_calls: Sequence[Mapping[str, Any]] | None = None
+    tool_call_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -196,6 +197,15 @@ class Usage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToolRequest:
+    """A call that a model wants to be made; `arguments` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Completion:
     """What a model answered to one prompt.
 
@@ -212,6 +222,7 @@ class Completion:
         policy_version: of the weights that drew the last token.
         token_versions: of the weights that drew every token, if they changed under way.
         reasoning_content, usage: come from servers that tell them; in `text` there is no reasoning then.
+        tool_calls: of an answer to a chat with tools; they are not in `text`.
     """
 
     text: str
@@ -229,3 +240,4 @@ class Completion:
     reasoning_content: str | None = None
     usage: Usage | None = None
     token_versions: tuple[int, ...] | None = None
+    tool_calls: tuple[ToolRequest, ...] = ()

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from s1pro.base.errors import InputError
-from s1pro.base.records import Completion, FinishReason, Message, Sampling, Usage
+from s1pro.base.records import Completion, FinishReason, Message, Sampling, ToolRequest, Usage
 from s1pro.base.routing_file import reference_of
 
 _MEDIA = {"image": "image_url", "video": "video_url", "time_series": "time_series_url"}
@@ -61,6 +61,8 @@ def message_json(message: Message) -> dict[str, Any]:
         turn["reasoning_content"] = message.reasoning_content
     if message.tool_calls is not None:
         turn["tool_calls"] = [dict(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
     return turn
 
 
@@ -146,7 +148,16 @@ def chat_completion(answer: Any) -> Completion:
         logprobs=_chat_logprobs(choice),
         reasoning_content=reasoning if isinstance(reasoning, str) else None,
         usage=_usage(answer),
+        tool_calls=tuple(_tool_request(call) for call in message.get("tool_calls") or ()),
     )
+
+
+def _tool_request(call: Any) -> ToolRequest:
+    function = _field(call, "function", Mapping) if isinstance(call, Mapping) else None
+    if function is None:
+        raise MalformedAnswerError(f"message.tool_calls holds {call!r:.80}, which is no call")
+    name, arguments = _field(function, "name", str), _field(function, "arguments", str)
+    return ToolRequest(id=str(call.get("id", "")), name=name, arguments=arguments)
 
 
 def text_completion(answer: Any) -> Completion:

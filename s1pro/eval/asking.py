@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s1pro.base.client import ModelClient
+from s1pro.base.client import ModelClient, TakesTools
 from s1pro.base.endpoint import EndpointError, EndpointRefusedError
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.base.records import Completion, Sampling
@@ -25,6 +25,10 @@ from s1pro.eval.answers import Answer, AnswerFile
 from s1pro.eval.cache import CompletionCache, token_counts
 from s1pro.eval.progress import ProgressBar
 from s1pro.eval.prompts import digest, without_folders
+from s1pro.tasks.agents.conversation import answer_with_tools
+from s1pro.tasks.agents.offered import toolbox_of
+from s1pro.tasks.agents.settings import AgentConfig
+from s1pro.tasks.agents.toolbox import HasTools
 from s1pro.tasks.benchmarks.spec import BenchmarkTask
 from s1pro.tasks.task import Item, Prompt, Score, Task
 
@@ -100,6 +104,8 @@ class Asking:
         step = repeat + (len(self.items) * repeat + int(item.id) if drawn else 0)
         if step and sampling.seed is not None:
             sampling = dataclasses.replace(sampling, seed=sampling.seed + step)
+        if isinstance(task, HasTools):
+            return await self._with_tools(task, item, prompt, sampling, client)
         if self.cache is None:
             return await client.chat(prompt.messages, sampling)
         turns = [message.as_dict() for message in prompt.messages]
@@ -110,6 +116,16 @@ class Asking:
             found = await client.chat(prompt.messages, sampling)
             self.cache.keep(key, found)
         return found
+
+    async def _with_tools(
+        self, task: Any, item: Item, prompt: Prompt, sampling: Sampling, client: ModelClient
+    ) -> Completion:
+        """Results of tools are part of the answer, so completions that several runs share are of no use here."""
+        if not isinstance(client, TakesTools):
+            raise InputError(f"the task {task.name!r} has tools, and {type(client).__name__} takes none")
+        config = AgentConfig()
+        toolbox = toolbox_of(task, item, (), config)
+        return await answer_with_tools(client, prompt.messages, toolbox, sampling, config)
 
     async def _failure(self, item: Item, prompt: Prompt, error: Exception) -> Answer:
         """Scored as silence, because metrics of benchmarks need the gold of every item; its value is 0 whatever."""

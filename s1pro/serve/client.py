@@ -13,8 +13,9 @@ A cancelled caller frees its place in the batch. An error of the engine reaches 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ import numpy.typing as npt
 import torch
 
 from s1pro.base.media import Media
-from s1pro.base.records import Completion, Message, Sampling
+from s1pro.base.records import Completion, Message, Sampling, ToolRequest
 from s1pro.inputs.processor import Processor
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
+from s1pro.serve.answer_text import THINK, AnswerParser, Content, Reasoning, ToolCall
 from s1pro.serve.engine import Engine
 from s1pro.serve.request import OnText, Request
 from s1pro.serve.structure import Grammars
@@ -102,6 +104,24 @@ class LocalClient:
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         return await self._run(self._prepare_chat(messages, sampling))
 
+    async def chat_with_tools(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], sampling: Sampling
+    ) -> Completion:
+        """As `chat`, read as the server reads it: reasoning, text and calls apart."""
+        request = self._prepare_chat(messages, sampling, tools=tools)
+        completion = await self._run(request)
+        reasoning = request.prompt_ids[-1] == self.processor.tokenizer.token_to_id(THINK)
+        parser = AnswerParser(reasoning=reasoning, tools=bool(tools))
+        pieces = [*parser.push(completion.text), *parser.finish()]
+        calls = [piece for piece in pieces if isinstance(piece, ToolCall)]
+        thought = "".join(piece.text for piece in pieces if isinstance(piece, Reasoning))
+        return dataclasses.replace(
+            completion,
+            text="".join(piece.text for piece in pieces if isinstance(piece, Content)),
+            reasoning_content=thought or None,
+            tool_calls=tuple(ToolRequest(id=call.id, name=call.name, arguments=call.arguments) for call in calls),
+        )
+
     async def complete(self, prompt: str, sampling: Sampling) -> Completion:
         return await self.generate(self.processor.tokenizer.encode(prompt), sampling)
 
@@ -127,13 +147,21 @@ class LocalClient:
         finally:
             run.cancel()
 
-    def _prepare_chat(self, messages: Sequence[Message], sampling: Sampling, on_text: OnText | None = None) -> Request:
+    def _prepare_chat(
+        self,
+        messages: Sequence[Message],
+        sampling: Sampling,
+        on_text: OnText | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Request:
         """A conversation that waits for the assistant, with its media. Control tokens in messages are plain text."""
+        described: dict[str, Any] = {"tools": tools} if tools else {}
         encoded = self.processor.encode(
             messages,
             add_generation_prompt=True,
             enable_thinking=self.enable_thinking,
             allow_control_tokens=False,
+            **described,
         )
         return self.engine.prepare(encoded.token_ids, sampling, media=encoded.media, on_text=on_text)
 

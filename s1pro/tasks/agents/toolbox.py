@@ -85,7 +85,7 @@ class Toolbox:
             if tool is None:
                 names = ", ".join(tool.name for tool in self.tools)
                 raise ToolError(f"there is no tool {name[:60]!r}; there are {names or 'none'}")
-            given = json.loads(arguments)
+            given = _object(arguments)
             check_arguments(given, tool.parameters)
             async with asyncio.timeout(None if tool.limits_itself else self.seconds):
                 result = await tool.run(given)
@@ -94,6 +94,13 @@ class Toolbox:
         except TimeoutError:
             result = f"{ERROR}took longer than {self.seconds:g} seconds"
         return shortened(result, self.max_chars)
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ToolError("the arguments are no JSON object") from error
 
 
 def check_arguments(given: Any, schema: Mapping[str, Any]) -> None:
