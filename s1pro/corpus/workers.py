@@ -67,7 +67,6 @@ class DocumentWorker:
         self._dying: list[Child] = []
 
     def __enter__(self) -> Self:
-        self._child = self._start()
         return self
 
     def __exit__(

@@ -55,12 +55,14 @@ class ContaminationIndex:
     Attributes:
         names: of the questions, `task#item`.
         runs, molecules: digest of a run, or InChIKey, to the positions of its questions in `names`.
+        lengths: of runs, in words: `n`, and those of short questions. Texts are cut into these only.
     """
 
     names: tuple[str, ...]
     runs: Mapping[str, tuple[int, ...]]
     molecules: Mapping[str, tuple[int, ...]]
     n: int = WORDS
+    lengths: tuple[int, ...] = tuple(range(SHORTEST, WORDS + 1))
 
     @classmethod
     def of_questions(cls, questions: Mapping[str, str], n: int = WORDS) -> ContaminationIndex:
@@ -68,6 +70,7 @@ class ContaminationIndex:
         if n < SHORTEST:
             raise InputError(f"runs of words have at least {SHORTEST}, got {n}")
         runs: dict[str, list[int]] = {}
+        short = {len(_words(text)) for text in questions.values()} & set(range(SHORTEST, n))
         molecules: dict[str, list[int]] = {}
         for number, text in enumerate(questions.values()):
             for run in _runs(text, n):
@@ -80,6 +83,7 @@ class ContaminationIndex:
             runs={run: tuple(where) for run, where in runs.items() if len(where) <= wording},
             molecules={key: tuple(where) for key, where in molecules.items()},
             n=n,
+            lengths=(*sorted(short), n),
         )
 
     def check(self, text: str) -> Overlap:
@@ -93,7 +97,8 @@ class ContaminationIndex:
 
     def write(self, path: Path) -> None:
         """One JSON file, in one step. It holds digests, not questions."""
-        content = {"format": _FORMAT, "n": self.n, "names": self.names, "runs": self.runs, "molecules": self.molecules}
+        content = {"format": _FORMAT, "n": self.n, "lengths": self.lengths, "names": self.names}
+        content |= {"runs": self.runs, "molecules": self.molecules}
         temporary = path.with_name(f".{path.name}.part")
         temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         os.replace(temporary, path)
@@ -108,12 +113,13 @@ class ContaminationIndex:
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
             raise InputError(f"{path}: is no index of questions of this version")
         runs, molecules = ({k: tuple(v) for k, v in found[name].items()} for name in ("runs", "molecules"))
-        return cls(names=tuple(found["names"]), runs=runs, molecules=molecules, n=found["n"])
+        lengths = tuple(found.get("lengths") or range(SHORTEST, found["n"] + 1))
+        return cls(names=tuple(found["names"]), runs=runs, molecules=molecules, n=found["n"], lengths=lengths)
 
     def _of_text(self, text: str) -> Iterable[str]:
         """Runs of all lengths that the index has: `n`, and those of short questions."""
         words = _words(text)
-        for length in range(SHORTEST, self.n + 1):
+        for length in self.lengths:
             yield from _windows(words, length)
 
 

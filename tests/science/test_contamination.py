@@ -56,6 +56,11 @@ def test_molecules_in_any_spelling() -> None:
 def test_an_index_is_written_and_read(tmp_path: Path) -> None:
     index().write(tmp_path / "index.json")
     assert ContaminationIndex.read(tmp_path / "index.json") == index()
+    assert index().lengths == (6, 13)
+    older = json.loads((tmp_path / "index.json").read_text())
+    del older["lengths"]
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    assert ContaminationIndex.read(tmp_path / "older.json").check(SHORT).words == ("t#short",)
     assert "Ghent" not in (tmp_path / "index.json").read_text()
     (tmp_path / "other.json").write_text("{}")
     for name, message in (("other.json", "no index"), ("none.json", "cannot be read")):
