@@ -88,7 +88,7 @@ def test_own_questions_are_judged_and_failures_asked_again(tmp_path: Path, capsy
     [
         (["--benchmark", "sfe/en"], "sfe/en needs a judge: give --judge-url and --judge-model"),
         (
-            ["--benchmark", "gpqa", "--judge-url", "http://h/v1", "--judge-model", "j"],
+            ["--benchmark", "aime-2025", "--judge-url", "http://h/v1", "--judge-model", "j"],
             "none of these tasks asks a judge",
         ),
         (["--benchmark", "sfe/en", "--judge-url", "http://h/v1"], "--judge-url and --judge-model belong together"),
@@ -99,8 +99,7 @@ def test_what_does_not_go_together(
 ) -> None:
     fields = "index\tquestion\tquestion_type\tanswer\timage\n0\tWhy?\topen_ended\theat\t"
     (tmp_path / "SFE.tsv").write_text(fields + PICTURE)
-    wrong = ",".join(f"Incorrect Answer {i}" for i in (1, 2, 3))
-    (tmp_path / "gpqa_diamond.csv").write_text(f"Question,Correct Answer,{wrong}\nWhat?,a,b,c,d\n")
+    (tmp_path / "aime2025.jsonl").write_text(json.dumps({"question": "x?", "answer": "3"}) + "\n")
     common = ["eval", "--url", "http://localhost:1/v1", "--model", "m", "--data", str(tmp_path)]
     assert main([*common, *arguments, "--output", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err

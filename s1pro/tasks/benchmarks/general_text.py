@@ -5,7 +5,7 @@
 examples; here there is none.
 
 **GPQA.** The four options are turned by the number of the row (BCDA for the first, then CDAB, DABC, ABCD), so the right
-one is not always A. compat reads the last "ANSWER: X" without a judge.
+one is not always A. compat reads the last "ANSWER: X"; where there is none, a judge says which option is meant.
 
 **AIME-2025.** compat is lm-eval's comparison of strings, in which 042 is not 42; strict asks math-verify whether the
 answers are equal.
@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from s1pro.base.errors import InputError, MissingExtraError
-from s1pro.tasks.benchmarks.choices import LETTERS, strict_choice
+from s1pro.tasks.benchmarks.choices import LETTERS, strict_choice, upstream_choice
 from s1pro.tasks.benchmarks.extract import answer_part, boxed
+from s1pro.tasks.benchmarks.judged import which_option
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, mean_of
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, Metric, Pair, Profile, Record, Subtask, user_prompt
+from s1pro.tasks.judging import Judged
 from s1pro.tasks.task import Prompt
 
 _ANSWER_IS = re.compile(r"answer is \(?([A-J])\)?")
@@ -145,10 +147,10 @@ def _same_text(gold: str, prediction: str) -> float:
 
 def _one(name: str, *, title: str, fields: Mapping[str, Any], prompt: Any, gold: Any, compat: Profile, strict: Profile,
          files: tuple[str, ...], source: str, licence: str, published: float | None, defects: tuple[str, ...],
-         needs: tuple[str, ...] = ()) -> Benchmark:  # fmt: skip
+         needs: tuple[str, ...] = (), judged: Judged | None = None) -> Benchmark:  # fmt: skip
     subtask = Subtask(
         name="test", files=files, fields=fields, prompt=prompt, gold=gold, compat=compat, strict=strict,
-        defects=defects, needs=needs,
+        defects=defects, needs=needs, judged=judged,
     )  # fmt: skip
     return Benchmark(
         name=name, title=title, subtasks=(subtask,), aggregate=MEAN, source=source, licence=licence, published=published
@@ -164,6 +166,7 @@ def _letters(read: Any, options: Any, metric: Metric) -> tuple[Profile, Profile]
     )
 
 
+_FORM_ONLY = "only the form 'ANSWER: X' is read; upstream has a judge for the rest"
 _MMLU = _letters(upstream_answer_is, mmlu_options, category_accuracy)
 _GPQA = _letters(upstream_answer_line, gpqa_options, accuracy())
 MMLU_PRO = _one(
@@ -180,7 +183,7 @@ GPQA = _one(
     fields={"Question": str, "Correct Answer": str, **{f"Incorrect Answer {i}": str for i in (1, 2, 3)}},
     prompt=gpqa_prompt, gold=gpqa_gold, compat=_GPQA[0], strict=_GPQA[1], files=("gpqa_diamond.csv", "*.csv"),
     source="Idavidrein/gpqa on the Hugging Face Hub (gated)", licence="CC-BY-4.0 (not verified), do not publish items",
-    published=None, defects=("only the form 'ANSWER: X' is read; upstream has a judge for the rest",),
+    published=None, defects=(_FORM_ONLY,), judged=which_option(gpqa_options, upstream_choice, (_FORM_ONLY,)),
 )  # fmt: skip
 AIME_2025 = _one(
     "aime-2025", title="AIME-2025", fields={"question": str, "answer": (str, int)}, prompt=aime_prompt,

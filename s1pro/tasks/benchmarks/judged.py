@@ -28,10 +28,11 @@ def which_option(options: Callable[[Record], Mapping[str, str]], read: Callable[
 
     def prompt(record: Record, response: str) -> str:
         offered = "\n".join(f"{letter}. {text}" for letter, text in options(record).items())
+        question = record.get("question") or record.get("Question", "")
         return (
             "Somebody answered a multiple-choice question in their own words. Which option do they mean? Reply with "
             "one letter and nothing else. If they mean none of the options, or more than one, reply with Z.\n\n"
-            f"Question: {record.get('question', '')}\nOptions:\n{offered}\n\nAnswer: {_shown(response)}\n\nLetter:"
+            f"Question: {question}\nOptions:\n{offered}\n\nAnswer: {_shown(response)}\n\nLetter:"
         )
 
     return Judged(
