@@ -43,7 +43,9 @@ def add(commands: Commands) -> None:
         "Exit code 1: training or the agreement of engine and trainer failed a check.",
     )
     parser.add_argument("--model", type=Path, metavar="FOLDER", help="model folder to start from")
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="what is learned (`s1pro eval --list-tasks`), or file.py:Class")
+    parser.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="what is learned (`s1pro eval --list-tasks`), or file.py:Class"
+    )
     parser.add_argument(
         "--recipe", metavar="NAME|FILE", help="a recipe, or a config.json, instead of --model and --tasks"
     )
