@@ -46,6 +46,12 @@ def liar(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[
     yield Frame(header={"op": "page", "page": {"doc_id": "d", "mood": "good"}, "elements": []})
 
 
+def flood(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator[Frame]:
+    """Talks for ever, and every frame of it is in order."""
+    while True:
+        yield Frame(header={"op": "facts", "num_pages": 2, "tagged": False, "producer": "", "extractor": "fake/1"})
+
+
 def _act(word: str, settings: Mapping[str, Any]) -> None:
     if word in _DEEDS:
         _DEEDS[word]()
@@ -81,6 +87,12 @@ def _garble() -> None:
     os._exit(0)
 
 
+def _mute() -> None:
+    """Closes the pipe to the parent and lives on."""
+    os.close(int(max(os.listdir("/proc/self/fd"), key=int)) - 1)
+    time.sleep(1000)
+
+
 def _write() -> None:
     with open("left-behind", "wb") as file:
         file.write(b"x")
@@ -96,6 +108,7 @@ _DEEDS: Mapping[str, Callable[[], Any]] = {
     "exit": lambda: sys.exit(3),
     "garble": _garble,
     "write": _write,
+    "mute": _mute,
     "slow": lambda: time.sleep(0.02),
 }
 

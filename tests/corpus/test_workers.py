@@ -90,6 +90,16 @@ def test_deadlines_hold() -> None:
     assert (cpu.document.status, "CPU time" in cpu.document.error) == ("timeout", True)
 
 
+def test_a_worker_that_talks_for_ever_or_falls_silent_is_ended() -> None:
+    limits = Limits(page_seconds=20, document_seconds=1.5)
+    with DocumentWorker("tests.corpus.fake_extractor:flood", {}, limits) as worker:
+        row = worker.read("d", document("ok", "ok")).document
+    assert (row.status, "took longer than allowed" in row.error) == ("timeout", True)
+    result = read(document("ok", "mute", "ok"))[0]
+    assert [page.status for page in result.pages] == ["ok", "crash", "ok"]
+    assert "closed its answers and did not end" in result.document.error
+
+
 def test_pages_beyond_the_limit_are_counted() -> None:
     limits = Limits(max_pages=2)
     with DocumentWorker(NAME, {"max_pages": 2}, limits) as worker:
