@@ -107,18 +107,19 @@ def measure(rounds: int, steps: int, workers: int, prompts: int) -> dict[str, li
     return found
 
 
-def mean(run: list[dict[str, float]], name: str) -> float:
-    return statistics.fmean(step[name] for step in run)
+def typical(run: list[dict[str, float]], name: str) -> float:
+    """Median over the steps of a run: other programs on the machine come in bursts."""
+    return statistics.median(step[name] for step in run)
 
 
 def table(found: dict[str, list[list[dict[str, float]]]]) -> str:
     lines = ["| arm | " + " | ".join(PHASES) + " | waits | step / local | lag |", "|---|" + "---|" * (len(PHASES) + 3)]
     for name, runs in found.items():
-        cells = [f"{statistics.median(mean(run, phase) for run in runs):.3f}" for phase in PHASES]
-        waits = statistics.median(mean(run, "rollout") / mean(run, "step") for run in runs)
-        pairs = [mean(run, "step") / mean(local, "step") for run, local in zip(runs, found["local"], strict=True)]
+        cells = [f"{statistics.median(typical(run, phase) for run in runs):.3f}" for phase in PHASES]
+        waits = statistics.median(statistics.median(s["rollout"] / s["step"] for s in run) for run in runs)
+        pairs = [typical(run, "step") / typical(local, "step") for run, local in zip(runs, found["local"], strict=True)]
         ratio = f"{statistics.median(pairs):.2f} ({min(pairs):.2f}–{max(pairs):.2f})"
-        lag = statistics.fmean(mean(run, "lag") for run in runs)
+        lag = statistics.fmean(typical(run, "lag") for run in runs)
         lines.append(f"| {name} | {' | '.join(cells)} | {waits:.0%} | {ratio} | {lag:.2f} |")
     return "\n".join(lines)
 
