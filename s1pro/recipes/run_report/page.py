@@ -71,7 +71,7 @@ def build(runs: Sequence[Run], title: str) -> Report:
     return Report(
         title=title,
         subtitle=_subtitle(runs),
-        legend=_legend(runs),
+        legend=legend_of(runs),
         tiles=_tiles(runs),
         sections=[section for section in sections if section is not None],
         footer=f"Made by s1pro {__version__}: s1pro report. One file, nothing is loaded from elsewhere.",
@@ -98,7 +98,7 @@ def _subtitle(runs: Sequence[Run]) -> str:
     return f"From {Path(origin).name}." if origin else "From random weights."
 
 
-def _legend(runs: Sequence[Run]) -> list[LegendEntry]:
+def legend_of(runs: Sequence[Run]) -> list[LegendEntry]:
     """Colours of the curves, which belong to the training runs in their order."""
     trained = [run for run in runs if run.trains]
     if len(trained) < 2:

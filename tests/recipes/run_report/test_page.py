@@ -15,10 +15,12 @@ import pytest
 from s1pro.base.errors import InputError
 from s1pro.cli import main
 from s1pro.recipes.run_report import curves, folders, positions, routers
+from s1pro.recipes.run_report.copies import copies_section
 from s1pro.recipes.run_report.folders import Run, read_runs
-from s1pro.recipes.run_report.page import build, write_report
+from s1pro.recipes.run_report.page import build, legend_of, write_report
+from s1pro.recipes.run_report.rounding import rounding_section
 from s1pro.recipes.run_report.samples import samples_section
-from s1pro.recipes.run_report.surroundings import differences
+from s1pro.recipes.run_report.surroundings import differences, environment_section
 from s1pro.report.blocks import Figure, Report, Rollouts, Samples, Section, Table
 from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
@@ -84,19 +86,20 @@ def test_a_training_run_in_one_file(trained: Path, tmp_path: Path) -> None:
 def test_numbers_of_the_page_are_those_of_the_run(trained: Path) -> None:
     (run,) = read_runs([trained])
     records = read_metrics(trained, "train")
-    report = build([run], "t")
-    (row,) = table(section(report, "Learning"), "run").rows
+    learning = curves.learning_section([run])
+    (row,) = table(learning, "run").rows
     validation = [record["loss"] for record in read_metrics(trained, "validation")]
     assert row[1:3] == [40, records[-1]["total_tokens"]]
     assert row[5:8] == [records[-1]["loss"], min(validation), validation[-1]]
-    sources = {r[0]: r[1] for r in table(section(report, "Learning"), "source").rows}
+    sources = {r[0]: r[1] for r in table(learning, "source").rows}
     wanted = {name: round(sum(r["source_tokens"].get(name, 0) for r in records)) for name in sources}
     assert sources == wanted and set(sources) == {"plain", "digit_in_scan"}
 
 
 def test_router_maps_by_domain_add_up_to_the_whole(trained: Path) -> None:
     (run,) = read_runs([trained])
-    found = section(build([run], "t"), "Router")
+    found = routers.router_section([run])
+    assert found is not None
     captions = [block.caption for block in found.blocks if isinstance(block, Figure)]
     assert any(caption.startswith("By domain, steps 1 to 40") for caption in captions)
     assert any("digit_in_scan (pictures)" in block.alt for block in found.blocks if isinstance(block, Figure))
@@ -137,8 +140,9 @@ def test_spectra_are_those_of_the_stored_coefficients(trained: Path) -> None:
 
 
 def test_copies_are_followed_from_the_expansion_on(grown: Path) -> None:
-    report = build(read_runs([grown]), "t")
-    rows = table(section(report, "Copies of experts"), "run").rows
+    found = copies_section(read_runs([grown]))
+    assert found is not None
+    rows = table(found, "run").rows
     assert [row[1:3] for row in rows] == [["first", 0], ["last", 20]]
     assert rows[0][3] == pytest.approx(1.0) and rows[0][6] == 1.0  # equal in every bit at first
     assert rows[1][3] < 0.9999 and rows[1][6] == 0.0
@@ -171,7 +175,9 @@ def test_a_contrastive_run_shows_retrieval_beside_chance(contrasted: Path) -> No
 def test_rounding_to_fp8_by_operand(tmp_path: Path) -> None:
     stage = training(tmp_path / "fp8", steps=4, expert_precision="fp8", router_every=2, export=False)
     train(stage, sources={"copy": CopySource()})
-    (row, *others) = table(section(build(read_runs([stage.folder]), "t"), "Rounding to FP8"), "run").rows
+    found = rounding_section(read_runs([stage.folder]))
+    assert found is not None
+    row, *others = table(found, "run").rows
     layers = read_metrics(stage.folder, "fp8")[-1]["layers"].values()
     assert row[1] == "weights, gate and up" and len(others) == 6
     for place, number in enumerate(("error", "underflow", "clipped"), start=2):
@@ -188,13 +194,12 @@ def test_an_evaluation_shows_a_right_and_a_wrong_answer(examined: Path, tmp_path
 
 def test_runs_side_by_side_keep_their_colour_and_show_what_differs(trained: Path, grown: Path, learned: Path) -> None:
     runs = read_runs([grown, learned, trained])
-    report = build(runs, "t")
-    assert [entry.series for entry in report.legend] == [0, 1, 2]
+    assert [entry.series for entry in legend_of(runs)] == [0, 1, 2]
     reward = curves.panel([runs[1]], "rollout", "reward", title="r", y_label="r")
     loss = curves.panel([runs[0], runs[2]], "train", "loss", title="l", y_label="l")
     assert reward is not None and [c.series for c in reward.curves] == [1]
     assert loss is not None and [c.series for c in loss.curves] == [0, 2]
-    rows = {row[0]: row[1:] for row in table(section(report, "Environment"), "setting").rows}
+    rows = {row[0]: row[1:] for row in table(environment_section(runs), "setting").rows}
     assert rows["optimizer.lr"] == ["0.01", "0.003", "0.003"] and rows["steps"] == [20, 6, 40]
     assert "folder" not in rows and "export" in rows and "dtype" not in rows
 
@@ -294,14 +299,16 @@ def test_folders_that_hold_no_run_are_refused(
     assert not list(tmp_path.rglob("*.html"))
 
 
-def test_the_command(trained: Path, learned: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(trained), str(learned), "--out", str(tmp_path / "both.html"), "--json"]) == 0
+def test_the_command(contrasted: Path, examined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(contrasted), str(examined), "--out", str(tmp_path / "both.html"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["report"] == str(tmp_path / "both.html") and said["bytes"] == (tmp_path / "both.html").stat().st_size
     assert [(run["label"], run["kind"], run["steps"]) for run in said["runs"]] == [
-        ("trained", "train", 40),
-        ("learned", "rl", 6),
+        ("towers", "contrastive", 4),
+        ("out", "eval", 0),
     ]
     assert main(["report", str(tmp_path / "nowhere")]) == 2 and "there is no such folder" in capsys.readouterr().err
-    assert main(["report", str(trained), str(trained)]) == 2 and "given twice" in capsys.readouterr().err
-    assert main(["report", str(trained), "--out", str(tmp_path)]) == 2 and "this is a folder" in capsys.readouterr().err
+    assert main(["report", str(examined), str(examined)]) == 2 and "given twice" in capsys.readouterr().err
+    assert (
+        main(["report", str(examined), "--out", str(tmp_path)]) == 2 and "this is a folder" in capsys.readouterr().err
+    )
