@@ -17,7 +17,7 @@ def add(commands: Commands) -> None:
         summary="train, grow and examine a tiny model on molecules, pictures, videos and signals",
         description="Make training data from real compounds, scans, videos and signals, train a tokenizer and a tiny "
         "mixture of experts, multiply its experts, train it on all of them together, evaluate it on what it never saw, "
-        "and write report.html. About six minutes on two cores.",
+        "let it learn from its own answers, and write report.html. Six to seven minutes on two cores.",
     )
     parser.add_argument("--folder", type=Path, default=Path("runs/demo"), metavar="DIR", help="where everything goes")
 

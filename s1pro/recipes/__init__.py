@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from s1pro.recipes import at_scale, demo_training, vision_language
+from s1pro.recipes import at_scale, demo_rl, demo_training, vision_language
 
 if TYPE_CHECKING:
     from s1pro.train.config import RunConfig
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 RECIPES: Mapping[str, Callable[[], RunConfig]] = {
     "demo-pretrain": demo_training.pretrain_recipe,
     "demo-joint": demo_training.joint_recipe,
+    "demo-rl": demo_rl.rl_recipe,
     "vision-contrastive": vision_language.contrastive_recipe,
     "vision-projectors": vision_language.projectors_recipe,
     "vision-joint": vision_language.joint_recipe,

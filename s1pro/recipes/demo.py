@@ -8,6 +8,7 @@ that it never saw.
     expand      8 experts -> 32 in 8 groups, of which each token uses one per group                        (checkpoint)
     joint       questions about molecules, pictures, videos and signals -> model/                          (train)
     eval        model/ and an untrained twin answer held-out questions                                     (serve, eval)
+    rl          the model answers, is scored, and learns from it -> rl/model                               (rl, tasks)
     report      everything above -> report.html                                                            (report)
 
 Every stage has a budget in seconds and leaves its real time in `demo.json`. The same command given again skips what is
@@ -73,6 +74,7 @@ def stages(folder: Path, settings: DemoSettings, file: StageFile) -> list[Stage]
         "expand": lambda: _expand(folder, settings),
         "joint": lambda: _joint(folder, settings),
         "eval": lambda: _evaluate(folder, settings),
+        "rl": lambda: _reinforce(folder, settings),
         "report": lambda: write_report(folder, settings, file),
     }
     return [Stage(name=name, budget=settings.budgets[name], run=function) for name, function in work.items()]
@@ -217,6 +219,12 @@ def _evaluate(folder: Path, settings: DemoSettings) -> str:
         )
     won = sum(result.task_score().beats_baselines for result in results)
     return f"above every baseline on {won} of {len(results)} tasks"
+
+
+def _reinforce(folder: Path, settings: DemoSettings) -> str:
+    from s1pro.recipes.demo_rl import reinforce
+
+    return reinforce(folder, settings)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
     eval/results.json       -> verdict, bars, table
     eval/answers/*.jsonl    -> questions with answers: the first ones of every task, right or wrong
-    */metrics.jsonl         -> loss curves, router load
+    */metrics.jsonl         -> loss curves, router load, rewards
     demo.json               -> times against budgets
 
 The verdict is written in either case: a run that did not beat its baselines says so.
@@ -29,6 +29,7 @@ from s1pro.model.sizes import count_parameters
 from s1pro.recipes.demo_cards import QUESTIONS_PER_TASK, answer_cards
 from s1pro.recipes.demo_experts import expansion_section, router_section
 from s1pro.recipes.demo_papers import papers_section
+from s1pro.recipes.demo_rl import rl_section
 from s1pro.recipes.demo_runs import Run, read_runs
 from s1pro.recipes.demo_training import DemoSettings
 from s1pro.recipes.stages import StageFile
@@ -64,6 +65,7 @@ def write_report(folder: Path, settings: DemoSettings, file: StageFile) -> str:
         _training_section(runs),
         expansion_section(folder),
         router_section(runs),
+        rl_section(folder, settings),
         _time_section(file, settings, file.seconds("report") + time.perf_counter() - started),
         _environment_section(settings, model),
         _commands_section(folder, settings, scores),
@@ -270,9 +272,14 @@ def _environment_section(settings: DemoSettings, model: ModelConfig) -> Section:
 
 def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[TaskScore]) -> Section:
     worst = min(scores, key=lambda score: score.model.value).task
-    model, stage, longer = (
+    model, stage, longer, reinforced = (
         shlex.quote(str(path))
-        for path in (folder / "model", folder / "joint" / "config.json", folder.parent / "longer")
+        for path in (
+            folder / "model",
+            folder / "joint" / "config.json",
+            folder.parent / "longer",
+            folder.parent / "longer-rl",
+        )
     )
     chat = f"s1pro chat {model} --system {shlex.quote(SYSTEM_PROMPTS['science'])}"
     lines = (
@@ -281,6 +288,8 @@ def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[Tas
         f"{chat} --message 'What is the formula of butan-1-ol?'",
         "# ask about all molecules of the test split instead of a sample of them",
         f"s1pro eval {model} --tasks {worst} --max-new-tokens {settings.max_new_tokens}",
+        "# learn longer from its own answers",
+        f"s1pro rl --model {model} --tasks {' '.join(settings.rl.tasks)} --folder {reinforced} --steps 300",
         "# train longer than the demo does",
         f"s1pro train --recipe {stage} --folder {longer} --set steps=5000 --set max_seconds=1800",
         "# every setting of a stage, for --set",

@@ -29,14 +29,16 @@ from s1pro.model.config import ModelConfig, RouterConfig
 from s1pro.model.sizes import count_parameters
 from s1pro.recipes import RECIPES, demo
 from s1pro.recipes.demo import DemoSettings
-from s1pro.recipes.demo_training import MediaSource, StageSettings, joint_recipe, pretrain_recipe
+from s1pro.recipes.demo_rl import Gain, rl_recipe
+from s1pro.recipes.demo_training import LessonSettings, MediaSource, StageSettings, joint_recipe, pretrain_recipe
 from s1pro.recipes.stages import StageRecord
 from s1pro.report.scores import Estimate
+from s1pro.rl.config import RLRun
 from s1pro.tasks import registry
 from s1pro.train.config import TrainRun
 from s1pro.train.metrics import read_metrics
 
-STAGES = ["data", "papers", "tokenizer", "pretrain", "expand", "joint", "eval", "report"]
+STAGES = ["data", "papers", "tokenizer", "pretrain", "expand", "joint", "eval", "rl", "report"]
 SECTIONS = [
     "Scores",
     "Questions and answers",
@@ -44,6 +46,7 @@ SECTIONS = [
     "Training",
     "Expansion",
     "Router",
+    "Reinforcement",
     "Time",
     "Environment",
     "Go on",
@@ -73,6 +76,7 @@ def tiny(steps: int = 4) -> DemoSettings:
         tokens_per_batch=1024,
         pretrain=training,
         joint=training,
+        rl=LessonSettings(questions=40, steps=steps // 2, prompts=2, group_size=2, draws=2),
         papers=2,
         items=6,
         max_new_tokens=4,
@@ -136,7 +140,7 @@ def test_a_second_call_skips_everything(made: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*unused: object) -> NoReturn:
         raise AssertionError("a finished stage was run")
 
-    for name in ("_data", "_tokenizer", "_train", "_expand", "_joint", "_evaluate", "write_report"):
+    for name in ("_data", "_tokenizer", "_train", "_expand", "_joint", "_evaluate", "_reinforce", "write_report"):
         monkeypatch.setattr(demo, name, refuse)
     before = {path: path.stat().st_mtime_ns for path in made.rglob("*") if path.is_file()}
     assert run(made) == [(name, True) for name in STAGES]
@@ -191,7 +195,8 @@ def test_test_molecules_are_in_no_training_text(made: Path) -> None:
 def test_the_report_has_every_section(made: Path) -> None:
     page = (made / "report.html").read_text()
     assert re.findall(r"<h2[^>]*>([^<]*)<", page) == SECTIONS
-    drawn = 4 + 3 * 2 + 2  # scores, losses, router load of two stages; two questions for each of three media; papers
+    # scores, losses, router load of two stages, rewards; two questions for each of three media; papers
+    drawn = 5 + 3 * 2 + 2
     assert page.count("<svg") == drawn
     assert page.count("data:image/png;base64") >= 4 and page.count("<polyline") == 2
     texts = ("tokens seen", "lower 95 % bound", "last validation loss", "load of groups", "untrained", "all stages")
@@ -225,7 +230,7 @@ def test_the_report_says_whether_the_baselines_are_beaten(
         task |= {"score": estimate, "reference": nothing, "baselines": {"constant": nothing}}
     (copied / "eval" / "results.json").write_text(json.dumps(results))
     forget(copied, "report")
-    assert run(copied)[-2:] == [("eval", True), ("report", False)]
+    assert run(copied)[-3:] == [("eval", True), ("rl", True), ("report", False)]
     page = (copied / "report.html").read_text()
     assert f"above every baseline on {verdict} tasks (text) (asked: 4)" in page
     assert page.count(f"above every baseline on {int(value > 0.5)} of 1 task (") == 3
@@ -234,10 +239,11 @@ def test_the_report_says_whether_the_baselines_are_beaten(
 def test_the_commands_of_the_report_exist(made: Path) -> None:
     page = (made / "report.html").read_text()
     lines = [line for line in _text(page).splitlines() if line.strip().startswith("s1pro ")]
-    assert {shlex.split(line)[1] for line in lines} == {"chat", "eval", "train"}
+    assert {shlex.split(line)[1] for line in lines} == {"chat", "eval", "train", "rl"}
     for line in lines:
         args = parser().parse_args(shlex.split(line)[1:])
-        for path in (getattr(args, "recipe", None), args.folder if args.command != "train" else None):
+        given = args.model if args.command == "rl" else args.folder if args.command != "train" else None
+        for path in (getattr(args, "recipe", None), given):
             assert path is None or path in RECIPES or Path(path).exists(), line
         if args.command == "train" and args.changes:
             stored = config_from_json(TrainRun, json.loads(Path(args.recipe).read_text()))
@@ -279,19 +285,20 @@ def test_an_interrupt_after_every_stage_changes_nothing(
 ) -> None:
     """Each stage is done, but not recorded: it has to go on from its own files, and the result is the same."""
     folder = tmp_path / "stopped"
-    for name in ("_data", "_tokenizer", "_train", "_evaluate"):
+    for name in ("_data", "_tokenizer", "_train", "_evaluate", "_reinforce"):
         with monkeypatch.context() as patch:
             patch.setattr(demo, name, _interrupted(getattr(demo, name)))
             with pytest.raises(KeyboardInterrupt):
                 run(folder)
-    assert [name for name, record in stages_of(folder).items() if not record["finished"]] == ["eval"]
-    assert run(folder)[-2:] == [("eval", False), ("report", False)]
+    assert [name for name, record in stages_of(folder).items() if not record["finished"]] == ["rl"]
+    assert run(folder)[-3:] == [("eval", True), ("rl", False), ("report", False)]
     for name in ("pretrain", "joint"):
         losses = [[r["loss"] for r in read_metrics(where / name, "train")] for where in (made, folder)]
         assert losses[0] == losses[1]
         assert len(losses[0]) == 4
-    weights = [load_network(where / "model").state_dict() for where in (made, folder)]
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    for model in ("model", "rl/model"):
+        weights = [load_network(where / model).state_dict() for where in (made, folder)]
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_vocabulary_without_room_is_named(tmp_path: Path) -> None:
@@ -313,6 +320,47 @@ def test_the_default_keeps_its_promises() -> None:
     assert settings.model.text.vocab_size >= settings.text_tokens + 51 + settings.smiles_pieces
 
 
+def test_reinforcement_is_measured_on_held_out_questions_before_and_after(made: Path) -> None:
+    settings, run_folder = tiny(), made / "rl"
+    first, last = read_metrics(run_folder, "validation")
+    assert (first["step"], last["step"]) == (0, settings.rl.steps)
+    for record in (first, last):
+        for kind in ("drawn", "greedy"):
+            assert {name: len(scores) for name, scores in record["items"][kind].items()} == {"smiles_with_group": 6}
+        drawn = record["items"]["drawn"]["smiles_with_group"]
+        assert record["tasks"]["smiles_with_group"]["value"] == pytest.approx(sum(drawn) / 6)
+    rounds = read_metrics(run_folder, "rollout")
+    assert len(rounds) == settings.rl.steps and all(record["replayed"] == 1.0 for record in rounds)
+    assert all(record["mismatch"]["k3"] < 1e-6 for record in rounds)
+    assert load_network(run_folder / "model").config == load_network(made / "model").config
+
+
+def _validation(values: list[float], greedy: list[float]) -> dict[str, Any]:
+    return {"items": {"drawn": {"a": values[:2], "b": values[2:]}, "greedy": {"a": greedy[:2], "b": greedy[2:]}}}
+
+
+def test_the_gain_is_paired_by_question() -> None:
+    found = Gain([_validation([0.0, 0.5, 0.5, 1.0], [0, 1, 0, 1]), _validation([0.5, 1.0, 1.0, 1.0], [1, 1, 0, 1])])
+    assert found.before == {"drawn": 0.5, "greedy": 0.5} and found.after == {"drawn": 0.875, "greedy": 0.75}
+    assert found.drawn.mean.value == pytest.approx(0.375) and found.drawn.significant
+    assert (found.drawn.wins, found.drawn.losses, found.drawn.ties) == (3, 0, 1)
+    assert found.greedy.mean.value == pytest.approx(0.25) and not found.greedy.significant
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_report_says_whether_reinforcement_helped(copied: Path, better: bool) -> None:
+    path = copied / "rl" / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    last = [record for record in records if record["kind"] == "validation"][-1]
+    last["items"]["drawn"] = {"smiles_with_group": [float(better)] * 6}
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    forget(copied, "report")
+    run(copied)
+    section = _text((copied / "report.html").read_text().split("Reinforcement</h2>")[1].split("<h2")[0])
+    said = "Passed. Reinforcement learning on" if better else "Not passed. Reinforcement learning on"
+    assert said in section and f"{float(better):.3f} after" in section and "Answers and their rewards" in section
+
+
 @pytest.mark.parametrize("make", [pretrain_recipe, joint_recipe])
 def test_recipes_are_complete_configurations(make: Callable[..., TrainRun]) -> None:
     stage = make(Path("somewhere"), tiny())
@@ -322,10 +370,18 @@ def test_recipes_are_complete_configurations(make: Callable[..., TrainRun]) -> N
     assert stage.schedule.follow_time
 
 
+def test_the_recipe_of_reinforcement_is_complete() -> None:
+    stage = rl_recipe(Path("somewhere"), tiny())
+    assert config_from_json(RLRun, config_to_json(stage)) == stage
+    assert stage.init_from == Path("somewhere/model") and stage.schedule.follow_time and stage.rollout.replay
+    assert stage.max_seconds is not None and stage.max_seconds < tiny().budgets["rl"]
+
+
 def test_recipes_have_names() -> None:
     assert {name: make().folder for name, make in RECIPES.items() if name.startswith("demo")} == {
         "demo-pretrain": Path("runs/demo/pretrain"),
         "demo-joint": Path("runs/demo/joint"),
+        "demo-rl": Path("runs/demo/rl"),
     }
 
 
