@@ -158,6 +158,7 @@ def optimisation_section(runs: Sequence[Run]) -> Section | None:
         more = f"{len(rows) - MOST_SKIPPED} more are in metrics.jsonl." if len(rows) > MOST_SKIPPED else ""
         columns = ("run", "step", "why the update was skipped")
         blocks.append(Table(columns=columns, rows=rows[:MOST_SKIPPED], caption="Skipped steps", note=more))
+    blocks += [table for run in runs if (table := skipped_sources(run)) is not None]
     if not blocks:
         return None
     return Section(
@@ -165,6 +166,26 @@ def optimisation_section(runs: Sequence[Run]) -> Section | None:
         intro="Utilisation (MFU) is relative to what the machine reaches in one matrix product with as many threads.",
         blocks=blocks,
     )
+
+
+def skipped_sources(run: Run) -> Table | None:
+    """Which share of every source stood in skipped steps, and so was never learned; None if it was nothing."""
+    steps = {record["step"] for record in run.of("skip")}
+    lost: dict[str, float] = {}
+    seen: dict[str, float] = {}
+    for record in run.of("train"):
+        for name, tokens in (record.get("source_tokens") or {}).items():
+            seen[name] = seen.get(name, 0.0) + tokens
+            lost[name] = lost.get(name, 0.0) + tokens * (record["step"] in steps)
+    shares = {name: lost[name] / total for name, total in seen.items() if total and lost[name]}
+    rows: list[list[Cell]] = [
+        [name, round(lost[name]), f"{100 * share:.1f} %"] for name, share in sorted(shares.items(), key=lambda x: -x[1])
+    ]
+    if not rows:
+        return None
+    note = "A source with a large share here is not learned: the guard takes its loss for a spike (guards.loss_spike)."
+    columns = ("source", "tokens in skipped steps", "of all its tokens")
+    return Table(columns=columns, rows=rows, caption=f"What {run.label} skipped, by source", note=note)
 
 
 def _outcome(runs: Sequence[Run]) -> Table:

@@ -236,6 +236,15 @@ def test_samples_come_from_the_files_of_the_configuration(trained: Path, tmp_pat
     assert "gone" in found.blocks[-1].text  # type: ignore[union-attr]
 
 
+def test_a_source_whose_steps_were_all_skipped_stands_out() -> None:
+    steps = [{"step": i, "source_tokens": {"a": 10, **({"b": 5} if i % 3 == 0 else {})}} for i in range(1, 10)]
+    skips = [{"step": i, "reason": "loss 7 lies far above the recent median 1"} for i in (3, 6, 9)]
+    run = Run(label="x", folder=Path("x"), kind="train", config={}, records={"train": steps, "skip": skips})
+    found = curves.skipped_sources(run)
+    assert found is not None and found.rows == [["b", 15, "100.0 %"], ["a", 30, "33.3 %"]]
+    assert curves.skipped_sources(Run(label="x", folder=Path("x"), kind="train", config={}, records={})) is None
+
+
 def test_long_runs_are_thinned_and_their_sums_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MOST_RECORDS", 10)
     (tmp_path / "config.json").write_text('{"stage": "sft"}')
