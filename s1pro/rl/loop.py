@@ -4,8 +4,8 @@
         ^                                                                                            |
         +------------------ version + 1, the same tensors (published in place) <---------------------+
 
-The loop, its checkpoints, schedules, guards and metrics are those of `train.loop`; this module gives it batches. Engine
-and trainer share one network object, so publishing is counting up the version and forgetting what the engine's cache
+The loop, its checkpoints, schedules, guards and metrics are those of `train.loop`; this module gives it batches. In one
+process engine and trainer share one network object, so publishing is counting up the version and forgetting what the engine's cache
 computed before: no copy, no mapping, no other precision. With FP8 experts both sides use the one quantiser on the same
 master weights.
 
@@ -100,7 +100,7 @@ def train_rl(
         raise InputError('tasks is empty: name what is to be learned, --set \'tasks=[{"name": "..."}]\'')
     ranks = join(run.parallel, choose_device(run.device).type)
     if ranks.is_distributed:
-        raise InputError("reinforcement learning runs in one process so far; start it without torchrun")
+        raise InputError("the trainer of reinforcement learning has one rank so far: start it without torchrun")
     folder = run.tokenizer or run.init_from
     if processor is None:
         if folder is None:
