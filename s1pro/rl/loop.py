@@ -5,9 +5,9 @@
         +------------------ version + 1, the same tensors (published in place) <---------------------+
 
 The loop, its checkpoints, schedules, guards and metrics are those of `train.loop`; this module gives it batches. In one
-process engine and trainer share one network object, so publishing is counting up the version and forgetting what the engine's cache
-computed before: no copy, no mapping, no other precision. With FP8 experts both sides use the one quantiser on the same
-master weights.
+process engine and trainer share one network object, so publishing is counting up the version and forgetting what the
+engine's cache computed before: no copy, no mapping, no other precision. With FP8 experts both sides use the one
+quantiser on the same master weights.
 
 Everything random is a function of the seed and the number of the step: which questions, and each answer's own stream of
 random numbers. A run that was killed and resumed asks and answers as the uninterrupted one.
