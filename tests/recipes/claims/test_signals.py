@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from s1pro.cli import main
 from s1pro.recipes.claims.claim import Measurement, Unit
-from s1pro.recipes.claims.signals import ARMS, RouteSettings, as_image, as_text, questions, verdict
+from s1pro.recipes.claims.signals import ARMS, CLAIM, RouteSettings, as_image, as_text, measure, questions, verdict
 from s1pro.science.media_families import media_families
 
 
@@ -55,13 +53,15 @@ def test_both_routes_have_to_be_beaten_by_the_margin() -> None:
 
 
 @pytest.mark.slow
-def test_fast_setting_with_and_without_the_module(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["claims", "run", "signals", "--setting", "fast", "--folder", str(tmp_path), "--workers", "2", "--json"]
-    outcomes = {}
-    for without in ((), ("--without", "module")):
-        assert main([*arguments, "--seeds", "0,1", *without]) == 0
-        (record,) = json.loads(capsys.readouterr().out)
-        named = {row["name"]: row["estimate"]["value"] for row in record["differences"]}
-        outcomes[bool(without)] = named["F1, module − text"], named["F1, module − image"], record["outcome"]
-    assert min(outcomes[False][:2]) > 0.1
-    assert max(outcomes[True][:2]) < 0.1 and outcomes[True][2] != "replicates"
+def test_the_module_is_ahead_and_without_it_behind(tmp_path: Path) -> None:
+    units = {
+        name: Unit(arm=name.split("-")[0], seed=0, settings=CLAIM.settings["fast"], shared=tmp_path, without=without)
+        for name, without in (("module", None), ("text", None), ("module-removed", "module"))
+    }
+    found = {name: measure(unit) for name, unit in units.items()}
+    assert found["module"].values["F1"] > found["text"].values["F1"] + 0.1
+    assert found["module-removed"].values["F1"] < found["text"].values["F1"]
+    assert {measured.steps for measured in found.values()} == {CLAIM.settings["fast"].steps}
+    arms = {"module": "module-removed", "text": "text", "image": "text"}
+    results = {arm: dict.fromkeys(range(3), found[name]) for arm, name in arms.items()}
+    assert verdict(results).outcome == "does not replicate"
