@@ -3,11 +3,19 @@
 A step is skipped when
 
 * loss or gradient norm is not finite,
-* the loss lies more than `loss_spike` nats above the median of the last `window` accepted steps, or
-* the gradient norm exceeds `norm_spike` times the median of the same steps.
+* the loss lies more than `loss_spike` nats above what is usual, or
+* the gradient norm exceeds `norm_spike` times the median of the last `window` accepted steps.
+
+What is usual depends on what a step is made of: a rare source of long, hard texts is no spike among short answers. So
+medians are kept by source, over the last `window` accepted steps that had it, and weighted as the step weighs them:
+
+    excess = sum over sources of share * (loss - usual loss)
+
+over the sources that `min_history` accepted steps have had; the others are not judged yet. A loss that does not tell
+its sources is one source.
 
 The last check is off by default: clipping bounds the update already, and when a model suddenly understands its task,
-the gradient norm grows a hundredfold for a while. Spikes are judged after `min_history` accepted steps. A skipped
+the gradient norm grows a hundredfold for a while. It too is judged after `min_history` accepted steps. A skipped
 step consumes its data and its place in the schedule, but changes neither weights nor optimizer state. Ordinary
 clipping to `max_grad_norm` is no skip.
 """
@@ -24,6 +32,10 @@ from typing import Any
 
 class TrainingStoppedError(RuntimeError):
     """Too many steps in a row had to be skipped; the message says why and which checkpoint is good."""
+
+
+WHOLE = ""
+"""Name of the one source of a loss that does not tell its sources."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +67,26 @@ class Guard:
         self.config = config
         self.skipped = 0
         self.skipped_in_a_row = 0
-        self._losses: deque[float] = deque(maxlen=config.window)
+        self._losses: dict[str, deque[float]] = {}
         self._norms: deque[float] = deque(maxlen=config.window)
 
-    def check(self, loss: float, grad_norm: float) -> str | None:
+    def check(
+        self, loss: float, grad_norm: float, sources: Mapping[str, tuple[float, float]] | None = None
+    ) -> str | None:
         """Why this step must be skipped, or None to go on.
+
+        Args:
+            sources: mean loss and weight of each source in the step; None if the loss does not tell them.
 
         Raises:
             TrainingStoppedError: this is one skip too many in a row.
         """
-        reason = self._reason(loss, grad_norm)
+        sources = sources or {WHOLE: (loss, 1.0)}
+        reason = self._reason(loss, grad_norm, sources)
         if reason is None:
             self.skipped_in_a_row = 0
-            self._losses.append(loss)
+            for name, (source_loss, _) in sources.items():
+                self._losses.setdefault(name, deque(maxlen=self.config.window)).append(source_loss)
             self._norms.append(grad_norm)
             return None
         self.skipped += 1
@@ -83,23 +102,31 @@ class Guard:
         return {
             "skipped": self.skipped,
             "skipped_in_a_row": self.skipped_in_a_row,
-            "losses": list(self._losses),
+            "losses": {name: list(losses) for name, losses in self._losses.items()},
             "norms": list(self._norms),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-        self._losses = deque(state["losses"], maxlen=self.config.window)
+        self._losses = {name: deque(losses, maxlen=self.config.window) for name, losses in state["losses"].items()}
         self._norms = deque(state["norms"], maxlen=self.config.window)
 
-    def _reason(self, loss: float, grad_norm: float) -> str | None:
+    def _reason(self, loss: float, grad_norm: float, sources: Mapping[str, tuple[float, float]]) -> str | None:
         if not math.isfinite(loss) or not math.isfinite(grad_norm):
             return f"loss {loss} or gradient norm {grad_norm} is not finite"
-        if len(self._losses) < self.config.min_history:
-            return None
-        usual_loss, usual_norm = statistics.median(self._losses), statistics.median(self._norms)
-        if self.config.loss_spike is not None and loss > usual_loss + self.config.loss_spike:
-            return f"loss {loss:.3f} lies far above the recent median {usual_loss:.3f}"
-        if self.config.norm_spike is not None and grad_norm > usual_norm * self.config.norm_spike:
-            return f"gradient norm {grad_norm:.3g} lies far above the recent median {usual_norm:.3g}"
+        if self.config.loss_spike is not None and (excess := self._excess(sources)) > self.config.loss_spike:
+            return f"loss {loss:.3f} lies far above the {loss - excess:.3f} that recent steps make usual"
+        if self.config.norm_spike is not None and len(self._norms) >= self.config.min_history:
+            usual_norm = statistics.median(self._norms)
+            if grad_norm > usual_norm * self.config.norm_spike:
+                return f"gradient norm {grad_norm:.3g} lies far above the recent median {usual_norm:.3g}"
         return None
+
+    def _excess(self, sources: Mapping[str, tuple[float, float]]) -> float:
+        """See the module docstring."""
+        weights = sum(weight for _, weight in sources.values())
+        excess = 0.0
+        for name, (loss, weight) in sources.items():
+            if len(known := self._losses.get(name, ())) >= self.config.min_history:
+                excess += weight / weights * (loss - statistics.median(known))
+        return excess

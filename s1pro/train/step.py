@@ -10,7 +10,7 @@ On several ranks the sums of 1 and 3 run over all of them, so every rank sees th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -81,19 +81,19 @@ class Stepper(Generic[Model, Batch]):
             outputs = [self._backward(batch, totals, routers) for batch in batches]
         self.optimizer.share_gradients()
         values, grad_norm, source_nll = self._read(outputs)
-        gradients = self.optimizer.gradients
+        gradients, weights = self.optimizer.gradients, totals.sources
+        source_loss = {n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]}
         try:
-            skipped = self._decide(values["loss"], grad_norm, gradients, totals)
+            skipped = self._decide(values["loss"], grad_norm, gradients, totals, source_loss)
             if skipped is None:
                 self.optimizer.step(lr_scale)
         finally:
             self.optimizer.zero_grad()
-        weights = totals.sources
         return StepReport(
             values=values,
             grad_norm=grad_norm,
             rows=totals.rows,
-            source_loss={n: nll / weights[n] for n, nll in zip(weights, source_nll, strict=False) if weights[n]},
+            source_loss=source_loss,
             source_weight={name: weight for name, weight in weights.items() if weight},
             skipped=skipped,
             routers=routers.report(self.ranks) if routers else {},
@@ -115,11 +115,19 @@ class Stepper(Generic[Model, Batch]):
             statistics.add_batch(output.routers, batch)
         return LossOutput(loss=output.loss.detach(), values=output.values, source_nll=output.source_nll)
 
-    def _decide(self, loss: float, grad_norm: float, gradients: list[Tensor], totals: StepTotals) -> str | None:
+    def _decide(
+        self,
+        loss: float,
+        grad_norm: float,
+        gradients: list[Tensor],
+        totals: StepTotals,
+        source_loss: Mapping[str, float],
+    ) -> str | None:
         """Skips, or clips."""
         if totals.weight == 0:
             return "nothing in this step has a loss weight"
-        reason = self.guard.check(loss, grad_norm)
+        sources = {name: (value, totals.sources[name]) for name, value in source_loss.items()}
+        reason = self.guard.check(loss, grad_norm, sources)
         limit = self.guard.config.max_grad_norm
         if reason is None and limit is not None and grad_norm > limit:
             scale_gradients(gradients, limit / grad_norm)

@@ -25,11 +25,30 @@ def test_non_finite_steps_are_skipped_from_the_start() -> None:
 
 def test_spikes_are_judged_against_recent_accepted_steps() -> None:
     guard = warm_guard(norm_spike=20.0)
-    assert "loss 5.500 lies far above the recent median 3.000" in str(guard.check(5.5, 1.0))
+    assert "loss 5.500 lies far above the 3.000 that recent steps make usual" in str(guard.check(5.5, 1.0))
     assert "gradient norm 30" in str(guard.check(3.0, 30.0))
     assert guard.check(4.9, 19.0) is None
     assert Guard(GuardConfig()).check(1e6, 1e6) is None
     assert warm_guard(loss_spike=None).check(1e6, 1e6) is None
+
+
+def test_a_rare_hard_source_is_no_spike_and_a_spike_in_it_is() -> None:
+    """Short answers with loss 0.5 in every step, long captions with loss 8 in few."""
+    guard = Guard(GuardConfig(min_history=4, window=8))
+    answers = {"answers": (0.5, 100.0)}
+
+    def with_captions(captions: float, answers: float = 0.5) -> str | None:
+        loss = (100 * answers + 300 * captions) / 400
+        return guard.check(loss, 1.0, {"answers": (answers, 100.0), "captions": (captions, 300.0)})
+
+    for step in range(40):
+        assert guard.check(0.5, 1.0, answers) is None
+        assert step % 10 or with_captions(8.0) is None
+    # 3 / 4 of 2.8 nats is above 2 nats, of 2.5 below
+    assert "loss 8.225 lies far above the 6.125" in str(with_captions(10.8))
+    assert with_captions(10.5) is None
+    assert "far above" in str(with_captions(8.0, answers=9.0))
+    assert "loss 2.600" in str(guard.check(2.6, 1.0, {"answers": (2.6, 100.0)}))
 
 
 def test_too_many_skips_in_a_row_stop_and_a_good_step_resets() -> None:
