@@ -183,7 +183,7 @@ def skipped_sources(run: Run) -> Table | None:
     ]
     if not rows:
         return None
-    note = "A source with a large share here is not learned: its losses leap, and the guard skips them (guards.loss_spike)."
+    note = "A source with a large share here is not learned: the guard takes its loss for spikes (guards.loss_spike)."
     columns = ("source", "tokens in skipped steps", "of all its tokens")
     return Table(columns=columns, rows=rows, caption=f"What {run.label} skipped, by source", note=note)
 
