@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from s1pro.model.network import Network
 from s1pro.model.precision import expert_layers
 from s1pro.recipes.claims.claim import Measurement, Unit
-from s1pro.recipes.claims.fp8_rl import ARMS, CLAIM, Fp8Settings, Weights, base_folder, measure, prepare, verdict
+from s1pro.recipes.claims.fp8_rl import ARMS, CLAIM, Weights, base_folder, measure, prepare, verdict
 from s1pro.recipes.claims.reversing import ASK, END, LETTERS, LetterProcessor, Reversing, drawn_words, lessons
 from s1pro.train.optim import Optimizer, OptimizerConfig
 from s1pro.train.setup import to_bfloat16
@@ -87,18 +88,19 @@ def test_the_verdict_follows_from_accuracy_and_both_ratios() -> None:
 
 
 @pytest.mark.slow
-def test_the_fast_setting_measures_every_arm(tmp_path: Path) -> None:
-    """One seed: all arms start at one policy; what is left out shows where it has to."""
-    settings: Fp8Settings = CLAIM.settings["fast"]
+def test_what_is_left_out_shows(tmp_path: Path) -> None:
+    """One seed, two rounds: all arms start at one policy, and removing a mechanism gives the arm without it."""
+    settings = replace(CLAIM.settings["fast"], rounds=2, evaluate_every=2, words=20)
     prepare(settings, [3], tmp_path)
-    found = {arm: measure(Unit(arm=arm, seed=3, settings=settings, shared=tmp_path)) for arm in ARMS}
     assert (base_folder(tmp_path, settings, 3) / "config.json").exists()
-    before = [found[arm].values["accuracy before"] for arm in ARMS]
-    assert max(before) - min(before) < 0.1 and min(before) > 0.2
-    for arm in ARMS:
-        assert 1e-7 < found[arm].values["KL"] < 1e-2 and found[arm].steps == settings.rounds
-        assert found[arm].curves["accuracy"][0][0] == 0 and len(found[arm].curves["KL"]) == settings.rounds
+    arms = ("bf16", "fp8", "fp8-two-scales")
+    found = {arm: measure(Unit(arm=arm, seed=3, settings=settings, shared=tmp_path)) for arm in arms}
+    before = [measured.values["accuracy before"] for measured in found.values()]
+    assert max(before) - min(before) < 0.15
+    for measured in found.values():
+        assert 1e-7 < measured.values["KL"] < 1e-2 and measured.steps == 2
+        assert measured.curves["accuracy"][0][0] == 0 and len(measured.curves["KL"]) == 2
+        assert 0.9 < measured.values["equal experts"] < 1
     assert found["fp8-two-scales"].values["KL"] > found["fp8"].values["KL"]
-    assert 0.9 < found["fp8"].values["equal experts"] < 1
     without = measure(Unit(arm="fp8", seed=3, settings=settings, shared=tmp_path, without="quantiser"))
-    assert without.values == pytest.approx(found["fp8-two-scales"].values, nan_ok=True)
+    assert without.values == pytest.approx(found["fp8-two-scales"].values)
