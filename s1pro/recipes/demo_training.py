@@ -177,9 +177,9 @@ class DemoSettings:
             "tokenizer": 5.0,
             "pretrain": 60.0,
             "expand": 5.0,
-            "joint": 224.0,
+            "joint": 208.0,
             "eval": 40.0,
-            "rl": 47.0,
+            "rl": 63.0,
             "report": 5.0,
         }
     )
