@@ -13,7 +13,8 @@ from s1pro.cli import main
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
-from s1pro.recipes.claims.balance import BalanceSettings, by_chance, imbalance, rows_per_expert
+from s1pro.recipes.claims.balance import CLAIM, BalanceSettings, by_chance, imbalance, rows_per_expert
+from s1pro.recipes.claims.runner import read_results
 
 
 def test_imbalance_is_its_definition() -> None:
@@ -52,14 +53,17 @@ def test_rows_are_counted_as_the_network_routes_them(groups: int) -> None:
 @pytest.mark.slow
 def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["claims", "run", "balance", "--setting", "fast", "--folder", str(tmp_path), "--workers", "2", "--json"]
-    assert main([*arguments, "--seeds", "0,1"]) == 0
+    assert main([*arguments, "--seeds", "0,1,2"]) == 0
     (first,) = json.loads(capsys.readouterr().out)
-    assert first["measured"] == 6
+    assert first["measured"] == 9
     named = {row["name"]: row for row in first["differences"]}
     for ranks in (2, 4, 8):
         assert named[f"1 − imbalance of the worst layer and step, grouped, P = {ranks}"]["met"] is True
-    assert named["imbalance, P = 8, plain-strong − grouped"]["estimate"]["low"] > 0.2
-    assert main([*arguments, "--seeds", "0,1"]) == 0
+    for arm, by_seed in read_results(tmp_path / "balance" / "fast", CLAIM.arms, (0, 1, 2)).items():
+        for measured in by_seed.values():
+            found, chance = measured.values["imbalance, P = 8"], measured.values["by chance, P = 8"]
+            assert found == 1 if arm == "grouped" else found > chance
+    assert main([*arguments, "--seeds", "0,1,2"]) == 0
     (again,) = json.loads(capsys.readouterr().out)
     assert again["measured"] == 0 and again["differences"] == first["differences"]
     assert (tmp_path / "balance.svg").stat().st_size > 1000
