@@ -172,14 +172,14 @@ class DemoSettings:
     max_new_tokens: int = 48
     budgets: Mapping[str, float] = field(
         default_factory=lambda: {
-            "data": 20.0,
-            "papers": 14.0,
+            "data": 17.0,
+            "papers": 12.0,
             "tokenizer": 5.0,
-            "pretrain": 60.0,
-            "expand": 5.0,
-            "joint": 208.0,
+            "pretrain": 57.0,
+            "expand": 4.0,
+            "joint": 228.0,
             "eval": 40.0,
-            "rl": 63.0,
+            "rl": 52.0,
             "report": 5.0,
         }
     )

@@ -59,7 +59,9 @@ def test_models(client: openai.OpenAI) -> None:
 
 def test_a_seed_repeats_an_answer_and_greedy_needs_none(client: openai.OpenAI) -> None:
     def ask(**options: Any) -> Any:
-        return client.chat.completions.create(model="tiny", messages=HELLO, max_tokens=12, **options)
+        return client.chat.completions.create(
+            model="tiny", messages=HELLO, max_tokens=12, extra_body={"ignore_eos": True}, **options
+        )
 
     first, again, other = ask(seed=5), ask(seed=5), ask(seed=6)
     assert first.choices[0].message.content == again.choices[0].message.content != other.choices[0].message.content
@@ -75,6 +77,7 @@ def test_a_seed_repeats_an_answer_and_greedy_needs_none(client: openai.OpenAI) -
 
 def test_streaming_gives_the_same_text_and_the_usage(client: openai.OpenAI) -> None:
     options: Any = {"model": "tiny", "messages": HELLO, "max_tokens": 20, "seed": 1, "n": 2}
+    options["extra_body"] = {"ignore_eos": True}
     whole = client.chat.completions.create(**options)
     texts, reasons, usages, roles = ["", ""], {}, [], []
     for chunk in client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}):
