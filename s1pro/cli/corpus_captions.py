@@ -80,7 +80,8 @@ def add(kinds: Commands) -> None:
         "--contamination",
         type=Path,
         metavar="INDEX",
-        help="leave out what shares 13 words in a row with a question of this index (s1pro eval --write-index)",
+        help="leave out what shares 13 words in a row with a question of this index (s1pro eval --write-index), or all "
+        "words of a question of 6 to 12",
     )
     export.add_argument("--mark", action="store_true", help="with --contamination: keep it, and name the questions")
     export.add_argument("--json", action="store_true", help="print the report as JSON")

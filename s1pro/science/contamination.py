@@ -3,8 +3,10 @@
 Two levels:
 
 * **words**: runs of `n` words (case and punctuation aside), hashed. A question that is shorter than `n` words, but has
-  at least `SHORTEST`, is one run. Runs that stand in more than a tenth of the questions (and in at least three) are
-  wording, not content, and are left out.
+  at least `SHORTEST`, is one run. A molecule in `<SMILES>` tags is one word, the same for every way of writing it, and
+  so is a Chinese or Japanese character, because nothing separates words there. Two kinds of runs are wording, not
+  content, and are left out: those that stand in more than a tenth of the questions (and in at least three), and those
+  without a molecule that stand beside different molecules in two questions.
 * **molecules**: InChIKeys of what stands in `<SMILES>` tags, so that another way of writing a molecule is the same.
 
     index = ContaminationIndex.of_questions(questions)         (of tasks: tasks/contamination.py)
@@ -35,9 +37,10 @@ from s1pro.science.rdkit_access import chem
 WORDS, SHORTEST = 13, 6
 MARK, MOST_NAMED = "contamination", 8
 """Field of `Sample.meta` with the names of questions, of at most so many."""
-_WORD = re.compile(r"\w+")
+_HAN_AND_KANA = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"(?=\w)[{_HAN_AND_KANA}]|[^\W{_HAN_AND_KANA}]+")
 _SMILES = re.compile(r"<SMILES>\s*([^<>\s]{1,400})\s*</SMILES>")
-_FORMAT = "s1pro contamination index 1"
+_FORMAT = "s1pro contamination index 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,17 +73,26 @@ class ContaminationIndex:
         if n < SHORTEST:
             raise InputError(f"runs of words have at least {SHORTEST}, got {n}")
         runs: dict[str, list[int]] = {}
-        short = {len(_words(text)) for text in questions.values()} & set(range(SHORTEST, n))
+        beside: dict[str, set[tuple[str, ...]]] = {}
         molecules: dict[str, list[int]] = {}
+        short: set[int] = set()
         for number, text in enumerate(questions.values()):
-            for run in _runs(text, n):
+            words, keys = _read(text)
+            length = len(words) if SHORTEST <= len(words) < n else n
+            short |= {length} - {n}
+            there = tuple(filter(_is_molecule, words))
+            for window in set(_windows(words, length)):
+                run = _digest(window)
                 runs.setdefault(run, []).append(number)
-            for key in _keys(text):
+                if there and not any(map(_is_molecule, window)):
+                    beside.setdefault(run, set()).add(there)
+            for key in keys:
                 molecules.setdefault(key, []).append(number)
         wording = max(2, len(questions) // 10)
+        templates = {run for run, different in beside.items() if len(different) > 1}
         return cls(
             names=tuple(questions),
-            runs={run: tuple(where) for run, where in runs.items() if len(where) <= wording},
+            runs={run: tuple(where) for run, where in runs.items() if len(where) <= wording and run not in templates},
             molecules={key: tuple(where) for key, where in molecules.items()},
             n=n,
             lengths=(*sorted(short), n),
@@ -88,10 +100,12 @@ class ContaminationIndex:
 
     def check(self, text: str) -> Overlap:
         """Which questions share a run of words, or a molecule, with a text."""
-        words = {number for run in self._of_text(text) for number in self.runs.get(run, ())}
-        shared = {number for key in _keys(text) for number in self.molecules.get(key, ())}
+        words, keys = _read(text)
+        windows = (window for length in self.lengths for window in _windows(words, length))
+        same = {number for window in windows for number in self.runs.get(_digest(window), ())}
+        shared = {number for key in keys for number in self.molecules.get(key, ())}
         return Overlap(
-            words=tuple(self.names[number] for number in sorted(words)),
+            words=tuple(self.names[number] for number in sorted(same)),
             molecules=tuple(self.names[number] for number in sorted(shared)),
         )
 
@@ -111,16 +125,10 @@ class ContaminationIndex:
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read as an index of questions ({error})") from error
         if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            raise InputError(f"{path}: is no index of questions of this version")
+            raise InputError(f"{path}: is no index of questions of this version; write it again (--write-index)")
         runs, molecules = ({k: tuple(v) for k, v in found[name].items()} for name in ("runs", "molecules"))
-        lengths = tuple(found.get("lengths") or range(SHORTEST, found["n"] + 1))
-        return cls(names=tuple(found["names"]), runs=runs, molecules=molecules, n=found["n"], lengths=lengths)
-
-    def _of_text(self, text: str) -> Iterable[str]:
-        """Runs of all lengths that the index has: `n`, and those of short questions."""
-        words = _words(text)
-        for length in self.lengths:
-            yield from _windows(words, length)
+        names, lengths = tuple(found["names"]), tuple(found["lengths"])
+        return cls(names=names, runs=runs, molecules=molecules, n=found["n"], lengths=lengths)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,26 +181,33 @@ class Decontaminator:
                 yield kept
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(_SMILES.sub(" ", text).lower())
+def _read(text: str) -> tuple[list[str], set[str]]:
+    """Words and InChIKeys. A molecule is the word `<InChIKey>`, or `<its text>` where RDKit reads none."""
+    words: list[str] = []
+    keys: set[str] = set()
+    for place, piece in enumerate(_SMILES.split(text)):  # every second one is the content of a tag
+        if place % 2 == 0:
+            words += _WORD.findall(piece.lower())
+            continue
+        key = _key(piece)
+        words.append(f"<{key or piece}>")
+        keys |= {key} - {""}
+    return words, keys
 
 
-def _runs(text: str, n: int) -> set[str]:
-    words = _words(text)
-    if SHORTEST <= len(words) < n:
-        return set(_windows(words, len(words)))
-    return set(_windows(words, n))
+def _is_molecule(word: str) -> bool:
+    return word.startswith("<")
 
 
-def _windows(words: Sequence[str], length: int) -> Iterable[str]:
+def _windows(words: Sequence[str], length: int) -> Iterable[tuple[str, ...]]:
     for start in range(len(words) - length + 1):
-        yield hashlib.blake2b(" ".join(words[start : start + length]).encode(), digest_size=8).hexdigest()
+        yield tuple(words[start : start + length])
 
 
-def _keys(text: str) -> set[str]:
-    found = set()
-    for smiles in _SMILES.findall(text):
-        molecule = chem().MolFromSmiles(smiles)
-        if molecule is not None and molecule.GetNumAtoms():
-            found.add(str(chem().MolToInchiKey(molecule)))
-    return found - {""}
+def _digest(window: Sequence[str]) -> str:
+    return hashlib.blake2b(" ".join(window).encode(), digest_size=8).hexdigest()
+
+
+def _key(smiles: str) -> str:
+    molecule = chem().MolFromSmiles(smiles)
+    return str(chem().MolToInchiKey(molecule)) if molecule is not None and molecule.GetNumAtoms() else ""

@@ -46,6 +46,47 @@ def test_the_wording_of_a_task_is_no_content() -> None:
     assert exact.words == ("t#7",)
 
 
+NITRO = "Does <SMILES>{}</SMILES> contain a nitro group? Reply yes or no."
+TOLD = " Think about every functional group of the molecule first, one after the other, and only then reply."
+
+
+@pytest.mark.parametrize("told", ["", TOLD])
+def test_a_template_is_no_content_and_its_molecule_is(told: str) -> None:
+    pytest.importorskip("rdkit")
+    others = {f"other#{i}": f"Here stands question number {i}, which is about something else" for i in range(20)}
+    asked = {"nitro#0": NITRO.format("CCO") + told, "nitro#1": NITRO.format("c1ccccc1O") + told}
+    made = ContaminationIndex.of_questions({**others, **asked})
+    assert made.check(NITRO.format("CCCCCCF") + told).words == ()
+    assert made.check(NITRO.format("") + told).words == ()
+    for same in ("CCO", "OCC", " C(C)O "):
+        assert made.check("Well: " + NITRO.format(same) + told).words == ("nitro#0",)
+
+
+def test_a_question_that_two_tasks_share_is_no_template() -> None:
+    pytest.importorskip("rdkit")
+    made = ContaminationIndex.of_questions({"a#0": NITRO.format("CCO") + TOLD, "b#0": NITRO.format("OCC") + TOLD})
+    assert made.check(TOLD).words == ("a#0", "b#0")
+
+
+def test_what_rdkit_cannot_read_is_a_word_as_it_stands() -> None:
+    pytest.importorskip("rdkit")
+    made = ContaminationIndex.of_questions({"t#0": NITRO.format("C(C")})
+    assert made.check(NITRO.format("C(C")).words == ("t#0",)
+    assert made.check(NITRO.format("C(N")).words == made.check(NITRO.format("C(C")).molecules == ()
+
+
+def test_chinese_and_japanese_are_read_by_characters() -> None:
+    train = "一列火车中午离开根特，以每小时九十公里的速度行驶两小时，它走了多远？"
+    made = ContaminationIndex.of_questions(
+        {"zh#long": train, "zh#short": "哪种金属会在手中熔化？", "ja#0": "どの金属が手の中で溶けますか。"}
+    )
+    assert made.check(f"题目：{train}答案：180公里。").words == ("zh#long",)
+    assert made.check(f"{train[:11]}……").words == ()
+    assert made.check("请问哪种金属会在手中熔化？镓。").words == ("zh#short",)
+    assert made.check("哪种金属会在水中熔化？").words == ()
+    assert made.check("どの金属が手の中で溶けますか").words == ("ja#0",)
+
+
 def test_molecules_in_any_spelling() -> None:
     pytest.importorskip("rdkit")
     made = ContaminationIndex.of_questions({"t#1": "Mass of <SMILES>OCC</SMILES>?", "t#2": "And <SMILES>C</SMILES>?"})
@@ -57,13 +98,15 @@ def test_an_index_is_written_and_read(tmp_path: Path) -> None:
     index().write(tmp_path / "index.json")
     assert ContaminationIndex.read(tmp_path / "index.json") == index()
     assert index().lengths == (6, 13)
-    older = json.loads((tmp_path / "index.json").read_text())
-    del older["lengths"]
+    older = json.loads((tmp_path / "index.json").read_text()) | {"format": "s1pro contamination index 1"}
     (tmp_path / "older.json").write_text(json.dumps(older))
-    assert ContaminationIndex.read(tmp_path / "older.json").check(SHORT).words == ("t#short",)
     assert "Ghent" not in (tmp_path / "index.json").read_text()
     (tmp_path / "other.json").write_text("{}")
-    for name, message in (("other.json", "no index"), ("none.json", "cannot be read")):
+    for name, message in (
+        ("other.json", "no index"),
+        ("none.json", "cannot be read"),
+        ("older.json", "write it again"),  # other words: it would find less, and not say so
+    ):
         with pytest.raises(InputError, match=message):
             ContaminationIndex.read(tmp_path / name)
 
