@@ -12,6 +12,7 @@ A client that refuses every prompt (wrong key, address, model) ends the run: the
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
@@ -128,8 +129,7 @@ class Asking:
         return await answer_with_tools(client, prompt.messages, toolbox, sampling, config)
 
     async def _failure(self, item: Item, prompt: Prompt, error: Exception) -> Answer:
-        """Scored as silence, because metrics of benchmarks need the gold of every item; its value is 0 whatever."""
-        score = dataclasses.replace(await self.task.score(item, ""), value=0.0, valid=False)
+        score = await score_of_silence(self.task, item)
         silence = Completion(text="", finish_reason="abort")
         answer = _answer(item, prompt, "", score, silence)
         return dataclasses.replace(answer, status="failed", error=f"{type(error).__name__}: {error}"[:MAX_ERROR])
@@ -145,6 +145,15 @@ class Asking:
                     f"{file.path}: item {item.id!r} was asked with another prompt; "
                     "the task has changed since: choose another folder, or overwrite"
                 )
+
+
+async def score_of_silence(task: Task, item: Item) -> Score:
+    """Of an answer that never came: scored, because metrics of benchmarks need the gold of every item, but by rules
+    alone, without a judge. Its value is 0 whatever the rules say."""
+    if getattr(task, "judge", None) is not None:
+        task = copy.copy(task)
+        task.judge = None  # type: ignore[attr-defined]
+    return dataclasses.replace(await task.score(item, ""), value=0.0, valid=False)
 
 
 def scored_text(completion: Completion, *, thinking: bool) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from s1pro.eval.answers import Answer
+from s1pro.eval.asking import score_of_silence
 from s1pro.eval.statistics import PairedDifference, mean_estimate, paired_difference
 from s1pro.report.scores import Estimate, TaskScore
 from s1pro.tasks.benchmarks.spec import Benchmark, BenchmarkTask
@@ -160,17 +161,16 @@ def totals(tasks: Sequence[Task], results: Sequence[TaskResult]) -> list[Benchma
 
 async def _scores(task: Task, items: Sequence[Item], answers: Sequence[Answer]) -> list[Score]:
     """The scores in the file. Those of a benchmark are read anew, because JSON may have changed what was extracted, and
-    so are those of a judge, which may not have been there."""
+    so are those of a judge, which may not have been there. What failed is silence, and nobody is asked about it."""
     judge = getattr(task, "judge", None)
     if not isinstance(task, BenchmarkTask) and judge is None:
         return [Score(value=a.score, extraction=a.extraction, valid=a.valid, parts=a.parts) for a in answers]
-    found = await asyncio.gather(  # a judge that was not there, or away, is asked now
-        *(task.score(item, answer.response) for item, answer in zip(items, answers, strict=True))
+    return await asyncio.gather(  # a judge that was not there, or away, is asked now
+        *(
+            score_of_silence(task, item) if answer.status == "failed" else task.score(item, answer.response)
+            for item, answer in zip(items, answers, strict=True)
+        )
     )
-    return [
-        Score(value=0.0, extraction=score.extraction, valid=False) if answer.status == "failed" else score
-        for score, answer in zip(found, answers, strict=True)
-    ]
 
 
 def _draws(scores: Sequence[Sequence[Score]]) -> dict[str, float]:

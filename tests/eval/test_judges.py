@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from s1pro.base.endpoint import EndpointError
+from s1pro.base.records import Completion, Message, Sampling
 from s1pro.cli import main
+from s1pro.eval.answers import Answer
+from s1pro.eval.results import task_result
+from s1pro.eval.runner import run as run_tasks
+from s1pro.tasks.benchmarks.spec import BenchmarkTask
+from s1pro.tasks.benchmarks.with_judge import SFE
+from s1pro.tasks.judging import Judge
+from s1pro.tasks.task import Item, Score
 from tests.fake_endpoint import FakeEndpoint, Reply
 
 PICTURE = "iVBORw0KGgo" + "A" * 80
@@ -81,6 +92,69 @@ def test_own_questions_are_judged_and_failures_asked_again(tmp_path: Path, capsy
         assert (found["judge"]["failed"], found["judge"]["read"]) == (0, 2) and len(asked.requests) == 3
     command = ["eval", "--file", str(tmp_path / "own.csv"), "--metric", "judge", "--lm-eval", str(tmp_path / "t")]
     assert main(command) == 2 and "cannot be handed over" in capsys.readouterr().err
+
+
+class Counting:
+    """A judge that gives full marks, or a model that is away, and counts what it is asked."""
+
+    def __init__(self, reply: str | None) -> None:
+        self.reply, self.asked = reply, 0
+
+    async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        self.asked += 1
+        if self.reply is None:
+            raise EndpointError("away")
+        return Completion(text=self.reply, finish_reason="stop")
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Completion:
+        raise AssertionError
+
+    async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
+        raise AssertionError
+
+
+class AsksAboutSilence(BenchmarkTask):
+    """A task that has everything judged, even nothing."""
+
+    async def score(self, item: Item, response: str) -> Score:
+        if self.judge is not None:
+            await self.judge.ask(f"How good is {response or '(nothing)'}?", str, (0.0,))
+        return self.grade(item, response)
+
+
+def open_questions(kind: type[BenchmarkTask], judge: Counting) -> BenchmarkTask:
+    records = [
+        {"id": i, "question": "Why?", "question_type": "open_ended", "answer": "heat", "image": PICTURE}
+        for i in range(2)
+    ]
+    task = kind(SFE, SFE.subtasks[0], records)
+    task.judge = Judge(client=judge, model="j")
+    return task
+
+
+def test_what_never_came_is_not_judged(tmp_path: Path) -> None:
+    second = Counting("9")
+    task = open_questions(AsksAboutSilence, second)
+    [result] = run_tasks([task], Counting(None), tmp_path / "run")
+    assert (result.num_failed, result.num_valid, result.score.value, second.asked) == (2, 0, 0.0, 0)
+    assert (result.metrics["judge.asked"], result.metrics["compat"], result.metrics["strict"]) == (0, 0, 0)
+    assert task.judge is not None and not task.judge.verdicts
+
+
+def test_what_an_answer_file_marks_as_failed_is_not_judged() -> None:
+    second = Counting("9")
+    task = open_questions(BenchmarkTask, second)
+    common: dict[str, Any] = {"prompt": [], "score": 0.0, "extraction": None, "parts": {}, "num_tokens": 0}
+    common |= {"valid": False, "finish_reason": "abort"}
+    answers = [
+        Answer(id="0", response="It is hot.", **common),
+        Answer(id="1", response="Half a sent", status="failed", error="cut", **common),
+    ]
+    result = asyncio.run(task_result(task, task.items(), [answers]))
+    assert (second.asked, result.num_failed, result.num_valid) == (1, 1, 1)
+    assert (result.metrics["judge.asked"], result.metrics["n_total"]) == (1, 2)
+    assert result.score.value == 0.5 and result.metrics["compat"] == 50.0
+    assert task.judge is not None and task.judge.totals.read == 1
 
 
 @pytest.mark.parametrize(
