@@ -243,7 +243,8 @@ class HttpClient:
         self, path: str, body: Mapping[str, Any], read: Callable[[Any], Completion], estimate: float
     ) -> Completion:
         """Steps 1 to 5 of the module docstring."""
-        content = json.dumps(body, ensure_ascii=False).encode()
+        # half a surrogate pair becomes its JSON escape
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
         call, retries = next(self._calls), self.settings.retries
         self.usage.requests += 1
         async with self._connect().places:

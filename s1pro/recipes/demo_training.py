@@ -177,9 +177,9 @@ class DemoSettings:
             "tokenizer": 5.0,
             "pretrain": 57.0,
             "expand": 4.0,
-            "joint": 228.0,
+            "joint": 222.0,
             "eval": 40.0,
-            "rl": 52.0,
+            "rl": 58.0,
             "report": 5.0,
         }
     )

@@ -127,7 +127,16 @@ class RLRun(TrainRun):
             raise ValueError("objective.baseline=leave_one_out needs rollout.group_size of at least 2")
         if self.entropy.is_on and (self.rollout.temperature, self.rollout.top_p) != (1.0, 1.0):
             raise ValueError("entropy needs rollout.temperature=1 and rollout.top_p=1: only then is surprise entropy")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Settings of different parts that exclude each other."""
         if self.parity_limit is not None and self.old_logprobs != "recompute":
             raise ValueError("parity_limit has no effect with old_logprobs=rollout: nothing is compared then")
+        if self.agent is not None and self.system.mode == "local" and self.system.under_way != "finish":
+            raise ValueError(
+                "agent needs system.under_way=finish or system.mode=ray: in one process a tool would wait while the "
+                "trainer works, and its time would run out"
+            )
         if self.parity_limit is not None and self.system.staleness:
             raise ValueError("parity_limit needs system.schedule=synchronous: other answers are of other weights")

@@ -26,7 +26,8 @@ that was published last.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,25 +150,31 @@ async def _tell_s1pro(client: HttpClient, folder: Path, version: int) -> None:
 
 async def _tell_vllm(client: HttpClient, folder: Path, version: int) -> None:
     del version  # it answers without one
-    for path, body in (
-        ("/pause?mode=wait", {}),
-        ("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}),
-        ("/reset_prefix_cache", {}),
-        ("/resume", {}),
-    ):
-        await client.post(path, body, lambda answer: answer)
+    async with _paused(client, "/pause?mode=wait", {}, "/resume"):
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        await client.post("/collective_rpc", reload, lambda answer: answer)
+        await client.post("/reset_prefix_cache", {}, lambda answer: answer)
+
+
+@asynccontextmanager
+async def _paused(client: HttpClient, pause: str, body: Mapping[str, Any], resume: str) -> AsyncIterator[None]:
+    """A server that does not answer meanwhile, and answers again whatever happens."""
+    await client.post(pause, body, lambda answer: answer)
+    try:
+        yield
+    finally:
+        await client.post(resume, {}, lambda answer: answer)
 
 
 async def _tell_sglang(client: HttpClient, folder: Path, version: int) -> None:
     def read(answer: Any) -> tuple[bool, str]:
         return _field(answer, "success") is True, str(_field(answer, "message"))
 
-    await client.post("/pause_generation", {"mode": "retract"}, lambda answer: answer)
-    body = {"model_path": str(folder), "weight_version": str(version), "flush_cache": True}
-    success, message = await client.post("/update_weights_from_disk", body, read)
-    if not success:
-        raise PublicationError(f"{client.settings.base_url}: weights {version} were refused: {message}")
-    await client.post("/continue_generation", {}, lambda answer: answer)
+    async with _paused(client, "/pause_generation", {"mode": "retract"}, "/continue_generation"):
+        body = {"model_path": str(folder), "weight_version": str(version), "flush_cache": True}
+        success, message = await client.post("/update_weights_from_disk", body, read)
+        if not success:
+            raise PublicationError(f"{client.settings.base_url}: weights {version} were refused: {message}")
 
 
 _TELL = {"s1pro": _tell_s1pro, "vllm": _tell_vllm, "sglang": _tell_sglang}

@@ -203,7 +203,10 @@ def as_tool_call(value: Any) -> ToolCall | None:
         text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=value["name"], arguments=text)
+    name, text = (
+        part.encode("utf-8", "replace").decode("utf-8") for part in (value["name"], text)
+    )  # no half surrogates
+    return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=name, arguments=text)
 
 
 def _hold(text: str, tag: str) -> tuple[str, str]:

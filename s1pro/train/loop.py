@@ -152,7 +152,11 @@ class Trainer(Generic[Model, Batch]):
             TrainingStoppedError: the guard gave up.
             InputError: the folder holds a run with another configuration.
         """
-        self._open_folder()
+        try:
+            self._open_folder()
+        except BaseException:
+            self.loader.close()
+            raise
         first = self.ranks.is_first
         metrics: Metrics = MetricsWriter(self.run.folder, tensorboard=self.run.tensorboard) if first else NoMetrics()
         shown = self.run.progress if first else False

@@ -33,7 +33,7 @@ class MetricsWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / FILE_NAME
         self._board = _open_board(folder / "tensorboard", tensorboard)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, kind: str, step: int, record: Mapping[str, Any]) -> None:
         """One line; non-finite numbers become null."""
@@ -51,7 +51,7 @@ class MetricsWriter:
         temporary = self.path.with_name(f".{FILE_NAME}.tmp")
         temporary.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in kept), encoding="utf-8")
         temporary.replace(self.path)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def close(self) -> None:
         self._file.close()

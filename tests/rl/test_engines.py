@@ -187,6 +187,24 @@ def test_a_server_that_kept_its_old_weights_is_noticed(tmp_path: Path) -> None:
             asyncio.run(engine.generate(PROMPT, Sampling(max_new_tokens=2)))
 
 
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_a_failed_publication_leaves_no_server_paused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paths that a server hears when the call that loads weights fails."""
+    heard: list[str] = []
+
+    async def post(self: HttpClient, path: str, body: Any, read: Any) -> Any:
+        heard.append(path)
+        if path in ("/collective_rpc", "/update_weights_from_disk"):
+            raise ConnectionError("no folder")
+        return {}
+
+    monkeypatch.setattr(HttpClient, "post", post)
+    client = HttpClient(EndpointSettings(base_url="http://127.0.0.1:1/v1", model="tiny"))
+    with pytest.raises(ConnectionError, match="no folder"):
+        asyncio.run(engines._TELL[name](client, Path("w"), 1))
+    assert "pause" in heard[0] and heard[-1] == {"vllm": "/resume", "sglang": "/continue_generation"}[name]
+
+
 def test_what_cannot_be_published(tmp_path: Path) -> None:
     with serving("lmdeploy", NETWORK, running.processor()) as server:
         with pytest.raises(InputError, match="as pickles only"):

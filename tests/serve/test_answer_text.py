@@ -85,3 +85,8 @@ def test_arguments_may_be_an_object_or_its_text(arguments: object) -> None:
 @pytest.mark.parametrize("arguments", ["[1]", "{", 3, None, [1], float("inf"), {"a": float("nan")}])
 def test_arguments_that_are_no_object_make_no_call(arguments: object) -> None:
     assert as_tool_call({"name": "f", "arguments": arguments}) is None
+
+
+def test_half_a_surrogate_pair_in_a_call_is_replaced() -> None:
+    call = as_tool_call({"name": "f", "arguments": {"a": "\ud800"}})
+    assert call is not None and json.loads(call.arguments) == {"a": "?"}

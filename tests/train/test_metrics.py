@@ -35,6 +35,14 @@ def test_records_are_json_lines_and_non_finite_numbers_become_null(tmp_path: Pat
     assert read_metrics(tmp_path / "elsewhere") == []
 
 
+def test_half_a_surrogate_pair_is_written_as_its_escape(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, tensorboard=False)
+    writer.write("rollout", 1, {"text": "a\ud800b"})
+    writer.close()
+    (record,) = read_metrics(tmp_path)
+    assert record["text"] == "a\ud800b"
+
+
 def test_forget_after_drops_later_steps_and_a_cut_line(tmp_path: Path) -> None:
     writer = MetricsWriter(tmp_path, tensorboard=False)
     for step in range(1, 5):

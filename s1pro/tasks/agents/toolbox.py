@@ -93,7 +93,12 @@ class Toolbox:
             result = f"{ERROR}{error}"
         except TimeoutError:
             result = f"{ERROR}took longer than {self.seconds:g} seconds"
-        return shortened(result, self.max_chars)
+        return shortened(_encodable(result), self.max_chars)
+
+
+def _encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which a model can write in JSON and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _object(text: str) -> Any:

@@ -46,6 +46,11 @@ _FORBIDDEN = {
             "umount2": 166, "pivot_root": 155, "chroot": 161, "unshare": 272, "setns": 308, "bpf": 321, "keyctl": 250,
             "add_key": 248, "request_key": 249, "perf_event_open": 298, "userfaultfd": 323, "process_vm_readv": 310,
             "process_vm_writev": 311, "socket": 41,
+            # memory that no limit counts, and that outlives the program
+            "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68, "mq_open": 240, "memfd_create": 319,
+            # limits and priorities of others, process 1 among them
+            "prlimit64": 302, "setpriority": 141, "ioprio_set": 251, "sched_setaffinity": 203,
+            "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
         },
     ),
     "aarch64": (
@@ -55,11 +60,15 @@ _FORBIDDEN = {
             "chroot": 51, "unshare": 97, "setns": 268, "bpf": 280, "keyctl": 219, "add_key": 217, "request_key": 218,
             "perf_event_open": 241, "userfaultfd": 282, "process_vm_readv": 270, "process_vm_writev": 271,
             "socket": 198,
+            "shmget": 194, "shmat": 196, "semget": 190, "msgget": 186, "mq_open": 180, "memfd_create": 279,
+            "prlimit64": 261, "setpriority": 140, "ioprio_set": 30, "sched_setaffinity": 122, "sched_setscheduler": 119,
+            "sched_setparam": 118, "sched_setattr": 274,
         },
     ),
 }  # fmt: skip
 _FORBIDDEN_EVERYWHERE = {
     "io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430, "clone3": 435, "mount_setattr": 442,
+    "memfd_secret": 447,
 }  # fmt: skip
 _X32_BIT = 0x40000000
 

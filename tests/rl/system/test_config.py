@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from s1pro.cli import main
+from s1pro.rl.config import RLRun
 from s1pro.rl.system.config import RAY_ONLY, SystemConfig
+from s1pro.tasks.agents.settings import AgentConfig
 from s1pro.train.resume import FREE_TO_CHANGE
 
 
@@ -50,3 +52,12 @@ def test_the_command_line_names_mode_and_workers(tmp_path: Path, capsys: pytest.
     assert (system["mode"], system["workers"], system["shards"]) == ("ray", 3, 3)
     assert main([*arguments, "--workers", "3"]) == 2
     assert "--workers 3 has no effect in one process; use --mode ray" in capsys.readouterr().err
+
+
+def test_tools_do_not_wait_for_the_trainer(tmp_path: Path) -> None:
+    """In one process a call under way would stand still during a step, and its time would run out."""
+    going_on = SystemConfig(schedule="asynchronous", under_way="keep")
+    with pytest.raises(ValueError, match="agent needs system"):
+        RLRun(folder=tmp_path, agent=AgentConfig(), system=going_on)
+    RLRun(folder=tmp_path, agent=AgentConfig(), system=dataclasses.replace(going_on, under_way="finish"))
+    RLRun(folder=tmp_path, agent=AgentConfig(), system=dataclasses.replace(going_on, mode="ray"))

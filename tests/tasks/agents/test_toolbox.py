@@ -37,6 +37,11 @@ def test_molecules() -> None:
     assert answer(tools, "molecule", smiles="C" * 500) == f"Error: SMILES too long: {'C' * 80!r}"
 
 
+def test_half_a_surrogate_pair_does_not_come_back() -> None:
+    said = answer(box("calculator"), "calculator", expression="1", **{"\ud800": 1})
+    assert said.encode("utf-8") and "unknown argument ?" in said
+
+
 def test_tables(tmp_path: Path) -> None:
     path = tmp_path / "stars.csv"
     path.write_text("name,kelvin\nSirius,9940\nVega,9602\n", encoding="utf-8")

@@ -73,6 +73,13 @@ def test_output_and_the_value_of_the_last_line(confined: Confined) -> None:
         "import ctypes; r = ctypes.CDLL(None).mount(b'none', b'/scratch', b'tmpfs', 0, None); assert r == 0",
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))",
         "open('large', 'wb').write(bytes(1 << 25))",
+        "import resource; resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3))",
+        "import os; os.sched_setaffinity(1, {0})",
+        "import os; os.setpriority(os.PRIO_PROCESS, 1, 10)",
+        "import os; os.memfd_create('memory')",
+        "import ctypes; assert ctypes.CDLL(None).shmget(0, 1 << 20, 0o1600) >= 0",
+        "import ctypes; assert ctypes.CDLL(None).semget(0, 1, 0o1600) >= 0",
+        "import ctypes; assert ctypes.CDLL(None).msgget(0, 0o1600) >= 0",
     ],
 )
 def test_what_cannot_be_reached(confined: Confined, code: str) -> None:
