@@ -71,7 +71,8 @@ def _claim(name: str, found: Sequence[tuple[str, Record]]) -> Section:
         blocks += _run(label, record, name_folder=len({other for other, _ in found}) > 1)
         if claim is not None and record is found[0][1]:
             blocks += _figure(claim, record)
-    return Section(title=name, intro="" if claim is None else claim.statement, blocks=blocks)
+    # Another section may be called like a claim: "Expansion" is what a run of `s1pro expand` gives.
+    return Section(title=f"Claim: {name}", intro="" if claim is None else claim.statement, blocks=blocks)
 
 
 def _run(label: str, record: Record, *, name_folder: bool) -> list[Block]:

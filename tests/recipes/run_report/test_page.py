@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.cli import main
-from s1pro.recipes.run_report import curves, folders, positions, routers
+from s1pro.recipes.claims.runner import ClaimRun, run_claim
+from s1pro.recipes.run_report import claims, curves, folders, positions, routers
 from s1pro.recipes.run_report.copies import copies_section
 from s1pro.recipes.run_report.folders import Run, read_runs
 from s1pro.recipes.run_report.page import build, legend_of, write_report
@@ -24,6 +26,7 @@ from s1pro.recipes.run_report.surroundings import differences, environment_secti
 from s1pro.report.blocks import Figure, Report, Rollouts, Samples, Section, Table
 from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
+from tests.recipes.claims.test_frame import CLAIM
 from tests.recipes.run_report.conftest import training
 from tests.train.conftest import CopySource
 
@@ -278,6 +281,24 @@ def test_a_demo_folder_is_its_parts_in_order(trained: Path, learned: Path, exami
         "demo/joint",
         "again/joint",
     ]
+
+
+def test_a_claim_called_like_another_section_has_its_own(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim = replace(CLAIM, name="expansion")
+    monkeypatch.setattr(claims, "CLAIMS", {"expansion": claim})
+    run_claim(ClaimRun(claim=claim, folder=tmp_path / "claims", setting="fast", seeds=(0, 1)))
+    sizes = {"num_experts": 4, "num_groups": 1, "top_k": 2, "parameters": 900, "active": 500}
+    expansion = {"settings": {"strategy": "fitted"}, "before": sizes, "after": sizes | {"num_experts": 8}}
+    for folder in ("grown", "demo/expanded"):
+        shutil.copytree(trained / "model", tmp_path / folder)
+        (tmp_path / folder / "expansion.json").write_text(json.dumps(expansion))
+    (tmp_path / "demo" / "demo.json").write_text("{}")
+    for beside in ("grown", "demo"):
+        runs = write_report([tmp_path / "claims", tmp_path / beside], tmp_path / "page.html")
+        assert {"Expansion", "Verdicts", "Claim: expansion"} <= set(titles(build(runs, "t")))
+        assert [run.kind for run in runs] == ["claims", "expand"]
 
 
 @pytest.mark.parametrize(
