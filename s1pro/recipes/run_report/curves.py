@@ -155,7 +155,8 @@ def optimisation_section(runs: Sequence[Run]) -> Section | None:
         [run.label, record["step"], str(record.get("reason", ""))] for run in runs for record in run.of("skip")
     ]
     if rows:
-        more = f"{len(rows) - MOST_SKIPPED} more are in metrics.jsonl." if len(rows) > MOST_SKIPPED else ""
+        left_out = sum(run.skipped_steps for run in runs) - MOST_SKIPPED
+        more = f"{left_out:,} more are in metrics.jsonl." if left_out > 0 else ""
         columns = ("run", "step", "why the update was skipped")
         blocks.append(Table(columns=columns, rows=rows[:MOST_SKIPPED], caption="Skipped steps", note=more))
     blocks += [table for run in runs if (table := skipped_sources(run)) is not None]
@@ -170,14 +171,8 @@ def optimisation_section(runs: Sequence[Run]) -> Section | None:
 
 def skipped_sources(run: Run) -> Table | None:
     """Which share of every source stood in skipped steps, and so was never learned; None if it was nothing."""
-    steps = {record["step"] for record in run.of("skip")}
-    lost: dict[str, float] = {}
-    seen: dict[str, float] = {}
-    for record in run.of("train"):
-        for name, tokens in (record.get("source_tokens") or {}).items():
-            seen[name] = seen.get(name, 0.0) + tokens
-            lost[name] = lost.get(name, 0.0) + tokens * (record["step"] in steps)
-    shares = {name: lost[name] / total for name, total in seen.items() if total and lost[name]}
+    lost = run.skipped_tokens
+    shares = {name: tokens / run.source_tokens[name] for name, tokens in lost.items() if tokens}
     rows: list[list[Cell]] = [
         [name, round(lost[name]), f"{100 * share:.1f} %"] for name, share in sorted(shares.items(), key=lambda x: -x[1])
     ]
@@ -204,7 +199,7 @@ def _outcome(runs: Sequence[Run]) -> Table:
                 _number(last.get("loss")),
                 best(run, "validation", "loss"),
                 _number(run.of("validation")[-1].get("loss")) if run.of("validation") else None,
-                len(run.of("skip")),
+                run.skipped_steps,
             ]
         )
     return Table(

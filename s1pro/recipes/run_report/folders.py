@@ -6,8 +6,8 @@
     NAME/SETTING/run-SEEDS.json      what `s1pro claims run` wrote
     demo.json                        the demo, which is a pre-training run, an expansion, a joint run and an evaluation
 
-Long runs are thinned while they are read: of every kind of record at most `2 * MOST_RECORDS` stay in memory, and totals
-are added up on the way.
+Long runs are thinned while they are read: of every kind of record at most `2 * MOST_RECORDS` stay in memory, the
+newest among them, and totals are added up on the way.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Run:
         config: config.json, expansion.json or settings.json.
         records: of metrics.jsonl by kind, thinned.
         seconds, source_tokens: sums over all steps.
+        skipped_steps, skipped_tokens: how many steps were skipped, and the tokens of every source in them.
         model_folder: with the trained model; None if there is none.
     """
 
@@ -56,6 +57,8 @@ class Run:
     records: Mapping[str, Sequence[Record]] = field(default_factory=dict)
     seconds: float = 0.0
     source_tokens: Mapping[str, float] = field(default_factory=dict)
+    skipped_steps: int = 0
+    skipped_tokens: Mapping[str, float] = field(default_factory=dict)
     results: Record = field(default_factory=dict)
     model_folder: Path | None = None
 
@@ -167,24 +170,35 @@ def _training(folder: Path, label: str) -> Run:
         records=reader.records,
         seconds=reader.seconds,
         source_tokens=reader.source_tokens,
+        skipped_steps=reader.skipped_steps,
+        skipped_tokens=reader.skipped_tokens,
         model_folder=model if (model / "config.json").is_file() else None,
     )
 
 
 class _MetricsReader:
-    """Reads metrics.jsonl once, keeping every second record whenever there are too many of a kind."""
+    """Reads metrics.jsonl once, keeping every second record whenever there are too many of a kind, and the newest.
+
+    That a step was skipped stands in the file behind what it trained on.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: dict[str, list[Record]] = {}
         self.seconds = 0.0
         self.source_tokens: dict[str, float] = {}
+        self.skipped_steps = 0
+        self.skipped_tokens: dict[str, float] = {}
+        self._newest: dict[str, Record] = {}
         self._strides: dict[str, int] = {}
         self._seen: dict[str, int] = {}
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.endswith(b"\n"):  # a last line without end is being written, or was cut
                     self._add(self._record(line, number))
+        for kind, record in self._newest.items():  # totals so far, and the last loss, are read from it
+            if self.records[kind][-1] is not record:
+                self.records[kind].append(record)
 
     def _record(self, line: bytes, number: int) -> Record:
         try:
@@ -199,8 +213,13 @@ class _MetricsReader:
         kind = str(record["kind"])
         if kind == "train":
             self.seconds += record.get("seconds") or 0.0
-            for name, weight in (record.get("source_tokens") or {}).items():
-                self.source_tokens[name] = self.source_tokens.get(name, 0.0) + weight
+            _add_tokens(self.source_tokens, record)
+        elif kind == "skip":
+            self.skipped_steps += 1
+            step = self._newest.get("train")
+            if step is not None and step["step"] == record["step"]:
+                _add_tokens(self.skipped_tokens, step)
+        self._newest[kind] = record
         stride, seen = self._strides.get(kind, 1), self._seen.get(kind, 0)
         self._seen[kind] = seen + 1
         if seen % stride:
@@ -210,6 +229,11 @@ class _MetricsReader:
         if len(kept) >= 2 * MOST_RECORDS:
             del kept[1::2]
             self._strides[kind] = 2 * stride
+
+
+def _add_tokens(total: dict[str, float], record: Record) -> None:
+    for name, weight in (record.get("source_tokens") or {}).items():
+        total[name] = total.get(name, 0.0) + weight
 
 
 def read_object(path: Path) -> dict[str, Any]:

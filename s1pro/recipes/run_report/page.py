@@ -136,7 +136,7 @@ def _run_tiles(run: Run, *, several: bool) -> list[Tile]:
         rate = f"{tokens / run.seconds:,.0f}" if run.seconds else ""
         tiles.append(Tile(label="tokens per second", value=rate, course=speed))
         tiles.append(Tile(label="time", value=format_seconds(run.seconds), note="of training proper"))
-        skipped = len(run.of("skip"))
+        skipped = run.skipped_steps
         if skipped:
             tiles.append(Tile(label="skipped steps", value=f"{skipped}", tone="bad"))
     return tiles

@@ -239,10 +239,23 @@ def test_samples_come_from_the_files_of_the_configuration(trained: Path, tmp_pat
     assert "gone" in found.blocks[-1].text  # type: ignore[union-attr]
 
 
-def test_a_source_whose_steps_were_all_skipped_stands_out() -> None:
-    steps = [{"step": i, "source_tokens": {"a": 10, **({"b": 5} if i % 3 == 0 else {})}} for i in range(1, 10)]
-    skips = [{"step": i, "reason": "loss 7 lies far above the recent median 1"} for i in (3, 6, 9)]
-    run = Run(label="x", folder=Path("x"), kind="train", config={}, records={"train": steps, "skip": skips})
+def long_run(folder: Path, steps: int) -> Run:
+    """Every third step reads a second source, and is skipped; a last line is cut."""
+    (folder / "config.json").write_text('{"stage": "sft"}')
+    with (folder / "metrics.jsonl").open("w") as lines:
+        for i in range(1, steps + 1):
+            read = {"a": 10, **({"b": 5} if i % 3 == 0 else {})}
+            values = {"loss": 1 / i, "seconds": 0.5, "total_tokens": 10 * i + 5 * (i // 3), "source_tokens": read}
+            lines.write(json.dumps({"kind": "train", "step": i, **values}) + "\n")
+            if i % 3 == 0:
+                lines.write(json.dumps({"kind": "skip", "step": i, "reason": "loss 7 lies far above"}) + "\n")
+        lines.write('{"kind": "train", "st')
+    (run,) = read_runs([folder])
+    return run
+
+
+def test_a_source_whose_steps_were_all_skipped_stands_out(tmp_path: Path) -> None:
+    run = long_run(tmp_path, steps=9)
     found = curves.skipped_sources(run)
     assert found is not None and found.rows == [["b", 15, "100.0 %"], ["a", 30, "33.3 %"]]
     assert curves.skipped_sources(Run(label="x", folder=Path("x"), kind="train", config={}, records={})) is None
@@ -250,17 +263,25 @@ def test_a_source_whose_steps_were_all_skipped_stands_out() -> None:
 
 def test_long_runs_are_thinned_and_their_sums_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "MOST_RECORDS", 10)
-    (tmp_path / "config.json").write_text('{"stage": "sft"}')
-    lines = [
-        {"kind": "train", "step": i, "loss": 1.0, "seconds": 0.5, "source_tokens": {"a": 2}} for i in range(1, 101)
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (tmp_path / "metrics.jsonl").write_text(text + '{"kind": "train", "st')
-    (run,) = read_runs([tmp_path])
-    steps = [record["step"] for record in run.of("train")]
-    assert 10 <= len(steps) < 20 and steps == sorted(steps) and steps[0] == 1
+    run = long_run(tmp_path, steps=100)
+    *steps, last = (record["step"] for record in run.of("train"))
+    assert 10 <= len(steps) < 20 and steps == sorted(steps) and steps[0] == 1 and last == 100
     assert len({b - a for a, b in itertools.pairwise(steps)}) == 1
-    assert run.seconds == 50 and run.source_tokens == {"a": 200}
+    assert run.seconds == 50 and run.source_tokens == {"a": 1000, "b": 165}
+
+
+@pytest.mark.parametrize("steps", [7999, 8000, 8001, 17_002])
+def test_what_the_page_says_of_a_long_run_is_exact(steps: int, tmp_path: Path) -> None:
+    run = long_run(tmp_path, steps=steps)
+    third = steps // 3
+    (row,) = curves.learning_section([run]).blocks[1].rows  # type: ignore[union-attr]
+    assert row[1:6] == [steps, 10 * steps + 5 * third, round(steps / 2), round((10 * steps + 5 * third) / steps * 2),
+                        1 / steps]  # fmt: skip
+    assert row[8] == run.skipped_steps == third and len(run.of("train")) <= 8000
+    found = curves.skipped_sources(run)
+    assert found is not None
+    assert found.rows == [["b", 5 * third, "100.0 %"], ["a", 10 * third, f"{100 * third / steps:.1f} %"]]
+    assert curves.optimisation_section([run]).blocks[0].note == f"{third - 12:,} more are in metrics.jsonl."  # type: ignore[union-attr]
 
 
 def test_a_demo_folder_is_its_parts_in_order(trained: Path, learned: Path, examined: Path, tmp_path: Path) -> None:
