@@ -9,8 +9,8 @@ that serving repeats all day, with the same operations in the same order:
 2. whenever a batch is put together `is_ready` asks whether they still lie where they lay, and whether somebody wants
    more than this module does (hooks, exact mode, experts in FP8 or on other ranks, autocast): then the caller takes the
    network;
-3. rotary tables are made for many positions at a time and kept, and the scale of attention is in those of the queries.
-   Hence results are equal up to rounding only.
+3. rotary tables are made for many positions at a time and kept until `is_ready` finds other coefficients. The scale of
+   attention is in those of the queries, hence results are equal up to rounding only.
 
 Dense layers are called as they are.
 """
@@ -121,7 +121,11 @@ def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights) -> Tens
 
 class _Tables:
     """Rotary tables of all positions up to the furthest one asked for, if they need at most `TABLE_BYTES`; those of
-    queries contain the scale of attention."""
+    queries contain the scale of attention.
+
+    Tables hold for the coefficients that they were made of, of which a copy is kept: a few thousand numbers, compared
+    whenever a batch is put together.
+    """
 
     def __init__(self, rotary: RotaryEmbedding, heads: tuple[int, int], head_dim: int) -> None:
         self._rotary, self._heads = rotary, heads
@@ -130,11 +134,14 @@ class _Tables:
 
     def forget(self) -> None:
         self._size = 0
-        self._versions = self._rotary.versions()
+        self._made_of = tuple(coef.clone() for coef in self._rotary.coefficients())
 
     def are_current(self) -> bool:
-        """Whether the coefficients have not been written since."""
-        return self._versions == self._rotary.versions()
+        """Whether the coefficients are still those that tables are made of.
+
+        The version of a tensor does not tell: fused AdamW leaves it as it is, and so does writing to `.data`.
+        """
+        return all(map(torch.equal, self._made_of, self._rotary.coefficients()))
 
     def __call__(self, positions_B: Tensor, context_lens: tuple[int, ...]) -> Turns:
         longest = max(context_lens)

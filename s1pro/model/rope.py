@@ -101,10 +101,9 @@ class RotaryEmbedding(nn.Module):
                 return RopeTable(cos[:, None], sin[:, None])
             return RopeTable(self._mix(cos, self.cos_coef), self._mix(sin, self.sin_coef))
 
-    def versions(self) -> tuple[int, ...]:
-        """Differ when coefficients have been written in between."""
-        kinds = (self.sin_coef, self.cos_coef) if self.config.fope else ()
-        return tuple(0 if coef.is_inference() else coef._version for coef in kinds)  # the former have no version
+    def coefficients(self) -> tuple[Tensor, ...]:
+        """Of sines and of cosines; none without Fourier mixing."""
+        return (self.sin_coef.detach(), self.cos_coef.detach()) if self.config.fope else ()
 
     def _mix(self, waves_TD: Tensor, coef: Tensor) -> Tensor:
         coef_JDD = coef.view(-1, *coef.shape[-2:])

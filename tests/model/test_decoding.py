@@ -157,6 +157,28 @@ def test_weights_and_coefficients_written_in_place_are_seen() -> None:
 
 
 @torch.no_grad()
+def test_coefficients_trained_by_a_fused_optimiser_are_seen() -> None:
+    network = network_of(variant(rope=replace(ROPE, learnable=True)))
+    step, mine, other = DecodingStep(network), Decoder(network, [5]), Decoder(network, [5])
+    assert step.is_ready()
+    assert_equal(mine.step(step), other.step(network))
+    rotary = network.model.language_model.rotary_emb
+    trained = [rotary.sin_coef, rotary.cos_coef]
+    versions, values = [coef._version for coef in trained], [coef.clone() for coef in trained]
+    for coef in trained:
+        coef.grad = torch.ones_like(coef)
+    torch.optim.AdamW(trained, lr=0.3, fused=True).step()
+    assert [coef._version for coef in trained] == versions  # which therefore cannot tell
+    assert not any(map(torch.equal, trained, values))
+    assert step.is_ready()
+    assert_equal(mine.step(step), other.step(network))
+    tables = step._tables._cos_SNC
+    assert step.is_ready()
+    mine.step(step)
+    assert step._tables._cos_SNC is tables  # made again only if they have to be
+
+
+@torch.no_grad()
 def test_weights_in_new_memory_are_looked_up_again() -> None:
     network = network_of(tiny())
     step, mine, other = DecodingStep(network), Decoder(network, [5]), Decoder(network, [5])
