@@ -22,7 +22,7 @@ def write_claims(folder: Path, claims: Mapping[str, Claim]) -> Path:
     """Writes `claims.md` and one drawing per claim into `folder` and returns the path of the report.
 
     Raises:
-        InputError: no claim was run there, or a unit of a run is missing.
+        InputError: no claim was run there, or a unit of a run is missing or was measured again by other code.
     """
     runs = read_runs(folder)
     sections = []
@@ -55,7 +55,7 @@ def _section(folder: Path, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> s
     if agreement := _agreement([run for run in runs if run["without"] is None]):
         lines += [agreement, ""]
     first = runs[0]
-    panels = claim.panels(read_results(first["place"], claim.arms, first["seeds"]))
+    panels = claim.panels(read_results(first["place"], claim.arms, first["seeds"], first.get("identity")))
     if panels:
         drawing = folder / f"{claim.name}.svg"
         _write(drawing, curves(panels, name=f"claim-{claim.name}") + "\n")
@@ -66,7 +66,7 @@ def _section(folder: Path, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> s
 def _run(claim: Claim, run: Mapping[str, Any]) -> list[str]:
     without = "" if run["without"] is None else f", without {run['without']} ({claim.mechanisms[run['without']]})"
     made = run["stamp"]
-    results = read_results(run["place"], claim.arms, run["seeds"])
+    results = read_results(run["place"], claim.arms, run["seeds"], run.get("identity"))
     lines = [
         f"### {claim.name}, {run['setting']}, seeds {_seeds(run)}{without}: {run['outcome']}",
         "",

@@ -2,12 +2,12 @@
 
     FOLDER/shared/                           what `prepare` makes
     FOLDER/NAME/SETTING/ARM-SEED.json        one unit: measurement, seconds, identity, where it was measured
-    FOLDER/NAME/SETTING/run-0,1,2.json       verdict over these seeds
+    FOLDER/NAME/SETTING/run-0,1,2.json       verdict over these seeds, with the identity of their units
     FOLDER/NAME/SETTING-without-MECHANISM/   the same with the mechanism removed
 
 A unit that is there is not measured again, so a stopped run goes on. Its identity is a digest of settings, removed
 mechanism and source text of the claim's module: a unit with another identity is measured again, and the record of the
-run counts these.
+run counts these. A report refuses a verdict whose units have been measured again since, by other code.
 
 Units are independent, so several processes share them; each computes with one torch thread. Ctrl-C ends them at once;
 finished units stay.
@@ -92,6 +92,7 @@ class ClaimRecord:
     Attributes:
         measured: units measured now; replaced: of these, such as were there with another identity.
         seconds: of all units, whenever they were measured.
+        identity: of all units.
     """
 
     claim: str
@@ -104,11 +105,12 @@ class ClaimRecord:
     replaced: int
     seconds: float
     stamp: dict[str, Any]
+    identity: str
 
     def to_json(self) -> dict[str, Any]:
         """All but the measurements, which have their own files."""
         differences = [{**asdict(difference), "met": difference.met} for difference in self.verdict.differences]
-        names = ("claim", "setting", "without", "seeds", "measured", "replaced", "seconds", "stamp")
+        names = ("claim", "setting", "without", "seeds", "measured", "replaced", "seconds", "stamp", "identity")
         return {
             **{name: getattr(self, name) for name in names},
             "outcome": self.verdict.outcome,
@@ -138,7 +140,7 @@ def run_claim(run: ClaimRun, *, progress: Progress = lambda done, total: None) -
         write_json(run.path(unit), written)
         found[unit.arm, unit.seed] = written
         progress(done, len(units))
-    return _judge(run, found, measured=len(missing), replaced=replaced)
+    return _judge(run, found, identity=identity, measured=len(missing), replaced=replaced)
 
 
 def identity_of(run: ClaimRun) -> str:
@@ -163,11 +165,16 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [{**json.loads(path.read_text(encoding="utf-8")), "place": path.parent} for path in paths]
 
 
-def read_results(place: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict[str, dict[int, Measurement]]:
+def read_results(
+    place: Path, arms: Sequence[str], seeds: Sequence[int], identity: str | None
+) -> dict[str, dict[int, Measurement]]:
     """Measurements of a finished run.
 
+    Args:
+        identity: of the run; None if it wrote none, so that nobody knows what its verdict was about.
+
     Raises:
-        InputError: a unit is missing or damaged.
+        InputError: a unit is missing, damaged, or has another identity.
     """
     results: dict[str, dict[int, Measurement]] = {}
     for arm in arms:
@@ -175,6 +182,11 @@ def read_results(place: Path, arms: Sequence[str], seeds: Sequence[int]) -> dict
             path = place / f"{arm}-{seed}.json"
             if (record := _read(path)) is None:
                 raise InputError(f"{path}: missing; run the claim again")
+            if record["identity"] != identity:
+                raise InputError(
+                    f"{path}: measured by other code or with other settings than the verdict over seeds "
+                    f"{', '.join(map(str, seeds))}; run the claim again with these seeds"
+                )
             results.setdefault(arm, {})[seed] = Measurement(**record["measurement"])
     return results
 
@@ -187,7 +199,9 @@ def differences_of(record: dict[str, Any]) -> list[Difference]:
     ]
 
 
-def _judge(run: ClaimRun, found: dict[tuple[str, int], Any], *, measured: int, replaced: int) -> ClaimRecord:
+def _judge(
+    run: ClaimRun, found: dict[tuple[str, int], Any], *, identity: str, measured: int, replaced: int
+) -> ClaimRecord:
     results: dict[str, dict[int, Measurement]] = {arm: {} for arm in run.claim.arms}
     for (arm, seed), record in found.items():
         results[arm][seed] = Measurement(**record["measurement"])
@@ -202,6 +216,7 @@ def _judge(run: ClaimRun, found: dict[tuple[str, int], Any], *, measured: int, r
         replaced=replaced,
         seconds=round(sum(record["seconds"] for record in found.values()), 1),
         stamp=next(iter(found.values()))["stamp"],
+        identity=identity,
     )
     write_json(run.place / f"run-{','.join(map(str, run.seeds))}.json", made.to_json())
     return made

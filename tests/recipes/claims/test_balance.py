@@ -59,7 +59,8 @@ def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.Capture
     named = {row["name"]: row for row in first["differences"]}
     for ranks in (2, 4, 8):
         assert named[f"1 − imbalance of the worst layer and step, grouped, P = {ranks}"]["met"] is True
-    for arm, by_seed in read_results(tmp_path / "balance" / "fast", CLAIM.arms, (0, 1, 2)).items():
+    place = tmp_path / "balance" / "fast"
+    for arm, by_seed in read_results(place, CLAIM.arms, (0, 1, 2), first["identity"]).items():
         for measured in by_seed.values():
             found, chance = measured.values["imbalance, P = 8"], measured.values["by chance, P = 8"]
             assert found == 1 if arm == "grouped" else found > chance

@@ -16,7 +16,7 @@ from s1pro.recipes.claims.claim import Claim, Difference, Measurement, Results, 
 from s1pro.recipes.claims.comparing import difference, item_difference, level, mean_of
 from s1pro.recipes.claims.registry import CLAIMS, claims_named
 from s1pro.recipes.claims.report import write_claims
-from s1pro.recipes.claims.runner import ClaimRun, read_results, run_claim
+from s1pro.recipes.claims.runner import ClaimRun, identity_of, read_results, run_claim
 from s1pro.report.plots import Curve, Panel
 from s1pro.report.scores import Estimate
 
@@ -136,7 +136,26 @@ def test_the_report_shows_all_runs(toy: ClaimRun) -> None:
         write_claims(toy.folder / "none", {"toy": CLAIM})
     (toy.place / "new-1.json").unlink()
     with pytest.raises(InputError, match="missing; run the claim again"):
-        read_results(toy.place, CLAIM.arms, (0, 1))
+        read_results(toy.place, CLAIM.arms, (0, 1), identity_of(toy))
+
+
+def test_a_verdict_is_not_shown_with_measurements_of_other_code(toy: ClaimRun) -> None:
+    assert run_claim(toy).identity == identity_of(toy)
+    write_claims(toy.folder, {"toy": CLAIM})
+    changed = replace(toy, claim=replace(CLAIM, settings={"fast": Sizes(gain=5.0), "full": Sizes()}), seeds=(1, 2, 3))
+    assert run_claim(changed).replaced == 4
+    message = r"-1\.json: measured by other code .* over seeds 0, 1, 2; run the claim again with these seeds"
+    with pytest.raises(InputError, match=message):
+        write_claims(toy.folder, {"toy": CLAIM})
+    with pytest.raises(InputError, match=message):
+        read_results(toy.place, CLAIM.arms, (0, 1, 2), identity_of(toy))
+    run_claim(replace(changed, seeds=(0, 1, 2)))
+    assert "| score, new − old | 5.05 | " in write_claims(toy.folder, {"toy": CLAIM}).read_text()
+    path = toy.place / "run-0,1,2.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in record.items() if name != "identity"}))
+    with pytest.raises(InputError, match="run the claim again"):
+        write_claims(toy.folder, {"toy": CLAIM})
 
 
 @pytest.mark.parametrize(
