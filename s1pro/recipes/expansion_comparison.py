@@ -172,11 +172,12 @@ def mass_difference(results: Results, first: str, second: str, name: Literal["ke
 
 
 def paired_interval(differences: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval of Student's t."""
+    """Mean and 95 % interval of Student's t; its quantile is within 0.002 of the exact one."""
     count, mean = len(differences), statistics.fmean(differences)
     if count < 2:
         return Estimate(value=mean, num_items=count)
-    quantile = _T[count - 2] if count - 2 < len(_T) else 1.96 + 2.4 / (count - 1)
+    freedom = count - 1
+    quantile = _T[freedom - 1] if freedom <= len(_T) else 1.96 + 2.4 / freedom + 2.8 / freedom**2
     half = quantile * statistics.stdev(differences) / math.sqrt(count)
     return Estimate(value=mean, low=mean - half, high=mean + half, num_items=count)
 

@@ -182,5 +182,16 @@ def test_area_and_interval_are_their_definitions() -> None:
     half = 2.776 * np.std(values, ddof=1) / 5**0.5
     assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3 - half, 0.3 + half))
     assert paired_interval([1.0]).low is None
-    wide = paired_interval(list(itertools.islice(itertools.cycle([0.0, 1.0]), 100)))
-    assert wide.high == pytest.approx(0.5 + 1.984 * np.std([0, 1] * 50, ddof=1) / 10, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),  # 97.5 % of Student's t, from a printed table
+    [(1, 12.706), (10, 2.228), (11, 2.201), (12, 2.179), (15, 2.131), (20, 2.086), (30, 2.042), (40, 2.021),
+     (60, 2.000), (100, 1.984)],
+)  # fmt: skip
+def test_intervals_use_the_quantile_of_student(freedom: int, quantile: float) -> None:
+    values = list(itertools.islice(itertools.cycle([0.0, 1.0, 5.0]), freedom + 1))
+    found = paired_interval(values)
+    assert found.high is not None
+    half = (found.high - found.value) * (freedom + 1) ** 0.5 / np.std(values, ddof=1)
+    assert half == pytest.approx(quantile, abs=2e-3)

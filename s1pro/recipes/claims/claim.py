@@ -53,7 +53,7 @@ class Measurement:
     Attributes:
         values: numbers that verdicts and tables are made of.
         curves: points (x, y) for plots.
-        items: a value per held-out item, where there are any; in the same order in all arms.
+        items: a value per held-out item, where there are any; in the same order in all arms of a seed.
         steps, tokens: what the arm was trained with, for the account of equal compute.
     """
 

@@ -2,8 +2,12 @@
 
 * One number per arm and seed: mean of the differences over seeds, 95 % interval of Student's t. With five seeds this is
   wider than a percentile bootstrap, which has too few values to draw from.
-* A value per held-out item: the bootstrap draws seeds, and inside each the items, both with replacement. Items are
-  paired between arms, and an item drawn for one seed is drawn for all, as it is the same question.
+* A value per held-out item: the bootstrap draws seeds and places among the items, both with replacement. Items are
+  paired between arms, and a place drawn for one seed is drawn for all, as if the same question stood there. The claims
+  on signals and on the generalist draw held-out items by seed, so that it is another question. The chance of items is
+  then counted up to three times (with the seeds, with the places, and with both), and in this the interval is wider
+  than it has to be; that of seeds is understated when they are few. Hence such a difference is reported and nothing is
+  decided by it: claims give it no limit.
 """
 
 from __future__ import annotations
