@@ -128,15 +128,9 @@ class Figure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """A question that a model was asked, what it said, and what was right. `correct=None`: there is no verdict."""
+class _Illustrated:
+    """A card that may have a picture."""
 
-    question: str
-    answer: str
-    expected: str = ""
-    correct: bool | None = None
-    task: str = ""
-    note: str = ""
     picture_svg: str = ""
 
     def __post_init__(self) -> None:
@@ -150,28 +144,30 @@ class Answer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answer(_Illustrated):
+    """A question that a model was asked, what it said, and what was right. `correct=None`: there is no verdict."""
+
+    question: str
+    answer: str
+    expected: str = ""
+    correct: bool | None = None
+    task: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answers:
     kind: ClassVar[str] = "answers"
     cards: Sequence[Answer]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(_Illustrated):
     """Something that a model learns from: turns of a conversation as (role, text), or one document."""
 
     source: str
     turns: Sequence[tuple[str, str]]
     note: str = ""
-    picture_svg: str = ""
-
-    def __post_init__(self) -> None:
-        if self.picture_svg:
-            check_svg(self.picture_svg)
-
-    @property
-    def picture_is_wide(self) -> bool:
-        """As for `Answer`."""
-        return is_wide(self.picture_svg)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,23 +186,13 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rollout:
+class Rollout(_Illustrated):
     """A question with some of its answers."""
 
     title: str
     question: str
     attempts: Sequence[Attempt]
     note: str = ""
-    picture_svg: str = ""
-
-    def __post_init__(self) -> None:
-        if self.picture_svg:
-            check_svg(self.picture_svg)
-
-    @property
-    def picture_is_wide(self) -> bool:
-        """As for `Answer`."""
-        return is_wide(self.picture_svg)
 
 
 @dataclass(frozen=True, kw_only=True)
