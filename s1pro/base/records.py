@@ -196,6 +196,11 @@ class Usage:
     num_cached: int = 0
 
 
+def encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which a model can write in JSON and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ToolRequest:
     """A call that a model wants to be made; `arguments` is the text of a JSON object."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,22 @@ def digest(*things: Any) -> str:
 
 def contents(prompt: Any) -> Any:
     """The same with `sha256:…` in place of every path of a medium."""
-    if isinstance(prompt, list | tuple):
-        return [contents(item) for item in prompt]
-    if not isinstance(prompt, Mapping):
-        return prompt
-    source = prompt.get("type")
-    return {
-        key: _content(value) if key == source and isinstance(value, str) and key != "text" else contents(value)
-        for key, value in prompt.items()
-    }
+    return _with_media(prompt, _content)
 
 
 def without_folders(prompt: Any) -> Any:
     """A prompt whose media are named without their folders: an evaluation may have been moved, media and all."""
+    return _with_media(prompt, lambda source: Path(source).name)
+
+
+def _with_media(prompt: Any, named: Callable[[str], str]) -> Any:
     if isinstance(prompt, list | tuple):
-        return [without_folders(item) for item in prompt]
+        return [_with_media(item, named) for item in prompt]
     if not isinstance(prompt, Mapping):
         return prompt
     source = prompt.get("type")
     return {
-        key: Path(value).name if key == source and isinstance(value, str) and key != "text" else without_folders(value)
+        key: named(value) if key == source and isinstance(value, str) and key != "text" else _with_media(value, named)
         for key, value in prompt.items()
     }
 

@@ -21,7 +21,7 @@ from s1pro.model.network import Network
 from s1pro.rl.config import RLRun, RolloutConfig, TaskConfig
 from s1pro.rl.loop import RLTrainer, train_rl
 from s1pro.rl.system.launch import launch
-from s1pro.rl.validation import accuracy
+from s1pro.rl.validation import item_scores, summary
 from s1pro.tasks import registry
 from s1pro.tasks.agents.settings import AgentConfig
 from s1pro.tasks.generated.foreign import is_foreign
@@ -83,7 +83,8 @@ def learn(
     def evaluate(trainer: Any) -> dict[str, Any]:
         assert isinstance(trainer, RLTrainer)
         rollouts = trainer.rollouts
-        return accuracy(tasks, rollouts.client, limit=validation_items, sampling=greedy, agent=rollouts.agent)
+        scores = item_scores(tasks, rollouts.client, limit=validation_items, sampling=greedy, agent=rollouts.agent)
+        return summary(scores)
 
     result = train_rl(run, network=network, processor=processor, on_evaluate=evaluate, stop=stop)
     return result, read_metrics(run.folder, "validation")[0]

@@ -98,7 +98,7 @@ class Questions:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if not state or self.curriculum.config is None:
+        if self.curriculum.config is None:
             return
         self.curriculum.load_state_dict(state["curriculum"])
         self._shares = self.curriculum.shares()

@@ -139,9 +139,8 @@ class Rollouts:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.rounds = state["rounds"]
-        self._questions.load_state_dict(state.get("questions", {}))
-        if "entropy" in state:
-            self._entropy.load_state_dict(state["entropy"])
+        self._questions.load_state_dict(state["questions"])
+        self._entropy.load_state_dict(state["entropy"])
         self._pending = deque([from_json(batch) for batch in batches] for batches in state["pending"])
         self._ahead.load_state_dict(state["ahead"])
         if self._texts is not None:

@@ -20,25 +20,8 @@ from s1pro.rl.rollout import draw
 from s1pro.tasks.task import Item, Task
 
 
-def accuracy(
-    tasks: Mapping[str, Task],
-    client: ModelClient,
-    *,
-    limit: int,
-    sampling: Sampling,
-    draws: int = 1,
-    concurrency: int = 64,
-    agent: Agent | None = None,
-) -> dict[str, Any]:
-    """`{"accuracy": mean over tasks, "tasks": {name: value, low, high, num_items}}`, over the first `limit` items."""
-    scores = item_scores(
-        tasks, client, limit=limit, sampling=sampling, draws=draws, concurrency=concurrency, agent=agent
-    )
-    return summary(scores)
-
-
 def summary(scores: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """The record of `accuracy` from scores of items."""
+    """`{"accuracy": mean over tasks, "tasks": {name: value, low, high, num_items}}`, from scores of items."""
     found = {name: dataclasses.asdict(mean_estimate(values)) for name, values in scores.items()}
     return {"accuracy": sum(estimate["value"] for estimate in found.values()) / len(found), "tasks": found}
 

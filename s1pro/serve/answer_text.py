@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from s1pro.base.records import encodable
 from s1pro.serve.strict_json import loads_strict
 
 THINK, THINK_END = "<think>", "</think>"
@@ -203,10 +204,7 @@ def as_tool_call(value: Any) -> ToolCall | None:
         text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    name, text = (
-        part.encode("utf-8", "replace").decode("utf-8") for part in (value["name"], text)
-    )  # no half surrogates
-    return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=name, arguments=text)
+    return ToolCall(id=f"call_{uuid.uuid4().hex[:24]}", name=encodable(value["name"]), arguments=encodable(text))
 
 
 def _hold(text: str, tag: str) -> tuple[str, str]:

@@ -108,9 +108,7 @@ class Guard:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
-        losses = state["losses"]
-        known = {} if isinstance(losses, list) else losses  # a list: of a version that did not tell sources apart
-        self._losses = {name: deque(values, maxlen=self.config.window) for name, values in known.items()}
+        self._losses = {name: deque(values, maxlen=self.config.window) for name, values in state["losses"].items()}
         self._norms = deque(state["norms"], maxlen=self.config.window)
 
     def _reason(self, loss: float, grad_norm: float, sources: Mapping[str, tuple[float, float]]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from s1pro.train.optim import OptimizerConfig
 from tests.rl.vowels import Vowels
 
 VOCABULARY = 96
-__all__ = ["VOCABULARY", "LetterTokenizer", "Letters", "Vowels", "policy", "run_in", "tasks"]
+__all__ = [
+    "VOCABULARY", "LetterTokenizer", "Letters", "StoppedError", "Vowels", "policy", "run_in", "stops_once", "tasks",
+]  # fmt: skip
 
 
 class LetterTokenizer:
@@ -81,3 +83,20 @@ def run_in(folder: Path, **changes: Any) -> RLRun:
 
 def tasks() -> dict[str, Any]:
     return {"vowels": Vowels(), "more": Vowels("more")}
+
+
+class StoppedError(Exception):
+    """A run that was stopped from outside."""
+
+
+def stops_once(steps_done: int) -> Callable[[Any], dict[str, Any]]:
+    """An `on_evaluate` that ends the first run after so many steps; the next one goes on."""
+    stopped: list[int] = []
+
+    def stop(trainer: Any) -> dict[str, Any]:
+        if trainer.steps_done == steps_done and not stopped:
+            stopped.append(steps_done)
+            raise StoppedError
+        return {}
+
+    return stop

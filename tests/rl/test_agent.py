@@ -29,7 +29,7 @@ from s1pro.rl.mismatch import mismatch, with_old_logprobs
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.questions import question_of
 from s1pro.rl.rollout import Question, RecordError, Rollout, check_record, draw
-from s1pro.rl.validation import accuracy
+from s1pro.rl.validation import item_scores, summary
 from s1pro.serve.client import LocalClient
 from s1pro.tasks.agents.calculator import calculate
 from s1pro.tasks.agents.conversions import ConvertUnits
@@ -388,7 +388,8 @@ def test_the_loop_with_an_agent(tmp_path: Path) -> None:
         forcing = Forcing(rollouts.client.engine, rollouts.client.processor)
         for client, calls in ((rollouts.client, 0), (forcing, 2)):  # the second one calls until nobody answers
             sampling = Sampling(max_new_tokens=8, seed=1)
-            with_tools = accuracy({"walk": task}, client, limit=1, sampling=sampling, agent=rollouts.agent)
+            scores = item_scores({"walk": task}, client, limit=1, sampling=sampling, agent=rollouts.agent)
+            with_tools = summary(scores)
             seen.append((calls, with_tools["accuracy"]))
         return with_tools
 

@@ -25,7 +25,7 @@ from s1pro.rl.rewards import RewardConfig, reward_terms
 from s1pro.rl.rollout import Question, Rollout
 from s1pro.tasks.task import Item, Score
 from s1pro.train.metrics import read_metrics
-from tests.rl.letters import Letters, Vowels, policy, run_in, tasks
+from tests.rl.letters import Letters, StoppedError, Vowels, policy, run_in, stops_once, tasks
 
 
 def rollout(value: float, logprobs: list[float], *, task: str = "t", valid: bool = True, **fields: Any) -> Rollout:
@@ -205,17 +205,9 @@ def test_a_run_with_all_controls_is_resumed_exactly(tmp_path: Path) -> None:
     }
     learn(run_in(tmp_path / "whole", **changes))
 
-    class Stop(Exception):
-        pass
-
-    def stop(trainer: Any) -> dict[str, Any]:
-        if trainer.steps_done == 3 and not (tmp_path / "stopped").exists():
-            (tmp_path / "stopped").touch()
-            raise Stop
-        return {}
-
+    stop = stops_once(3)
     stopping = run_in(tmp_path / "parts", **changes, eval_every=1)
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         learn(stopping, on_evaluate=stop)
     learn(stopping, on_evaluate=stop)
     records = [read_metrics(tmp_path / name, "rollout") for name in ("whole", "parts")]

@@ -11,7 +11,7 @@ import pytest
 
 from s1pro.base.records import Sampling
 from s1pro.rl.loop import train_rl
-from s1pro.rl.validation import accuracy
+from s1pro.rl.validation import item_scores, summary
 from tests.rl.letters import Letters, Vowels, policy, run_in
 
 SEEDS = range(5)
@@ -31,7 +31,7 @@ def gain(folder: Path, seed: int) -> float:
     scores: list[float] = []
 
     def evaluate(trainer: Any) -> dict[str, Any]:
-        found = accuracy(held_out, trainer.rollouts.client, limit=40, sampling=sampling)
+        found = summary(item_scores(held_out, trainer.rollouts.client, limit=40, sampling=sampling))
         scores.append(found["accuracy"])
         return found
 

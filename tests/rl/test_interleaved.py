@@ -19,7 +19,7 @@ from s1pro.rl.policy_loss import PolicyLoss
 from s1pro.train.config import DataConfig
 from s1pro.train.losses import LanguageModelLoss, LossConfig
 from s1pro.train.metrics import read_metrics
-from tests.rl.letters import Letters, policy, run_in, tasks
+from tests.rl.letters import Letters, StoppedError, policy, run_in, stops_once, tasks
 
 TIMES = ("seconds", "rollout_seconds", "prepare_seconds", "tokens_per_second", "mfu")
 
@@ -54,15 +54,7 @@ def learn(folder: Path, **options: Any) -> list[dict[str, Any]]:
 
 
 def test_every_other_step_learns_from_texts_and_a_run_goes_on(tmp_path: Path) -> None:
-    class Stop(Exception):
-        pass
-
-    def stop(trainer: Any) -> dict[str, Any]:
-        if trainer.steps_done == 3 and not (tmp_path / "stopped").exists():
-            (tmp_path / "stopped").touch()
-            raise Stop
-        return {}
-
+    stop = stops_once(3)
     options: dict[str, Any] = {"steps": 6, "checkpoint_every": 1, "eval_every": 1}
     whole = learn(tmp_path / "whole", **options)
     steps = [record for record in whole if record["kind"] == "train"]
@@ -70,7 +62,7 @@ def test_every_other_step_learns_from_texts_and_a_run_goes_on(tmp_path: Path) ->
     assert [set(r["source_tokens"]) == {"alphabet"} for r in steps] == [False, True] * 3
     assert steps[5]["loss"] < steps[3]["loss"] < steps[1]["loss"]
     assert [r["step"] for r in whole if r["kind"] == "rollout"] == [1, 3, 5]
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         learn(tmp_path / "parts", on_evaluate=stop, **options)
     assert learn(tmp_path / "parts", on_evaluate=stop, **options) == whole
 

@@ -20,7 +20,7 @@ from s1pro.serve.client import LocalClient
 from s1pro.tasks.task import Item, Prompt
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
-from tests.rl.letters import Letters, Vowels, policy, run_in, tasks
+from tests.rl.letters import Letters, StoppedError, Vowels, policy, run_in, stops_once, tasks
 
 
 def learn(run: RLRun, **options: Any) -> Any:
@@ -98,17 +98,9 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path: Path, updates:
     learn(run_in(tmp_path / "whole", **options))
     stopping = run_in(tmp_path / "parts", **options)
 
-    class Stop(Exception):
-        pass
-
-    def stop(trainer: Any) -> dict[str, Any]:
-        if trainer.steps_done == 5 and not (tmp_path / "stopped").exists():
-            (tmp_path / "stopped").touch()
-            raise Stop
-        return {}
-
+    stop = stops_once(5)
     stopping = replace(stopping, eval_every=1)
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         learn(stopping, on_evaluate=stop)
     learn(stopping, on_evaluate=stop)
     whole, parts = (

@@ -34,7 +34,7 @@ from s1pro.tasks import registry
 from s1pro.tasks.task import Item, Prompt, Score
 from s1pro.train.config import DataConfig
 from s1pro.train.metrics import read_metrics
-from tests.rl.letters import run_in
+from tests.rl.letters import StoppedError, run_in, stops_once
 from tests.rl.test_controls import rollout
 
 
@@ -111,16 +111,8 @@ def test_the_trainer_sees_the_media_of_the_engine_also_after_a_stop(processor: P
         assert record["mismatch"]["tokens"] > 50 and record["mismatch"]["k3"] < 1e-9
         assert record["replayed"] == 1.0 and min(record["mismatch"]["routing_agreement"]) > 0.99
 
-    class Stop(Exception):
-        pass
-
-    def stop(trainer: Any) -> dict[str, Any]:
-        if trainer.steps_done == 3 and not (tmp_path / "stopped").exists():  # an update with media waits
-            (tmp_path / "stopped").touch()
-            raise Stop
-        return {}
-
-    with pytest.raises(Stop):
+    stop = stops_once(3)  # an update with media waits
+    with pytest.raises(StoppedError):
         learn(processor, tmp_path / "parts", on_evaluate=stop)
     parts = learn(processor, tmp_path / "parts", on_evaluate=stop)
     before = dict(policy(processor).named_parameters())

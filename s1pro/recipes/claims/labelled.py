@@ -32,7 +32,6 @@ from s1pro.inputs.processor import Processor
 from s1pro.inputs.signals import SignalSettings
 from s1pro.inputs.tokenizer_training import train_tokenizer
 from s1pro.kernels.attention import PackedContext
-from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny, with_media
 from s1pro.train.guards import Guard, GuardConfig
@@ -125,18 +124,18 @@ class Kept:
         return self._sequences[index]
 
 
-def make_processor(questions: Iterable[Labelled], *, texts: Iterable[str] = (), vocab_size: int = 400) -> Processor:
-    """A tokenizer trained on the questions (and further texts), and the preparation of media."""
+def make_processor(questions: Iterable[Labelled], *, vocab_size: int = 400) -> Processor:
+    """A tokenizer trained on the questions and the preparation of media."""
     conversations = (written(question.messages(), PREPARATION) for question in questions)
-    tokenizer = train_tokenizer((*conversations, *texts), vocab_size=vocab_size)
+    tokenizer = train_tokenizer(conversations, vocab_size=vocab_size)
     return Processor(tokenizer, preparation=PREPARATION)
 
 
-def make_network(processor: Processor, seed: int, config: ModelConfig | None = None) -> Network:
+def make_network(processor: Processor, seed: int) -> Network:
     """A small mixture of experts with towers for pictures and signals."""
     tokenizer = processor.tokenizer
     ids = {field: tokenizer.token_to_id(token) for field, token in (VISION_TOKENS | SIGNAL_TOKENS).items()}
-    config = with_media(config or tiny(), **ids)  # type: ignore[arg-type]
+    config = with_media(tiny(), **ids)  # type: ignore[arg-type]
     assert config.vision is not None
     vision = replace(config.vision, patch_size=PATCH, num_position_embeddings=1024, initializer_range=INIT)
     text = replace(config.text, vocab_size=-(-tokenizer.vocab_size // 32) * 32, initializer_range=INIT)
@@ -147,11 +146,6 @@ def keep(name: str, questions: Iterable[Labelled], encoder: Encoder) -> Kept:
     """Questions and their answers, encoded."""
     samples = [Sample(source=name, prompt_group="science", messages=q.messages()) for q in questions]
     return Kept(name, encoder.encode(samples))
-
-
-def keep_texts(name: str, conversations: Iterable[tuple[Message, ...]], encoder: Encoder) -> Kept:
-    """Conversations without labels, such as a picture and its caption."""
-    return Kept(name, encoder.encode([Sample(source=name, prompt_group="science", messages=c) for c in conversations]))
 
 
 def fit(

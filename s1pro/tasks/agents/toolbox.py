@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from s1pro.base.records import encodable
 from s1pro.tasks.task import Item
 
 ERROR = "Error: "
@@ -93,12 +94,7 @@ class Toolbox:
             result = f"{ERROR}{error}"
         except TimeoutError:
             result = f"{ERROR}took longer than {self.seconds:g} seconds"
-        return shortened(_encodable(result), self.max_chars)
-
-
-def _encodable(text: str) -> str:
-    """Without halves of surrogate pairs, which a model can write in JSON and no file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+        return shortened(encodable(result), self.max_chars)
 
 
 def _object(text: str) -> Any:

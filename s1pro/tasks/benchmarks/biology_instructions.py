@@ -124,7 +124,6 @@ def _subtask(name: str, gold: Any, compat: Profile, strict: Profile, *defects: s
         compat=compat,
         strict=strict,
         defects=defects,
-        needs=("eval",),
     )
 
 

@@ -98,10 +98,6 @@ def _number(item: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def upstream_text(response: str, record: Record) -> str | None:
-    return last_box(response)
-
-
 def strict_text(response: str, record: Record) -> str | None:
     return _strict_box(response) or answer_part(response) or None
 

@@ -117,10 +117,10 @@ def final_number_text(text: str) -> str | None:
     return None
 
 
-def final_number(response: str, tags: Sequence[str] = ("NUMBER",)) -> float | None:
+def final_number(response: str) -> float | None:
     """The strict reader of numeric answers: the last tag or box that holds a number, else the last number."""
     text = answer_part(response)
-    marked = [content for _, content in tagged(text, tags, ignore_case=True)] + boxed(text)
+    marked = [content for _, content in tagged(text, ("NUMBER",), ignore_case=True)] + boxed(text)
     for content in reversed(marked):
         number = number_in(content)
         if number is not None:

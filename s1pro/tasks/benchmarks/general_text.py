@@ -147,10 +147,10 @@ def _same_text(gold: str, prediction: str) -> float:
 
 def _one(name: str, *, title: str, fields: Mapping[str, Any], prompt: Any, gold: Any, compat: Profile, strict: Profile,
          files: tuple[str, ...], source: str, licence: str, published: float | None, defects: tuple[str, ...],
-         needs: tuple[str, ...] = (), judged: Judged | None = None) -> Benchmark:  # fmt: skip
+         judged: Judged | None = None) -> Benchmark:  # fmt: skip
     subtask = Subtask(
         name="test", files=files, fields=fields, prompt=prompt, gold=gold, compat=compat, strict=strict,
-        defects=defects, needs=needs, judged=judged,
+        defects=defects, judged=judged,
     )  # fmt: skip
     return Benchmark(
         name=name, title=title, subtasks=(subtask,), aggregate=MEAN, source=source, licence=licence, published=published
@@ -191,6 +191,6 @@ AIME_2025 = _one(
     compat=Profile(extract=upstream_boxed_text, value=_same_text, metric=mean_of(_same_text, scale=100.0)),
     strict=Profile(extract=strict_boxed, value=same_mathematics, metric=mean_of(same_mathematics, scale=100.0)),
     files=("aime2025*.jsonl", "*.jsonl", "*.parquet"), source="AIME 2025 I and II, 30 problems", licence="not stated",
-    published=93.1, needs=("eval",),
+    published=93.1,
     defects=("strings are compared: 042 is not 42", "the paper's harness asks a judge where math-verify says no"),
 )  # fmt: skip

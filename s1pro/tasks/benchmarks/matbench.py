@@ -99,7 +99,6 @@ def _subtask(name: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        lower_is_better=gold is gold_number,
         judged=_BY_NUMBER if gold is gold_number else _BY_VERDICT,
     )
 

@@ -18,11 +18,11 @@ from s1pro.tasks.benchmarks.spec import Metric, Pair
 Numbers = Mapping[str, float]
 
 
-def mean_of(value: Callable[[Any, Any], float], *, missing: float = 0.0, scale: float = 1.0) -> Metric:
-    """Mean of a value per pair over all pairs; unreadable predictions count `missing`."""
+def mean_of(value: Callable[[Any, Any], float], *, scale: float = 1.0) -> Metric:
+    """Mean of a value per pair over all pairs; unreadable predictions count 0."""
 
     def metric(pairs: Sequence[Pair]) -> Numbers:
-        values = [missing if p.prediction is None else value(p.gold, p.prediction) for p in pairs]
+        values = [0.0 if p.prediction is None else value(p.gold, p.prediction) for p in pairs]
         return {"score": scale * float(np.mean(values))}
 
     return metric
@@ -32,16 +32,16 @@ def equality(gold: Any, prediction: Any) -> float:
     return float(gold == prediction)
 
 
-def accuracy(*, scale: float = 100.0) -> Metric:
+def accuracy() -> Metric:
     """Share of predictions that equal the gold; unreadable ones are wrong."""
-    return mean_of(equality, scale=scale)
+    return mean_of(equality, scale=100.0)
 
 
-def upstream_mae(*, missing: float = 0.0) -> Metric:
-    """Mean absolute error where an unreadable prediction is taken for the number `missing`."""
+def upstream_mae() -> Metric:
+    """Mean absolute error where an unreadable prediction is taken for 0."""
 
     def metric(pairs: Sequence[Pair]) -> Numbers:
-        errors = [abs((missing if p.prediction is None else p.prediction) - p.gold) for p in pairs]
+        errors = [abs((0.0 if p.prediction is None else p.prediction) - p.gold) for p in pairs]
         return {"score": float(np.mean(errors))}
 
     return metric
@@ -94,7 +94,7 @@ def spearman(golds: Sequence[float], predictions: Sequence[float]) -> float:
         return float(spearmanr(golds, predictions)[0])
 
 
-def correlation(measure: Callable[[Sequence[float], Sequence[float]], float], *, scale: float = 100.0) -> Metric:
+def correlation(measure: Callable[[Sequence[float], Sequence[float]], float]) -> Metric:
     """A correlation over the readable predictions, multiplied by the share that could be read (upstream's rule, and a
     fair one); undefined is 0, where upstream gives NaN, inf or an exception."""
 
@@ -104,7 +104,7 @@ def correlation(measure: Callable[[Sequence[float], Sequence[float]], float], *,
             return {"score": 0.0, "undefined": 1.0}
         value = measure([p.gold for p in read], [p.prediction for p in read])
         undefined = not math.isfinite(value)
-        return {"score": 0.0 if undefined else scale * value * len(read) / len(pairs), "undefined": float(undefined)}
+        return {"score": 0.0 if undefined else 100.0 * value * len(read) / len(pairs), "undefined": float(undefined)}
 
     return metric
 

@@ -149,8 +149,6 @@ def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        needs=("eval",),
-        lower_is_better=gold is gold_number,
     )
 
 

@@ -40,30 +40,6 @@ def tanimoto(a: Any, b: Any) -> float:
     return float(DataStructs.TanimotoSimilarity(generator.GetFingerprint(a), generator.GetFingerprint(b)))
 
 
-def tanimoto_counts(a: Any, b: Any) -> float:
-    """Of unfolded Morgan count fingerprints, radius 2 (the original scorers)."""
-    from rdkit import DataStructs
-
-    generator = _morgan()
-    return float(
-        DataStructs.TanimotoSimilarity(generator.GetSparseCountFingerprint(a), generator.GetSparseCountFingerprint(b))
-    )
-
-
-def tanimoto_maccs(a: Any, b: Any) -> float:
-    from rdkit import DataStructs
-    from rdkit.Chem import rdMolDescriptors
-
-    keys = rdMolDescriptors.GetMACCSKeysFingerprint
-    return float(DataStructs.TanimotoSimilarity(keys(a), keys(b)))
-
-
-def tanimoto_paths(a: Any, b: Any) -> float:
-    from rdkit import Chem, DataStructs
-
-    return float(DataStructs.TanimotoSimilarity(Chem.RDKFingerprint(a), Chem.RDKFingerprint(b)))
-
-
 def inchi_parts(text: str) -> frozenset[str] | None:
     """InChIs of the parts of a SMILES; None if any part is no molecule."""
     parts = []

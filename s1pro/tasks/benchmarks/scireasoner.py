@@ -95,18 +95,6 @@ def all_matthews(pairs: Sequence[Pair]) -> Mapping[str, float]:
     return {"score": 100.0 * matthews([p.gold for p in pairs], [bool(p.prediction) for p in pairs])}
 
 
-def visible(response: str, record: Record) -> str:
-    return upstream_visible(response)
-
-
-def answer(response: str, record: Record) -> str | None:
-    return answer_part(response) or None
-
-
-def gold_text(record: Record) -> str:
-    return str(record["output"]).strip()
-
-
 def same_text(gold: str, prediction: str) -> float:
     return float(gold.strip().lower() == prediction.strip().lower())
 
@@ -169,8 +157,8 @@ def read_rmse(pairs: Sequence[Pair]) -> Mapping[str, float]:
 def _profiles(kind: str) -> tuple[Profile, Profile]:
     value = {"equal": same_text, "text": stemmed_rouge, "set": set_f1}[kind]
     return (
-        Profile(extract=visible, value=value, metric=mean_of(value)),
-        Profile(extract=answer, value=value, metric=mean_of(value)),
+        Profile(extract=molecules.visible, value=value, metric=mean_of(value)),
+        Profile(extract=molecules.answer, value=value, metric=mean_of(value)),
     )
 
 
@@ -200,8 +188,8 @@ def _smol_profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
     if kind == "molecule_captioning":
         value = smol.words_meteor
         return (
-            Profile(extract=visible, value=value, metric=mean_of(value)),
-            Profile(extract=answer, value=value, metric=mean_of(value)),
+            Profile(extract=molecules.visible, value=value, metric=mean_of(value)),
+            Profile(extract=molecules.answer, value=value, metric=mean_of(value)),
         ), smol.gold_tag
     upstream, strict, tags = {
         "i2f": (upstream_formula_match, strict_formula_match, ("MOLFORMULA",)),
@@ -224,8 +212,6 @@ def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        needs=("eval",),
-        lower_is_better=task.endswith(("esol", "lipo", "property_prediction_str")),
         keep=materials.keep,
     )
 
@@ -235,7 +221,7 @@ def _generated(group: str, task: str, *, files: tuple[str, ...] = (), made: tupl
     return Subtask(
         name=f"{group}/{task}", files=files, fields=FIELDS, prompt=lambda record: user_prompt(record["input"]),
         gold=lambda record: "", compat=compat, strict=strict, defects=generation.DEFECTS[task],
-        needs=("eval", "generation"), lower_is_better=task == "RNA", made=made,
+        made=made,
     )  # fmt: skip
 
 
@@ -262,7 +248,10 @@ SUBTASKS = (
         _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "upstream has a longer list of words")
         for task in GUE
     ),
-    *(_subtask("OPI", task, _profiles(kind), gold_text, "the whole reply is the answer") for task, kind in OPI.items()),
+    *(
+        _subtask("OPI", task, _profiles(kind), molecules.gold_text, "the whole reply is the answer")
+        for task, kind in OPI.items()
+    ),
     *(_subtask("PEER", task, _PEER, gold_yes, "upstream has a longer list of phrases") for task in PEER),
     *(
         _subtask("SmolInstruct", task, *_smol_profiles(task), "the first tag counts, not the last; no tag is no answer")

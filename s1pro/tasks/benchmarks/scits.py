@@ -217,7 +217,6 @@ def _subtask(name: str, gold: Callable[[Record], Any], compat: Profile, strict: 
         strict=strict,
         keep=keep,
         defects=defects,
-        lower_is_better=gold is gold_series,
     )
 
 

@@ -257,8 +257,6 @@ def _subtask(task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: 
         strict=profiles[1],
         keep=lambda record: record["task"] == task,
         defects=defects,
-        needs=("eval",),
-        lower_is_better=gold is gold_number,
     )
 
 

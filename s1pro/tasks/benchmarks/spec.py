@@ -74,8 +74,6 @@ class Subtask:
         gold: what is right.
         keep: which records of a shared file belong to it.
         defects: what the upstream scorer does that its metric does not say; shown beside the number.
-        needs: extras or services without which it cannot be computed.
-        lower_is_better: the score is an error.
         made: number of records without data, and the one prompt of all of them; answers to it are sampled.
         judged: how a judge model takes part, if there is one.
         prepare: completes a record once, when it is loaded (the size of a picture, say).
@@ -90,8 +88,6 @@ class Subtask:
     strict: Profile
     keep: Callable[[Record], bool] = lambda record: True
     defects: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    lower_is_better: bool = False
     prepare: Callable[[Record], Record] = lambda record: record
     made: tuple[int, str] | None = None
     judged: Judged | None = None

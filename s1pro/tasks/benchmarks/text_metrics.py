@@ -83,13 +83,3 @@ def _rouge(kinds: tuple[str, ...], stem: bool) -> Any:
     except ImportError as error:
         raise MissingExtraError("rouge-score", "eval") from error
     return RougeScorer(list(kinds), use_stemmer=stem)
-
-
-def corpus_bleu(references: Sequence[str], hypotheses: Sequence[str], *, by_character: bool = False) -> float:
-    """BLEU-4 of a corpus, 0 to 100, by sacrebleu."""
-    try:
-        from sacrebleu.metrics.bleu import BLEU
-    except ImportError as error:
-        raise MissingExtraError("sacrebleu", "eval") from error
-    measure = BLEU(tokenize="char" if by_character else "13a")
-    return float(measure.corpus_score(list(hypotheses), [list(references)]).score)

@@ -173,7 +173,6 @@ IMO_ANSWER_BENCH = Benchmark(
                 read=imo_verdict,
                 required=True,
             ),
-            needs=("eval",),
             defects=("the first capital A or B of the judge's reply decides, also in the word Because",),
         ),
     ),

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -47,6 +48,27 @@ class Environment(Protocol):
     def answer(self, case: Case) -> str:
         """A right answer."""
         ...
+
+
+class Exact(ABC):
+    """What environments of one right value have in common: almost right is no reward."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self.draw = draw
+
+    @abstractmethod
+    def read(self, output: str) -> Any:
+        """As in `Environment`."""
+
+    @abstractmethod
+    def value(self, case: Case) -> Any:
+        """The right one, as `read` gives it."""
+
+    def answer(self, case: Case) -> str:
+        return str(self.value(case))
+
+    def verify_score(self, output: str, case: Case) -> float:
+        return float(self.read(output) == self.value(case))
 
 
 class GeneratedTask:

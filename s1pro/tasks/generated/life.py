@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import random
 import re
 
 from s1pro.tasks.extraction import last_part
-from s1pro.tasks.generated.environment import Case
+from s1pro.tasks.generated.environment import Case, Exact
 
 _COMPLEMENT = str.maketrans("ACGT", "TGCA")
 _BASES = "TCAG"
@@ -16,23 +15,14 @@ CODONS = dict(zip(map("".join, itertools.product(_BASES, repeat=3)), _AMINO_ACID
 _STOPS = tuple(codon for codon, letter in CODONS.items() if letter == "*")
 
 
-class _Sequence:
-    """An environment whose answer is a word of an alphabet; the share of letters that are right is no reward."""
+class _Sequence(Exact):
+    """The answer is a word of an alphabet; the share of letters that are right is no reward."""
 
     alphabet = ""
-
-    def __init__(self, draw: random.Random) -> None:
-        self.draw = draw
 
     def read(self, output: str) -> str | None:
         words = re.findall(rf"(?<![A-Za-z])[{self.alphabet}]+(?![A-Za-z])", last_part(output))
         return words[-1] if words else None
-
-    def answer(self, case: Case) -> str:
-        raise NotImplementedError
-
-    def verify_score(self, output: str, case: Case) -> float:
-        return float(self.read(output) == self.answer(case))
 
 
 class ReverseComplement(_Sequence):
@@ -46,7 +36,7 @@ class ReverseComplement(_Sequence):
     def prompt_func(self, case: Case) -> str:
         return f"What is the reverse complement of the DNA sequence {case['dna']}? Answer with the sequence only."
 
-    def answer(self, case: Case) -> str:
+    def value(self, case: Case) -> str:
         return str(case["dna"]).translate(_COMPLEMENT)[::-1]
 
 
@@ -66,6 +56,6 @@ class TranslateDna(_Sequence):
             "Answer with the one-letter amino acids only."
         )
 
-    def answer(self, case: Case) -> str:
+    def value(self, case: Case) -> str:
         dna = case["dna"]
         return "".join(CODONS[dna[i : i + 3]] for i in range(0, len(dna), 3))

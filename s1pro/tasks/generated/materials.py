@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
+from typing import Any
 
 from s1pro.science.rdkit_access import chem
 from s1pro.tasks.extraction import formula_in, reading_in
-from s1pro.tasks.generated.environment import Case
+from s1pro.tasks.generated.environment import Case, Exact
 
 CATIONS = {"Li": 1, "Na": 1, "K": 1, "Mg": 2, "Ca": 2, "Sr": 2, "Ba": 2, "Zn": 2, "Al": 3, "Sc": 3, "Y": 3, "La": 3,
            "Ti": 4, "Zr": 4, "Hf": 4, "Nb": 5, "Ta": 5, "W": 6}  # fmt: skip
@@ -16,11 +16,8 @@ TOLERANCE = 0.5
 """Percentage points."""
 
 
-class NeutralFormula:
+class NeutralFormula(Exact):
     """The smallest neutral compound of two ions."""
-
-    def __init__(self, draw: random.Random) -> None:
-        self.draw = draw
 
     def case_generator(self) -> Case:
         return {"cation": self.draw.choice(list(CATIONS)), "anion": self.draw.choice(list(ANIONS))}
@@ -38,8 +35,8 @@ class NeutralFormula:
     def answer(self, case: Case) -> str:
         return "".join(symbol + (str(n) if n > 1 else "") for symbol, n in self._counts(case).items())
 
-    def verify_score(self, output: str, case: Case) -> float:
-        return float(self.read(output) == self._counts(case))
+    def value(self, case: Case) -> Any:
+        return self._counts(case)
 
     def _counts(self, case: Case) -> dict[str, int]:
         one, other = CATIONS[case["cation"]], ANIONS[case["anion"]]
@@ -58,13 +55,13 @@ class MassFraction(NeutralFormula):
         return reading_in(output)
 
     def answer(self, case: Case) -> str:
-        return f"{self._percent(case):.1f} %"
+        return f"{self.value(case):.1f} %"
 
     def verify_score(self, output: str, case: Case) -> float:
         found = self.read(output)
-        return float(found is not None and abs(found - self._percent(case)) <= TOLERANCE)
+        return float(found is not None and abs(found - self.value(case)) <= TOLERANCE)
 
-    def _percent(self, case: Case) -> float:
+    def value(self, case: Case) -> float:
         periodic = chem().GetPeriodicTable()
         masses = {symbol: n * periodic.GetAtomicWeight(symbol) for symbol, n in self._counts(case).items()}
         return 100 * float(masses[case["cation"]]) / float(sum(masses.values()))

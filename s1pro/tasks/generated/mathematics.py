@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import math
-import random
 
 from s1pro.tasks.extraction import reading_in
-from s1pro.tasks.generated.environment import Case
+from s1pro.tasks.generated.environment import Case, Exact
 
 _NUMBER_ONLY = "Answer with the number only."
 
 
-class _Number:
-    """An environment whose answer is a whole number."""
-
-    def __init__(self, draw: random.Random) -> None:
-        self.draw = draw
+class _Number(Exact):
+    """The answer is a whole number."""
 
     def read(self, output: str) -> float | None:
         return reading_in(output)
-
-    def value(self, case: Case) -> int:
-        raise NotImplementedError
-
-    def answer(self, case: Case) -> str:
-        return str(self.value(case))
-
-    def verify_score(self, output: str, case: Case) -> float:
-        return float(self.read(output) == self.value(case))
 
 
 class Arithmetic(_Number):

@@ -1,7 +1,6 @@
 """tau2-bench's tasks as records, and the reader of its files.
 
     folder/tasks.json         a list: user_scenario, initial_state, evaluation_criteria, ...
-    folder/split_tasks.json   optional: names of splits to task ids
     folder/policy.md          what the agent may do
     folder/db.json, user_db.json
 
@@ -77,7 +76,7 @@ class Tau2Task:
     basis: tuple[Basis, ...] = DEFAULT_BASIS
 
 
-def read_tasks(folder: Path, split: str | None = None) -> list[Tau2Task]:
+def read_tasks(folder: Path) -> list[Tau2Task]:
     """The tasks of a domain.
 
     Raises:
@@ -89,12 +88,7 @@ def read_tasks(folder: Path, split: str | None = None) -> list[Tau2Task]:
     tasks = [_task(entry, f"{path}, task {number}") for number, entry in enumerate(entries, start=1)]
     if len({task.id for task in tasks}) < len(tasks):
         raise InputError(f"{path}: two tasks have one id")
-    if split is None:
-        return tasks
-    splits = read_json(folder / "split_tasks.json", dict)
-    if split not in splits:
-        raise InputError(f"{folder / 'split_tasks.json'}: no split {split!r}; there are {', '.join(splits)}")
-    return [task for task in tasks if task.id in splits[split]]
+    return tasks
 
 
 def read_json(path: Path, kind: type) -> Any:

@@ -21,13 +21,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.draws import all_at
 from s1pro.tasks.tau2.mock_domain import MockDomain, MockWorld, ToolError
 from s1pro.tasks.tau2.records import GoldAction, Tau2Task, ToolCall, Turn
 
 Profile = Literal["compat", "strict"]
 ENDED = ("agent_stop", "user_stop")
-RIGHT = 1.0 - 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +71,6 @@ def reward(
     for name in task.basis:
         value *= parts[name]
     return Reward(value=value, parts=parts)
-
-
-def pass_hat(rewards: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """`pass^k` up to the smallest number of trials: mean over tasks of the chance that k trials all work."""
-    if not rewards:
-        raise ValueError("there are no trials")
-    most = min(len(trials) for trials in rewards.values())
-    right = {name: (len(trials), sum(value >= RIGHT for value in trials)) for name, trials in rewards.items()}
-    return {f"pass^{k}": sum(all_at(n, c, k) for n, c in right.values()) / len(right) for k in range(1, most + 1)}
 
 
 def _database(domain: MockDomain, task: Tau2Task, world: MockWorld) -> float:

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from s1pro.base.records import Message
+from s1pro.base.records import Message, Sample
 from s1pro.data.sequence import ProcessorEncoder
 from s1pro.inputs.processor import Processor
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.recipes.claims.labelled import (
     FitSettings,
+    Kept,
     Labelled,
     answers,
     fit,
     keep,
-    keep_texts,
     make_network,
     make_processor,
 )
@@ -90,11 +90,10 @@ def test_labels_that_begin_alike_are_refused(network: Network, processor: Proces
 
 def test_a_fit_counts_its_tokens_and_learns(processor: Processor) -> None:
     encoder = ProcessorEncoder(processor)
+    short = (Message(role="user", content="?"), Message(role="assistant", content="rising"))
     sources = [
         keep("long", [asked(2)] * 4, encoder),
-        keep_texts(
-            "short", [(Message(role="user", content="?"), Message(role="assistant", content="rising"))], encoder
-        ),
+        Kept("short", encoder.encode([Sample(source="short", prompt_group="science", messages=short)])),
     ]
     network = make_network(processor, 1)
     steps: list[int] = []

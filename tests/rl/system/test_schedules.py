@@ -26,7 +26,7 @@ from s1pro.rl.system.work import Group, Unit, units_of
 from s1pro.serve.client import LocalClient
 from s1pro.tasks.task import Item, Score
 from s1pro.train.metrics import read_metrics
-from tests.rl.letters import VOCABULARY, Letters, policy, run_in, tasks
+from tests.rl.letters import VOCABULARY, Letters, StoppedError, policy, run_in, stops_once, tasks
 
 TIMES = ("seconds", "rollout_seconds", "prepare_seconds", "tokens_per_second", "mfu")
 AHEAD = {
@@ -60,19 +60,11 @@ def check_lags(records: list[dict[str, Any]], name: str) -> None:
 def test_a_run_with_rounds_ahead_is_resumed(name: str, tmp_path: Path) -> None:
     """Exactly where answers finish with the weights they began with; otherwise the same questions, each once."""
 
-    class Stop(Exception):
-        pass
-
-    def stop(trainer: Any) -> dict[str, Any]:
-        if trainer.steps_done == 2 and not (tmp_path / "stopped").exists():
-            (tmp_path / "stopped").touch()
-            raise Stop
-        return {}
-
+    stop = stops_once(2)
     options: dict[str, Any] = {"steps": 4, "checkpoint_every": 1, "eval_every": 1, "system": AHEAD[name]}
     whole = learn(tmp_path / "whole", **options)
     check_lags(whole, name)
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         learn(tmp_path / "parts", on_evaluate=stop, **options)
     parts = learn(tmp_path / "parts", on_evaluate=stop, **options)
     if name == "partial":
