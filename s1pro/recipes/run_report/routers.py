@@ -1,8 +1,7 @@
 """Which experts do what: load of layer × expert, by modality and by domain, over the steps; and copies that come apart.
 
-Counts by source and modality come from `train.routing_counts`; runs of older versions have only the load of the whole.
-A source that is a task of `tasks.registry` is shown with its domain. The last records are added up, since one step
-holds few rows of a rare source.
+Counts by source and modality come from `train.routing_counts`. A source that is a task of `tasks.registry` is shown
+with its domain. The last records are added up, since one step holds few rows of a rare source.
 """
 
 from __future__ import annotations
