@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from s1pro.base.endpoint import EndpointError
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
@@ -139,6 +141,7 @@ def test_every_command_is_announced() -> None:
         (["plan", "--model", "tiny", "--cluster", "DIR/broken.json"], "not JSON"),
         (["plan", "--model", "tiny", "--cluster", "DIR/empty.json"], "missing gpu"),
         (["plan", "--model", "tiny", "--tokens", "0"], "total_tokens must be at least 1"),
+        (["claims", "run", "all", "balance"], "all stands for every claim"),
         (["plan", "--model", "tiny", "--set", "steps=3"], "job.NAME=VALUE"),
         (["plan", "--model", "tiny", "--set", "job.stepz=3"], "there is no such setting"),
         (["plan", "--model", "tiny", "--set", "efficiency.network=2"], "efficiency.network must lie in"),
@@ -181,6 +184,54 @@ def test_interrupts_end_with_130(s1pro: Run, monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "config.json").touch()
     code, _, err = s1pro("chat", tmp_path)
     assert (code, err) == (130, "interrupted\n")
+
+
+class SafetensorError(Exception):
+    """Named like the one of safetensors, which has no error number."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.ENOSPC, "No space left on device", "model/x"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_code_2(
+    s1pro: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+) -> None:
+    def full(*unused: object, **settings: object) -> None:
+        raise error
+
+    monkeypatch.setattr("s1pro.serve.client.LocalClient.from_folder", full)
+    (tmp_path / "config.json").touch()
+    code, _, err = s1pro("chat", tmp_path)
+    assert (code, err) == (2, "error: the disk is full; make room and give the same command again\n")
+
+
+def test_errors_that_are_not_the_users_keep_their_traceback(
+    s1pro: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*unused: object, **settings: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("s1pro.serve.client.LocalClient.from_folder", broken)
+    (tmp_path / "config.json").touch()
+    with pytest.raises(OSError, match="Input/output"):
+        s1pro("chat", tmp_path)
+
+
+def test_parity_names_an_endpoint_that_does_not_answer(
+    s1pro: Run, monkeypatch: pytest.MonkeyPatch, model_folder: Path
+) -> None:
+    async def refused(*unused: object) -> None:
+        raise EndpointError("nobody there", kind="connection", attempts=6)
+
+    monkeypatch.setattr("s1pro.rl.parity.probes.collect", refused)
+    code, _, err = s1pro("parity", model_folder, "--url", "http://127.0.0.1:1/v1", "--engine", "vllm")
+    assert code == 2
+    assert err == "error: --url http://127.0.0.1:1/v1, --engine vllm: nobody there; does this server run there?\n"
 
 
 def test_a_plan_that_fits_and_one_that_does_not(s1pro: Run, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ says what is wrong and what to do; it never shows a traceback.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ COMMANDS = (
     demo, corpus, data, train, evaluate, lm_eval_command, chat, serve, convert, expand, plan, rl, parity, claims,
     report,
 )  # fmt: skip
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -68,12 +70,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away: `s1pro ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if _is_full_disk(error):
+            print("error: the disk is full; make room and give the same command again", file=sys.stderr)
+            return 2
+        if not isinstance(error, OSError) or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return code
+
+
+def _is_full_disk(error: Exception) -> bool:
+    """Whether a file could not be written for want of room; safetensors says so in words only."""
+    if isinstance(error, OSError):
+        return error.errno in FULL_DISK
+    return type(error).__name__ == "SafetensorError" and any(f"(os error {code})" in str(error) for code in FULL_DISK)

@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--engine and --no-routing are about an endpoint and have no effect without --url")
     import torch
 
+    from s1pro.base.endpoint import EndpointError
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
     from s1pro.rl.parity.diagnosis import diagnose
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         check_probes(probes)
     except ValueError as error:
         raise InputError(str(error)) from error
+    except EndpointError as error:
+        raise InputError(f"--url {args.url}, --engine {args.engine}: {error}; does this server run there?") from error
     found = diagnose(network, probes, chats, limit=args.limit, bos=processor.tokenizer.token_to_id("<|endoftext|>"))
     if args.report is not None:
         from s1pro.rl.parity.page import write_page

@@ -29,6 +29,8 @@ def claims_named(names: list[str]) -> list[Claim]:
     if names == ["all"]:
         return list(CLAIMS.values())
     for name in names:
+        if name == "all":
+            raise InputError("all stands for every claim; give it alone, without other names")
         if name not in CLAIMS:
             raise InputError(f"there is no claim {name!r}; known: {', '.join(CLAIMS)}, or all")
     return [CLAIMS[name] for name in dict.fromkeys(names)]

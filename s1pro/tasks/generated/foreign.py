@@ -56,7 +56,10 @@ class ForeignTask:
         )
         making.close()
         if made.ended != "done" or not made.value:
-            raise InputError(f"{name}: makes no cases ({made.output.strip()[-300:] or made.ended})")
+            why = made.output.strip()[-300:] or made.ended
+            if made.ended == "done":
+                why = f"case_generator() gave no JSON object that belongs to the split {split!r}"
+            raise InputError(f"{name}: makes no cases ({why})")
         self._items = tuple(
             Item(id=f"{self._target.rpartition(':')[2]}-{i:04}", asked=entry) for i, entry in enumerate(made.value)
         )

@@ -156,3 +156,16 @@ def test_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=message):
             located(name)
+
+
+@needs_walls
+def test_cases_that_are_no_objects_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(
+        "class Bare:\n"
+        "    def case_generator(self): return 5\n"
+        "    def prompt_func(self, case): return 'x'\n"
+        "    @classmethod\n"
+        "    def verify_score(cls, output, case): return 1.0\n"
+    )
+    with pytest.raises(InputError, match="gave no JSON object that belongs to the split"):
+        ForeignTask(f"{tmp_path / 'bare.py'}:Bare")
