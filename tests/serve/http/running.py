@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import functools
 import threading
 import time
@@ -95,9 +96,11 @@ class ScriptedEngine:
     Attributes:
         prompts: texts of all prompts that came.
         inside: requests that are neither finished nor cancelled.
+        allowed: answers stop before this token until it is raised.
     """
 
     accepting = True
+    allowed: float = math.inf
 
     def __init__(self, write: Callable[[str], str], *, seconds_per_token: float = 0.0) -> None:
         self.engine = SimpleNamespace(
@@ -148,6 +151,8 @@ class ScriptedStream:
         whole = len(ids) < self.sampling.max_new_tokens
         for i, token in enumerate(ids):
             await asyncio.sleep(self.owner.seconds)
+            while i >= self.owner.allowed:
+                await asyncio.sleep(0.01)
             yield Delta(token_ids=(token,), text=tokenizer.decode([token]), logprobs=(-0.5 - i,))
         self.owner.inside -= 1
         self.completion = Completion(
