@@ -33,7 +33,7 @@ ROWS: tuple[tuple[str, str, str, float], ...] = (
     ("general", "refcoco", "RefCOCO-avg", 91.9),
     ("general", "ifbench", "IFBench", 71.2),
     ("general", "ocrbench-v2", "OCRBench V2 (en)", 60.1),
-    ("general", "ocrbench-v2", "OCRBench V2 (zh)", 60.6),
+    ("general", "ocrbench-v2-zh", "OCRBench V2 (zh)", 60.6),
     ("general", "sarena", "SArena (Icon)", 83.5),
     ("general", "screenspot-v2", "ScreenSpot V2", 93.6),
     ("general", "livecodebench", "LCB V6", 74.3),

@@ -129,6 +129,19 @@ def test_matbench_reads_the_judge_as_upstream_does() -> None:
     assert (found["compat"], found["judge.unreadable"]) == (pytest.approx(100 / 3), 1)
 
 
+@pytest.mark.parametrize("reply", ["<think>5 MPa, so it is B", "<think>5 MPa</think>  \n", "5 MPa</think>", " "])
+def test_reasoning_without_an_answer_is_silence(reply: str) -> None:
+    """Nobody is asked about it, and no rule reads the reasoning where a judge would decide."""
+    client = Scripted(lambda text, temperature: "9")
+    steel = one("matbench", "matbench_steels", [{"problem": "p", "answer": 7.0}], Judge(client, "m"))
+    found = graded(steel, [reply])
+    assert (found["compat"], found["compat.n_valid"], found["judge.asked"]) == (7, 0, 0)
+    sfe = {"index": 0, "question": "Why?", "question_type": "open_ended", "answer": "heat", "image": PICTURE}
+    found = graded(one("sfe", "en", [sfe], Judge(client, "m")), [reply])
+    assert (found["compat"], found["strict"], found["judge.asked"]) == (0, 0, 0)
+    assert not client.asked
+
+
 def test_sfe_grades_what_is_open_and_decides_the_rest(tmp_path: Path) -> None:
     rows = [
         {"index": 0, "question": "<image>Which?", "question_type": "mcq", "A": "x", "B": "y", "answer": "B"},

@@ -11,7 +11,11 @@ from typing import Any
 from s1pro.tasks.agents.toolbox import Tool, ToolError, parameters
 from s1pro.tasks.confined.parent import Confined
 
-_ENDINGS = {"time": "the program took too long", "memory": "the program needs too much memory"}
+_ENDINGS = {
+    "time": "the program took too long",
+    "memory": "the program needs too much memory",
+    "lost": "the process that runs programs was ended from outside, twice",
+}
 
 
 def python(confined: Confined) -> Tool:

@@ -1,6 +1,6 @@
-"""LiveCodeBench: pass@k from a file of execution results. Nothing is run here.
+"""LiveCodeBench: pass@k from a file of execution results, where something else ran the programs.
 
-Programs that a model wrote belong into a sandbox of their own. Whatever runs them writes one line per problem,
+`benchmarks/livecodebench.py` runs them behind walls. Any other sandbox writes one line per problem,
 `{"question_id": …, "passed": [true, false, …]}`, one verdict per attempt (all tests passed), and this computes
 
     pass@k = mean over problems of 1 - C(n - c, k) / C(n, k)
@@ -16,7 +16,6 @@ from pathlib import Path
 
 from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks.reading import located_records
-from s1pro.tasks.benchmarks.spec import MEAN, Benchmark
 
 
 def pass_at_k(verdicts: Sequence[bool], k: int) -> float:
@@ -45,16 +44,3 @@ def execution_scores(path: Path, k: int = 1) -> dict[str, float]:
         except ValueError as error:
             raise InputError(f"{path}, {where}: the field 'passed': {error}") from error
     return {"score": 100.0 * sum(values) / len(values), "n_total": float(len(values))}
-
-
-LIVECODEBENCH = Benchmark(
-    name="livecodebench",
-    title="LiveCodeBench v6",
-    subtasks=(),
-    aggregate=MEAN,
-    source="livecodebench/code_generation_lite on the Hugging Face Hub, release v6",
-    licence="CC (not verified)",
-    published=74.3,
-    status="not computable",
-    notes=("programs are not run here; execution.execution_scores gives pass@k from a file of verdicts",),
-)

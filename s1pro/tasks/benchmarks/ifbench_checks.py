@@ -1,8 +1,5 @@
-"""Checkers of IFBench's own constraints that look at characters, words and lines; see also `ifbench_sentences` and
-`ifbench_custom`.
-
-Of the 58, three are not checked: `ratio:stop_words` (nltk's list of words is a download), `words:start_verb` (a trained
-tagger) and `words:odd_even_syllables` (a dictionary of syllables).
+"""Checkers of IFBench's own constraints that look at characters, words and lines; see also `ifbench_sentences`,
+`ifbench_words` and `ifbench_custom`, with which there are all 58.
 """
 
 from __future__ import annotations

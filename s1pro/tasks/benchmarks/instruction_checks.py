@@ -1,7 +1,8 @@
 """Checkers of instructions, by their names in IFEval and IFBench; `CHECKS` lists what there is.
 
 Not here: `language:response_language` (needs a language detector). Sentences are counted by the rules of
-`ifbench_sentences`, where upstream has a trained model. IFBench's own constraints are in `ifbench_checks`.
+`ifbench_sentences`, where upstream has a trained model. IFBench's own constraints are in `ifbench_checks`; two of them
+need data of nltk that are a download (`unsupported`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
 from s1pro.tasks.benchmarks.ifbench_custom import CUSTOM_CHECKS
 from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS, sentences
+from s1pro.tasks.benchmarks.ifbench_words import WORD_CHECKS, missing
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -179,4 +181,10 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     **IFBENCH_CHECKS,
     **SENTENCE_CHECKS,
     **CUSTOM_CHECKS,
+    **WORD_CHECKS,
 }
+
+
+def unsupported(name: str) -> bool:
+    """Whether an instruction has no checker, or one whose data are not on this machine."""
+    return name not in CHECKS or missing(name)

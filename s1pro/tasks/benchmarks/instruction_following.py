@@ -6,8 +6,8 @@ line, without the last, without both, each with and without asterisks. Four numb
 instructions hold) and instructions, strict and loose; the score of both benchmarks here is their mean, as IFBench has
 it.
 
-Checkers are in `instruction_checks`. An instruction without one counts as not followed, and the report says how many
-there were (`unsupported`), so the number is a lower bound.
+Checkers are in `instruction_checks`. An instruction without one, or without the data that it needs, counts as not
+followed, and the report says how many there were (`unsupported`), so the number is a lower bound.
 
 Both profiles are the same but for the reasoning: compat keeps what the run's post-processor leaves.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks.extract import answer_part, upstream_visible
-from s1pro.tasks.benchmarks.instruction_checks import CHECKS
+from s1pro.tasks.benchmarks.instruction_checks import CHECKS, unsupported
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, Pair, Profile, Record, Subtask, user_prompt
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -53,9 +53,9 @@ def gold(record: Record) -> list[dict[str, Any]]:
 
 def follows(instruction: Mapping[str, Any], reply: str) -> bool:
     """Whether one reading follows one instruction. Empty replies follow none."""
-    check = CHECKS.get(instruction["id"])
-    if check is None or not reply.strip():
+    if unsupported(instruction["id"]) or not reply.strip():
         return False
+    check = CHECKS[instruction["id"]]
     arguments = dict(instruction["kwargs"])
     if instruction["id"] == "combination:repeat_prompt":
         arguments.setdefault("prompt_to_repeat", instruction["prompt"])
@@ -81,8 +81,8 @@ def metric(pairs: Sequence[Pair]) -> Mapping[str, float]:
         numbers[f"prompt_{name}"] = 100.0 * float(np.mean([all(some) for some in lists]))
         single = [held for some in lists for held in some]
         numbers[f"instruction_{name}"] = 100.0 * float(np.mean(single)) if single else 0.0
-    unsupported = sum(instruction["id"] not in CHECKS for p in pairs for instruction in p.gold)
-    return {"score": float(np.mean(list(numbers.values()))), **numbers, "unsupported": float(unsupported)}
+    unchecked = sum(unsupported(instruction["id"]) for p in pairs for instruction in p.gold)
+    return {"score": float(np.mean(list(numbers.values()))), **numbers, "unsupported": float(unchecked)}
 
 
 def _value(instructions: Sequence[Mapping[str, Any]], reply: str) -> float:

@@ -16,12 +16,13 @@ from typing import Any
 
 from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks.biology_instructions import BIOLOGY_INSTRUCTIONS
-from s1pro.tasks.benchmarks.execution import LIVECODEBENCH
 from s1pro.tasks.benchmarks.gaia import GAIA
 from s1pro.tasks.benchmarks.general_text import AIME_2025, GPQA, MMLU_PRO
 from s1pro.tasks.benchmarks.instruction_following import IFBENCH, IFEVAL
+from s1pro.tasks.benchmarks.livecodebench import LIVECODEBENCH
 from s1pro.tasks.benchmarks.matbench import MATBENCH
 from s1pro.tasks.benchmarks.mol_instructions import MOL_INSTRUCTIONS
+from s1pro.tasks.benchmarks.ocrbench import OCRBENCH_V2, OCRBENCH_V2_ZH
 from s1pro.tasks.benchmarks.pictures import shared_pictures
 from s1pro.tasks.benchmarks.reading import located_records
 from s1pro.tasks.benchmarks.scireasoner import SCIREASONER
@@ -46,11 +47,6 @@ LISTED = (
     LIVECODEBENCH,
     IMO_ANSWER_BENCH,
     _listed(
-        "ocrbench-v2", "OCRBench V2", 60.1, "not computable", "OCRBench_v2 of VLMEvalKit", "not verified",
-        "its scorers exist only inside VLMEvalKit (trees of tables, spotting, formulas) and were not rebuilt; 60.1 is "
-        "the English half of the published number, 60.6 the Chinese",
-    ),
-    _listed(
         "sarena", "SArena (Icon)", 83.5, "not computable", "SArena of VLMEvalKit", "Apache-2.0",
         "needs the weights of CLIP, DINO and LPIPS; and its primary score has the names SSIM and LPIPS exchanged",
     ),
@@ -73,6 +69,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         XLRS_BENCH,
         MMMU_PRO,
         REFCOCO,
+        OCRBENCH_V2,
+        OCRBENCH_V2_ZH,
         SCREENSPOT_V2,
         MMLU_PRO,
         GPQA,
@@ -114,6 +112,7 @@ def load(
     read: dict[tuple[Path, ...], list[tuple[str, dict[str, Any]]]] = {}
     tasks = []
     for subtask in chosen:
+        subtask.check()
         if subtask.made:
             tasks.append(BenchmarkTask(benchmark, subtask, subtask.made_records()[:limit]))
             continue
@@ -141,11 +140,11 @@ def _checked(
 ) -> list[Mapping[str, Any]]:
     records: list[Mapping[str, Any]] = []
     for where, record in located:
-        if not subtask.keep(record):
-            continue
         if limit is not None and len(records) >= limit:
             break
         try:
+            if not subtask.keep(record):
+                continue
             complete = subtask.prepare(record)
             subtask.gold(complete)
             subtask.prompt(complete)

@@ -23,6 +23,7 @@ better, 0 would be perfect, so metrics of errors are never undefined: silence ha
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from typing import Any, Literal
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message
+from s1pro.tasks.benchmarks.extract import answer_part
 from s1pro.tasks.judging import Judge, Judged
 from s1pro.tasks.task import Item, Prompt, Score
 
@@ -77,6 +79,8 @@ class Subtask:
         made: number of records without data, and the one prompt of all of them; answers to it are sampled.
         judged: how a judge model takes part, if there is one.
         prepare: completes a record once, when it is loaded (the size of a picture, say).
+        check: raises `InputError` where it cannot be scored on this machine; asked before its data are read.
+        slow: reading a response takes long (it runs programs), so it waits in a thread.
     """
 
     name: str
@@ -91,6 +95,8 @@ class Subtask:
     prepare: Callable[[Record], Record] = lambda record: record
     made: tuple[int, str] | None = None
     judged: Judged | None = None
+    check: Callable[[], None] = lambda: None
+    slow: bool = False
 
     def made_records(self) -> list[dict[str, Any]]:
         """The records of a subtask that has no data."""
@@ -170,7 +176,7 @@ class BenchmarkTask:
             await self.judge.ask(
                 judged.prompt(record, response), lambda reply: judged.read(reply, record), judged.temperatures
             )
-        return self.grade(item, response)
+        return await asyncio.to_thread(self.grade, item, response) if self.subtask.slow else self.grade(item, response)
 
     def grade(self, item: Item, response: str) -> Score:
         """`score` without waiting: verdicts of a judge are those that are known. The value is the strict one."""
@@ -218,9 +224,9 @@ class BenchmarkTask:
         return result
 
     def _open(self, record: Record, response: str) -> list[ProfileName]:
-        """Profiles that a judge decides for this response. Silence needs no judge."""
+        """Profiles that a judge decides for this response. Silence needs no judge, and reasoning alone is silence."""
         judged, profiles = self.subtask.judged, self._profiles()
-        if judged is None or not response.strip():
+        if judged is None or not answer_part(response):
             return []
         return [
             name
@@ -231,7 +237,11 @@ class BenchmarkTask:
     def _judge(self, record: Record, response: str, found: dict[ProfileName, Any]) -> dict[str, Any]:
         """Puts a verdict into the place of predictions, and gives what is noted about it."""
         open_to, judged = self._open(record, response), self.subtask.judged
-        if self.judge is None or judged is None or not open_to:
+        if self.judge is None or judged is None:
+            return {}
+        if not open_to:
+            if judged.always and not answer_part(response):  # nor do rules read reasoning in its place
+                found |= {name: None for name in found if name in judged.profiles}
             return {}
         verdict = self.judge.known(judged.prompt(record, response), judged.temperatures)
         for name in open_to:

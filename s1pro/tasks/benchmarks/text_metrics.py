@@ -1,4 +1,4 @@
-"""METEOR without synonyms, ROUGE-L and BLEU, offline.
+"""METEOR without synonyms, ROUGE-L, BLEU, edit distances and Chinese words, offline.
 
 METEOR of nltk asks WordNet for synonyms, which is not here. Left out, the number can only be lower, so it is called
 "METEOR (no synonyms)" and is not for comparison with tables without that remark. Matches are exact first, then by
@@ -12,6 +12,8 @@ with alpha 0.9, beta 3, gamma 0.5.
 from __future__ import annotations
 
 import itertools
+import logging
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -83,3 +85,40 @@ def _rouge(kinds: tuple[str, ...], stem: bool) -> Any:
     except ImportError as error:
         raise MissingExtraError("rouge-score", "eval") from error
     return RougeScorer(list(kinds), use_stemmer=stem)
+
+
+def edit_distance(left: Sequence[str], right: Sequence[str]) -> int:
+    """Levenshtein's, of two texts or two lists of tokens."""
+    try:
+        from rapidfuzz.distance import Levenshtein
+    except ImportError as error:
+        raise MissingExtraError("rapidfuzz", "eval") from error
+    return int(Levenshtein.distance(left, right))
+
+
+def bleu(reference: Sequence[str], hypothesis: Sequence[str]) -> float:
+    """Of one text, one to four tokens, without smoothing: near 0 where one of the four lengths has no match."""
+    try:
+        from nltk.translate.bleu_score import sentence_bleu
+    except ImportError as error:
+        raise MissingExtraError("nltk", "eval") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(sentence_bleu([reference], hypothesis))
+
+
+def chinese_words(text: str) -> list[str]:
+    """As jieba cuts them."""
+    return list(_jieba().lcut(text))
+
+
+@lru_cache(maxsize=1)
+def _jieba() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its patterns have escapes that newer Pythons warn of
+            import jieba
+    except ImportError as error:
+        raise MissingExtraError("jieba", "eval") from error
+    jieba.setLogLevel(logging.WARNING)
+    return jieba

@@ -5,7 +5,9 @@
 
 A process is started when the first request comes, and serves one request after another, each in a child of its own
 (confined/child.py). If it does not answer in time, it is killed with everything inside and the next request gets a new
-one. Where the kernel refuses the walls, every request raises `ConfinementError`: code is never run without them.
+one. If the process itself is gone (killed from outside, or by the system for want of memory), the request is done once
+more in a new one; if that one dies too, the request has ended as `lost`, which says nothing about the code. Where the
+kernel refuses the walls, every request raises `ConfinementError`: code is never run without them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from s1pro.base.errors import InputError
 from s1pro.tasks.confined.child import read_frame, write_frame
 from s1pro.tasks.confined.namespaces import SCRATCH
 
-Ended = Literal["done", "error", "time", "memory", "crash"]
+Ended = Literal["done", "error", "time", "memory", "crash", "lost"]
 
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']\n"
@@ -134,11 +136,15 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: Mapping[str, Any]) -> Outcome:
-        process = self._process or self._start()
-        answer = self._exchange(process, request, self.walls.seconds + _GRACE_SECONDS)
-        if answer is None:
-            return Outcome(ended="time")
+        answer = self._once(request)
+        if answer == "lost":  # a new process, since the request cannot reach the one that is gone
+            answer = self._once(request)
+        if answer in ("lost", "time"):
+            return Outcome(ended=answer)
         return Outcome(ended=answer["ended"], output=answer.get("output", ""), value=answer.get("value"))
+
+    def _once(self, request: Mapping[str, Any]) -> Any:
+        return self._exchange(self._process or self._start(), request, self.walls.seconds + _GRACE_SECONDS)
 
     def __del__(self) -> None:
         with suppress(Exception):
@@ -168,7 +174,7 @@ class _Worker:
         finally:
             with suppress(OSError):
                 os.rmdir(root)
-        refused = "the process did not start" if hello is None else hello["refused"]
+        refused = "the process did not start" if isinstance(hello, str) else hello["refused"]
         if refused:
             self.kill()
             raise ConfinementError(
@@ -177,10 +183,11 @@ class _Worker:
             )
         return self._process
 
-    def _exchange(self, process: subprocess.Popen[bytes], request: Any, seconds: float) -> Any | None:
-        """The answer, or None after killing a process that did not give one in time."""
+    def _exchange(self, process: subprocess.Popen[bytes], request: Any, seconds: float) -> Any:
+        """The answer, or after killing the process why there is none: no answer in `time`, or the process is `lost`."""
         assert process.stdin is not None and process.stdout is not None
         deadline = time.monotonic() + seconds
+        ready: list[Any] = [process.stdout]
         try:
             if request is not None:
                 write_frame(process.stdin.fileno(), request)
@@ -190,6 +197,7 @@ class _Worker:
             answer = None
         if answer is None:
             self.kill()
+            return "lost" if ready else "time"
         return answer
 
     def kill(self) -> None:

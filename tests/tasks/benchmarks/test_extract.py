@@ -96,7 +96,8 @@ REPLIES = st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=12).map("".j
 RECORD = {
     "ground_truth": {"hk": 1.0, "dev": 2.0}, "options": ["x", "y"], "A": "x", "B": "y", "width": 10, "height": 10,
     "Correct Answer": "a", "gt_ts": {"values": [1.0]}, **{f"Incorrect Answer {i}": str(i) for i in (1, 2, 3)},
-    "question_type": "mcq", "answer": "A", "Short Answer": "3",
+    "question_type": "mcq", "answer": "A", "Short Answer": "3", "cases": [], "function": "", "category": "math QA en",
+    "eval": None, "answers": ["3"],
 }  # fmt: skip
 
 

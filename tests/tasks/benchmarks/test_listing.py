@@ -31,5 +31,4 @@ def test_every_benchmark_and_defect_is_told() -> None:
 
 
 def test_checks_that_are_said_to_be_missing_are_missing() -> None:
-    missing = {"language:response_language", "ratio:stop_words", "words:start_verb", "words:odd_even_syllables"}
-    assert not missing & set(CHECKS)
+    assert "language:response_language" not in CHECKS

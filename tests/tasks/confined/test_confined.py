@@ -119,13 +119,32 @@ def test_a_killed_process_is_replaced_and_none_is_left(tmp_path: Path) -> None:
     assert worker._process is not None
     pid = worker._process.pid
     worker._process.kill()
-    assert run(confined, "print(2)").ended == "time"  # the answer was lost
+    assert run(confined, "print(2)").output == "2\n"  # once more, in a new process
     assert run(confined, "print(3)").output == "3\n"
     again = pickle.loads(pickle.dumps(confined))  # noqa: S301
     confined.close()
     assert not os.path.exists(f"/proc/{pid}")
     assert run(again, "print(4)").output == "4\n"
     again.close()
+
+
+@needs_walls
+def test_a_process_that_dies_is_told_from_one_that_is_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It greets and dies at every request, so there are two of them, and the request has not taken too long."""
+    starts = tmp_path / "starts"
+    boot = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1])['path']\n"
+        f"open({str(starts)!r}, 'a').write('x')\n"
+        "from s1pro.tasks.confined.child import read_frame, write_frame\n"
+        "write_frame(1, {'refused': ''}); read_frame(0)"
+    )
+    monkeypatch.setattr(parent, "_BOOT", boot)
+    confined = Confined(Walls(seconds=20))
+    assert run(confined, "print(1)") == Outcome(ended="lost")
+    assert starts.read_text() == "xx"
+    monkeypatch.undo()
+    assert run(confined, "print(1)").output == "1\n"
+    confined.close()
 
 
 @needs_walls
