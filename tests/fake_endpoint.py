@@ -48,7 +48,7 @@ class FakeEndpoint:
 
     def __enter__(self) -> FakeEndpoint:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(100)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import dataclasses
 import io
+import threading
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -225,7 +226,7 @@ def test_an_answer_that_is_none_is_tried_again(body: str | bytes) -> None:
 @pytest.mark.parametrize("mode", ["hang", "drip"])
 def test_a_hanging_server_is_a_time_out(mode: str) -> None:
     slow = Reply(mode=mode, body=b" " * 1000)
-    done, *_ = talk(scripted(slow, "good"), ask, timeout_s=0.3)
+    done, *_ = talk(scripted(slow, "good"), ask, timeout_s=1.0)
     assert done.text == "good"
     error, *_ = talk(scripted(slow), failure, timeout_s=0.1, retries=RetrySettings(attempts=2))
     assert error.kind == "timeout"
@@ -257,7 +258,7 @@ def test_requests_under_way_are_bounded() -> None:
     async def many(client: HttpClient) -> list[Completion]:
         return await asyncio.gather(*(ask(client) for _ in range(12)))
 
-    answers, _, server, _ = talk(lambda *_: dataclasses.replace(chat_answer("ok"), delay_s=0.05), many, concurrency=3)
+    answers, _, server, _ = talk(lambda *_: dataclasses.replace(chat_answer("ok"), delay_s=0.2), many, concurrency=3)
     assert len(answers) == 12 and server.most_at_once == 3
 
 
@@ -376,13 +377,19 @@ def test_one_client_in_several_event_loops() -> None:
 
 
 def test_a_cancelled_call_frees_its_place() -> None:
+    arrived = threading.Event()
+
+    def hangs_once(number: int, path: str, body: dict[str, Any]) -> Reply | str:
+        arrived.set()
+        return "ok" if number else Reply(mode="hang")
+
     async def calls(client: HttpClient) -> str:
         task = asyncio.ensure_future(ask(client))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(arrived.wait)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         return (await ask(client)).text
 
-    found, *_ = talk(scripted(Reply(mode="hang"), "ok"), calls, concurrency=1)
+    found, *_ = talk(hangs_once, calls, concurrency=1)
     assert found == "ok"

@@ -28,7 +28,7 @@ def made_fp8(goldens_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
             folder = tmp_path_factory.mktemp(f"{golden}_{scale_format}")
             options = ["--ue8m0"] if scale_format == "ue8m0" else []
             command = [sys.executable, str(goldens_dir / golden / "make_weights.py"), str(folder), *options]
-            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+            output = subprocess.run(command, check=True, capture_output=True, text=True, timeout=250).stdout
             assert " 0 differ" in output
             declare_scale_format(folder, scale_format)
             folders[golden, scale_format] = folder

@@ -104,7 +104,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         save_network(Network(tiny(64), seed=0), folders[point], max_shard_bytes=SHARD_BYTES)
         (folders[point] / "tokenizer.json").write_text("kept")
     places = json.dumps({point: str(folder) for point, folder in folders.items()})
-    subprocess.run([sys.executable, "-c", WRITER, places, str(SHARD_BYTES)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WRITER, places, str(SHARD_BYTES)], check=True, timeout=250)
     return folders
 
 

@@ -160,7 +160,7 @@ def test_a_file_that_reads_back_differently_is_an_error(
 
 
 PROGRAM = """
-import sys
+import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -176,6 +176,7 @@ before, peak = anonymous(), 0
 def watch(done, total):
     global peak
     peak = max(peak, anonymous() - before)
+    time.sleep(float(sys.argv[4]))
 storage = Storage(layout=sys.argv[3], max_shard_bytes=20 * 10**6)
 done = expand_folder(
     source, Path(sys.argv[2]), ExpansionConfig(strategy="A"), storage=storage, progress=watch, resume=True
@@ -202,7 +203,7 @@ def start(program: Path, *arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("layout", ["per_expert", "fused"])
 def test_memory_holds_a_shard_and_a_layer(larger: Path, tmp_path: Path, layout: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    output, _ = start(tmp_path / "program.py", larger, tmp_path / "target", layout).communicate(timeout=200)
+    output, _ = start(tmp_path / "program.py", larger, tmp_path / "target", layout, 0).communicate(timeout=200)
     peak, total = map(int, output.split())
     assert total > 190 * 10**6
     layer = 50 * 10**6 if layout == "fused" else 2 * 10**6
@@ -213,12 +214,12 @@ def test_memory_holds_a_shard_and_a_layer(larger: Path, tmp_path: Path, layout: 
 def test_sigkill_at_random_moments(larger: Path, tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     arguments = (tmp_path / "program.py", larger)
-    assert start(*arguments, tmp_path / "whole", "per_expert").wait(timeout=200) == 0
+    assert start(*arguments, tmp_path / "whole", "per_expert", 0).wait(timeout=200) == 0
     moments = random.Random(time.time_ns())
     work = tmp_path / ".broken.partial"
     killed = 0
     for part in range(5):
-        process = start(*arguments, tmp_path / "broken", "per_expert")
+        process = start(*arguments, tmp_path / "broken", "per_expert", 0.01)  # slow enough for a kill in between
         while process.poll() is None and len(list(work.glob("model*"))) < 1 + 2 * part:
             time.sleep(0.002)
         time.sleep(moments.random() * 0.1)
@@ -228,6 +229,6 @@ def test_sigkill_at_random_moments(larger: Path, tmp_path: Path) -> None:
             break  # it was quicker than the kill
     assert killed >= 2
     if not (tmp_path / "broken").exists():
-        assert start(*arguments, tmp_path / "broken", "per_expert").wait(timeout=200) == 0
+        assert start(*arguments, tmp_path / "broken", "per_expert", 0).wait(timeout=200) == 0
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
     assert load_network(tmp_path / "broken").config.text.router.num_experts == 32

@@ -204,7 +204,7 @@ training_state.save_state(Path(sys.argv[1]), 6, {"x": torch.ones(1000)}, {}, kee
 
 def test_a_killed_writer_leaves_the_older_step(tmp_path: Path) -> None:
     save_state(tmp_path, 5, {"x": torch.zeros(1000)}, {"step": 5})
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=60, env={**os.environ})
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=250, env={**os.environ})
     assert done.returncode == -signal.SIGKILL
     assert latest_state(tmp_path) == tmp_path / "step-00000005"
     assert json.loads((tmp_path / "step-00000005" / COUNTERS).read_text())["counters"] == {"step": 5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+from PIL import Image  # here and not at the first page, so that a page costs a millisecond
 
 from s1pro.corpus.frames import Frame
 from s1pro.corpus.records import ElementRow, Mention, PageRow, document_id, element_id
@@ -110,14 +113,11 @@ _DEEDS: Mapping[str, Callable[[], Any]] = {
     "write": _write,
     "mute": _mute,
     "slow": lambda: time.sleep(0.02),
+    "pause": lambda: time.sleep(2),
 }
 
 
 def _elements(doc_id: str, page: int) -> list[ElementRow]:
-    import io
-
-    from PIL import Image
-
     seed = hashlib.sha256(f"{doc_id} {page}".encode()).digest()
     file = io.BytesIO()
     Image.frombytes("RGB", (4, 2), seed[:24]).resize((64, 32)).save(file, format="PNG")

@@ -236,16 +236,18 @@ def test_no_call_is_repeated_beyond_those_in_flight(tmp_path: Path) -> None:
         calls = len(server.requests)
     rng, kills = random.Random(0), 0
 
-    def slowly(number: int, path: str, body: dict[str, Any]) -> Reply:
-        reply = answer(number, path, body)
-        return Reply(body=reply.body, delay_s=0.05)
+    last = 10**9
 
-    with FakeEndpoint(slowly) as server:
+    def until_the_kill(number: int, path: str, body: dict[str, Any]) -> Reply:
+        return Reply(mode="hang") if number >= last else answer(number, path, body)
+
+    with FakeEndpoint(until_the_kill) as server:
         folder = ready(tmp_path / "out", paths, server.url)
         while not folder_status(folder, check=False).finished or not kills:
+            wanted = len(server.requests) + rng.randint(1, 8)
+            last = wanted - 1 if kills < KILLS else 10**9
             process = start(folder.root)
-            before = len(server.requests)
-            while process.poll() is None and (kills >= KILLS or len(server.requests) < before + rng.randint(1, 12)):
+            while process.poll() is None and (kills >= KILLS or len(server.requests) < wanted):
                 time.sleep(0.01)
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

@@ -147,7 +147,7 @@ def test_interrupting_leaves_no_process_no_lease_and_goes_on(tmp_path: Path) -> 
     while not list((folder.root / "stages").rglob("*.json")):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=250)
     assert (process.returncode, errors.decode().strip()) == (130, "interrupted")
     assert members(process.pid) == []
     assert [path.name for path in (folder.root / "stages").rglob("*") if path.suffix in (".lease", ".tmp")] == []

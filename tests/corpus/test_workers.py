@@ -17,7 +17,9 @@ from s1pro.corpus.records import document_id
 from s1pro.corpus.workers import DocumentResult, DocumentWorker
 from tests.corpus.fake_extractor import NAME, document
 
-LIMITS = Limits(page_seconds=5, document_seconds=60, memory_mb=600)
+# Whatever ends by itself has the time that a loaded machine may need; only what hangs is given up soon.
+LIMITS = Limits(page_seconds=100, document_seconds=1000, memory_mb=600)
+SOON = Limits(page_seconds=5, document_seconds=1000, memory_mb=600)
 
 
 def read(*documents: bytes, limits: Limits = LIMITS) -> list[DocumentResult]:
@@ -41,15 +43,16 @@ def test_frames_survive_any_split() -> None:
 
 def test_every_way_to_die_has_its_status_and_costs_one_page() -> None:
     """The pages before and after are delivered, from one worker and its successors."""
-    words = ["crash", "hang", "oom", "raise", "exit", "garble"]
-    results = read(*[document("ok", word, "ok") for word in words])
+    words = ["crash", "oom", "raise", "exit", "garble", "hang"]
+    documents = [document("ok", word, "ok") for word in words]
+    results = [*read(*documents[:-1]), *read(documents[-1], limits=SOON)]
     assert [r.document.status for r in results] == ["partial"] * len(words)
-    assert [r.pages[1].status for r in results] == ["crash", "timeout", "oom", "error", "error", "crash"]
+    assert [r.pages[1].status for r in results] == ["crash", "oom", "error", "error", "crash", "timeout"]
     for result in results:
         assert (result.document.pages_ok, result.document.pages_failed) == (2, (1,))
         assert [element.page for element in result.elements] == [0, 2]
         assert result.elements[0].image.startswith(b"\x89PNG")
-    assert "a page that cannot be read" in results[3].document.error
+    assert "a page that cannot be read" in results[2].document.error
 
 
 def test_memory_is_that_of_the_worker_and_not_of_its_parent() -> None:
@@ -81,17 +84,16 @@ def test_a_document_is_given_up_after_three_deaths() -> None:
 
 
 def test_deadlines_hold() -> None:
-    began = time.monotonic()
-    result = read(document("ok", "hang", "hang", "ok"), limits=Limits(page_seconds=30, document_seconds=1.5))[0]
-    assert time.monotonic() - began < 1.5 + 10  # 10: a loaded machine starts slowly; without a deadline it never ends
+    """The page has a time that this test does not have."""
+    result = read(document("ok", "hang", "hang", "ok"), limits=Limits(page_seconds=999, document_seconds=3))[0]
     assert result.document.status == "partial"
     assert [page.status for page in result.pages] == ["ok", "timeout", "skipped", "skipped"]
-    cpu = read(document("spin"), limits=Limits(page_seconds=30, cpu_seconds=1))[0]
+    cpu = read(document("spin"), limits=Limits(page_seconds=100, cpu_seconds=1))[0]
     assert (cpu.document.status, "CPU time" in cpu.document.error) == ("timeout", True)
 
 
 def test_a_worker_that_talks_for_ever_or_falls_silent_is_ended() -> None:
-    limits = Limits(page_seconds=20, document_seconds=1.5)
+    limits = Limits(page_seconds=100, document_seconds=1.5)
     with DocumentWorker("tests.corpus.fake_extractor:flood", {}, limits) as worker:
         row = worker.read("d", document("ok", "ok")).document
     assert (row.status, "took longer than allowed" in row.error) == ("timeout", True)
@@ -148,9 +150,9 @@ def test_children_do_not_outlive_their_parent() -> None:
         "from tests.corpus.fake_extractor import NAME, document\n"
         "child = Child(NAME, {}, Limits())\n"
         "child.send(Frame(header={'op': 'document', 'first_page': 0}, parts=(document('spin'),)))\n"
-        "child.receive(time.monotonic() + 30)\n"
+        "child.receive(time.monotonic() + 100)\n"
         "print(child.pid, flush=True)\n"
-        "child.receive(time.monotonic() + 60)\n"
+        "child.receive(time.monotonic() + 1000)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
@@ -159,7 +161,7 @@ def test_children_do_not_outlive_their_parent() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    for _ in range(200):
+    for _ in range(2000):
         if not _runs(pid):
             return
         time.sleep(0.05)
@@ -180,7 +182,7 @@ def test_a_kill_from_outside_does_not_count_until_it_comes_again_and_again() -> 
     for strikes, status in ((3, "ok"), (99, "partial")):
         killed.clear()
         with DocumentWorker(NAME, {}, LIMITS, strike) as worker:
-            result = worker.read("d", document("ok", "slow", "ok"))
+            result = worker.read("d", document("ok", "pause", "ok"))  # time to strike in
         assert result.document.status == status
         assert len(killed) == min(strikes, 5)
     assert [page.status for page in result.pages] == ["ok", "oom", "ok"]

@@ -62,10 +62,10 @@ def questions(folder: Path, count: int) -> Path:
     return path
 
 
-def client(url: str, *, attempts: int = 6) -> HttpClient:
+def client(url: str, *, attempts: int = 6, timeout_s: float = 100.0) -> HttpClient:
     retries = RetrySettings(attempts=attempts, first_s=0.01, longest_s=0.05)
     settings = EndpointSettings(
-        base_url=url, model="m", concurrency=16, timeout_s=0.4, retries=retries, breaker_cooldown_s=0.05
+        base_url=url, model="m", concurrency=16, timeout_s=timeout_s, retries=retries, breaker_cooldown_s=0.05
     )
     return HttpClient(settings)
 
@@ -99,7 +99,7 @@ def test_a_rough_server_and_an_interrupted_run_change_no_score(tmp_path: Path) -
     folder = tmp_path / "rough"
 
     async def interrupted(server: FakeEndpoint) -> None:
-        running = asyncio.create_task(run_async([task], client(server.url), folder))
+        running = asyncio.create_task(run_async([task], client(server.url, timeout_s=2.0), folder))
         while len(server.requests) < 120:
             await asyncio.sleep(0.005)
         running.cancel()
@@ -111,7 +111,7 @@ def test_a_rough_server_and_an_interrupted_run_change_no_score(tmp_path: Path) -
         assert 0 < kept < count
         path = folder / "answers" / "doubles.jsonl"
         path.write_bytes(path.read_bytes()[:-9])  # killed in the middle of a line
-        [result] = run([task], client(server.url), folder)
+        [result] = run([task], client(server.url, timeout_s=2.0), folder)
     check_complete(folder, count)
     assert numbers(result) == numbers(clean(task, tmp_path / "clean"))
     assert result.num_failed == count // 50
@@ -234,7 +234,7 @@ def test_two_thousand_items_a_killed_server_and_a_killed_run(tmp_path: Path) -> 
 
     def arguments(server: FakeEndpoint, output: Path) -> list[object]:
         places = ("--url", server.url, "--model", "m", "--file", file, "--metric", "number", "--output", output)
-        return [*places, "--timeout", 2, "--concurrency", 16, "--attempts", 8]
+        return [*places, "--timeout", 5, "--concurrency", 16, "--attempts", 8]
 
     with FakeEndpoint(rough) as server:
         running = evaluate(arguments(server, folder))
@@ -250,12 +250,12 @@ def test_two_thousand_items_a_killed_server_and_a_killed_run(tmp_path: Path) -> 
     assert running.poll() is None  # the server is gone, the run waits
     time.sleep(2)
     with FakeEndpoint(rough, port=port):
-        _, errors = running.communicate(timeout=300)
+        _, errors = running.communicate(timeout=900)
     assert running.returncode == 0, errors.decode()
     check_complete(folder, count)
     with FakeEndpoint(steady) as server:
         running = evaluate(arguments(server, tmp_path / "clean"))
-        _, errors = running.communicate(timeout=300)
+        _, errors = running.communicate(timeout=900)
     assert running.returncode == 0, errors.decode()
     check_complete(tmp_path / "clean", count)
     rough_result, clean_result = (

@@ -43,10 +43,10 @@ def test_unknown_characters_form_runs() -> None:
 def test_long_sequences_are_fast() -> None:
     generator = random.Random(0)
     text = "".join(generator.choices("ACN", k=100_000))
-    start = time.perf_counter()
+    start = time.process_time()
     found = ScienceBPE(PIECES).encode(text)
     assert "".join(PIECES[i] for i in found if isinstance(i, int)) == text
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 30  # a square of the length, not a speed
 
 
 @pytest.mark.parametrize("name", ["SMILES", "PROT", "XNA"])

@@ -33,7 +33,7 @@ class RankError(AssertionError):
     """A rank failed, died or did not finish."""
 
 
-def run_ranks(function: Callable[..., Any], num_ranks: int, *args: Any, timeout: float = 60.0) -> list[Any]:
+def run_ranks(function: Callable[..., Any], num_ranks: int, *args: Any, timeout: float = 200.0) -> list[Any]:
     """`function(rank, *args)` on every rank inside a gloo process group; the results in order of rank.
 
     Raises:

@@ -106,7 +106,7 @@ def children(pid: int) -> list[int]:
 
 def finish(*command: object) -> tuple[int, str, str]:
     with started(*command) as process:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
         return process.returncode, out, err
 
 
@@ -140,12 +140,12 @@ def test_a_signal_to_the_launcher_saves_on_all_ranks(recipe: Path, tmp_path: Pat
     """The checkpoint is of one step, and one process goes on from it as if nothing had happened."""
     whole, folder = tmp_path / "whole", tmp_path / "stopped"
     with started(*TORCHRUN, "train", "--recipe", recipe, "--set", "steps=400", "--folder", folder) as process:
-        deadline = time.monotonic() + 150
+        deadline = time.monotonic() + 400
         while len(losses(folder)) < 5:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) != 0
+        assert process.wait(timeout=200) != 0
     newest, done = latest_state(folder / "checkpoints"), len(losses(folder))
     assert newest is not None and newest.name == f"step-{done:08d}" and 5 <= done < 400
     config = json.loads((folder / "config.json").read_text())

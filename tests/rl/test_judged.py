@@ -28,7 +28,7 @@ def test_judges_change_no_number(tmp_path: Path) -> None:
 
 
 def test_samples_without_a_score_are_left_out(tmp_path: Path) -> None:
-    run = run_in(tmp_path, steps=1, judges=JudgeConfig(processes=2, seconds=0.5))
+    run = run_in(tmp_path, steps=1, judges=JudgeConfig(processes=2, seconds=2.0))
     run = replace(run, tasks=run.tasks[:1], rollout=replace(run.rollout, prompts=8))
     result = train_rl(run, tasks={"vowels": Traps()}, network=policy(), processor=Letters())  # type: ignore[arg-type]
     (record,) = read_metrics(tmp_path, "rollout")

@@ -113,11 +113,11 @@ def test_no_response_breaks_a_task(response: str, tasks: dict[str, ChemistryTask
 
 
 def test_hostile_responses_cost_little(tasks: dict[str, ChemistryTask]) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for response in ("C1" * 200, "(" * 100_000, "<SMILES>" * 10_000, "C" * 399, "9" * 10_000, "c1ccccc1" * 49):
         for task in tasks.values():
             task.grade(task.items()[0], response)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 20  # an explosion, not a speed
 
 
 def test_aggregates_are_means(tasks: dict[str, ChemistryTask]) -> None:

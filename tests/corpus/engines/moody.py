@@ -22,7 +22,7 @@ def pages(data: bytes, settings: Mapping[str, Any], first_page: int) -> Iterator
         if number == 1:
             os.kill(os.getpid(), signal.SIGSEGV)
         if number == 3:
-            time.sleep(60)
+            time.sleep(1000)
         parts: list[bytes] = []
         row = PagePicture(page=number + (number == 5), width=6.0, height=8.0, mime="image/png", image=b"picture")
         yield Frame(header={"op": "picture", "row": to_plain(row, parts)}, parts=parts)

@@ -149,7 +149,7 @@ def _grey() -> Any:
 
 
 def test_a_page_that_kills_its_worker_is_named_and_the_others_are_drawn() -> None:
-    limits = Limits(page_seconds=1.0, memory_mb=900, deaths=4)
+    limits = Limits(page_seconds=5.0, memory_mb=900, deaths=4)
     with PageRenderer(CropSettings(pad=0), limits, function=moody.NAME) as renderer:
         found = renderer.render(b"%PDF-", [WantedPage(page=page, text=False) for page in range(7)])
         assert {page for page, value in found.items() if isinstance(value, PagePicture)} == {0, 2, 4, 6}

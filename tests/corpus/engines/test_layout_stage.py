@@ -78,7 +78,7 @@ def fresh(ingested: Path, root: Path) -> CorpusFolder:
 def with_engine(folder: CorpusFolder, url: str, **changes: Any) -> CorpusFolder:
     retries = RetrySettings(attempts=2, first_s=0.01, longest_s=0.02)
     endpoint = EndpointSettings(
-        base_url=url, model="fake", concurrency=2, retries=retries, timeout_s=changes.pop("timeout_s", 20.0)
+        base_url=url, model="fake", concurrency=2, retries=retries, timeout_s=changes.pop("timeout_s", 100.0)
     )
     endpoint = replace(endpoint, breaker_threshold=changes.pop("breaker_threshold", 0))
     folder.save_settings(replace(folder.settings(), layout=LayoutSettings(endpoint=endpoint, **changes)))
@@ -242,7 +242,7 @@ def test_a_slow_engine_is_a_failure_of_the_page(
         return Reply(mode="hang") if slow else knowing(known)(number, path, body)
 
     with FakeEndpoint(behave) as server:
-        status = layout(with_engine(folder, server.url, timeout_s=0.4))
+        status = layout(with_engine(folder, server.url, timeout_s=3.0))
     assert status.finished and status.stages["layout"].statuses["failed"] == 1
     assert [p.reasons[-1] for p in rows(folder)[0] if p.route == "needs_ocr"] == ["layout engine: timeout"]
 
@@ -309,18 +309,23 @@ def test_kills_repeat_at_most_the_calls_that_were_under_way(
         layout(with_engine(clean, server.url))
     assert result(several.root) == result(clean.root)
 
-    def slowly(number: int, path: str, body: dict[str, Any]) -> Reply:
-        return replace(knowing(truths[1])(number, path, body), delay_s=0.15)
+    last = 0
 
-    with FakeEndpoint(slowly) as server:
+    def until_the_kill(number: int, path: str, body: dict[str, Any]) -> Reply:
+        """Answers the first calls; the others are under way when the kill comes."""
+        return Reply(mode="hang") if number >= last else knowing(truths[1])(number, path, body)
+
+    with FakeEndpoint(until_the_kill) as server:
         with_engine(folder, server.url)
         for wanted in (2, 5):
+            last = wanted - 1
             process = _start(folder.root)
             while process.poll() is None and len(server.requests) < wanted:
                 time.sleep(0.01)
             assert process.poll() is None
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        last = 10**9
         assert layout(folder).finished
         names = Counter(body["image"] for _, _, body in server.requests)
         assert len(names) == PAGES and len(server.requests) <= PAGES + 2 * 2  # two kills, two calls at once

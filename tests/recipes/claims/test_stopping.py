@@ -30,11 +30,13 @@ def test_ctrl_c_keeps_finished_units_and_ends_the_workers(claims_folder: Path) -
         time.sleep(0.05)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=200)
     assert (process.returncode, errors) == (130, "interrupted\n")
     kept = sorted(place.glob("*-[789].json"))
     assert 1 <= len(kept) < 9 and not list(place.glob("run-7,8,9.json"))
-    time.sleep(1)
+    deadline = time.monotonic() + 100
+    while any(map(_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert children and not [child for child in children if _alive(child)]
     told: list[tuple[int, int]] = []
     run = ClaimRun(claim=CLAIM, folder=claims_folder, setting="fast", seeds=(7, 8, 9))

@@ -168,7 +168,7 @@ def test_killing_the_trainer_changes_nothing(tmp_path: Path) -> None:
         def training() -> list[int]:
             """The trainer, once it has got somewhere since it was killed last."""
             steps = len(read_metrics(run.folder, "train"))
-            until = time.monotonic() + 60
+            until = time.monotonic() + 200
             while len(read_metrics(run.folder, "train")) in (0, steps) and time.monotonic() < until:
                 time.sleep(0.02)
             return [ray.get(trainer.pid.remote())]

@@ -20,11 +20,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHAT = "/v1/chat/completions"
 LAST = ".message.assistant:last-child"
+PATIENCE_MS = 100_000  # a loaded machine draws slowly; what never happens is an error all the same
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextmanager
@@ -96,7 +99,7 @@ class Visit:
 def visit(chromium: Browser, url: str, **options: Any) -> Iterator[Visit]:
     """A fresh tab on the page of a server."""
     context = chromium.new_context(**options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE_MS)
     try:
         seen = Visit(context.new_page(), url)
         seen.page.goto(url)

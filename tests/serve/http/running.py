@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import functools
+import math
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -38,7 +38,7 @@ TEXTS = (
     "The quick brown fox jumps over the lazy dog; aspirin is CC(=O)OC1=CC=CC=C1C(=O)O.",
     '{"name": "get_weather", "arguments": {"city": "Ghent"}}',
 )
-WEB = httpx.Client(timeout=60)
+WEB = httpx.Client(timeout=200)
 _SETTINGS = ("enable_thinking", "api_keys")
 SETTINGS = ServerSettings(model_name="tiny", control=True, requests=RequestLimits(max_waiting=64))
 
@@ -75,14 +75,13 @@ def running(
     thread.start()
     try:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        for _ in range(200):
-            if server.started:
-                break
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         yield url
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(200)
         assert not thread.is_alive(), "the server did not stop"
 
 
@@ -102,11 +101,11 @@ class ScriptedEngine:
     accepting = True
     allowed: float = math.inf
 
-    def __init__(self, write: Callable[[str], str], *, seconds_per_token: float = 0.0) -> None:
+    def __init__(self, write: Callable[[str], str]) -> None:
         self.engine = SimpleNamespace(
             network=SimpleNamespace(config=config()), max_context=4096, asleep=False, policy_version=7
         )
-        self.write, self.seconds = write, seconds_per_token
+        self.write = write
         self.prompts: list[str] = []
         self.samplings: list[Sampling] = []
         self.inside = 0
@@ -150,7 +149,7 @@ class ScriptedStream:
         ids = tokenizer.encode(self.text)[: self.sampling.max_new_tokens]
         whole = len(ids) < self.sampling.max_new_tokens
         for i, token in enumerate(ids):
-            await asyncio.sleep(self.owner.seconds)
+            await asyncio.sleep(0)
             while i >= self.owner.allowed:
                 await asyncio.sleep(0.01)
             yield Delta(token_ids=(token,), text=tokenizer.decode([token]), logprobs=(-0.5 - i,))
@@ -180,6 +179,7 @@ def scripted(write: Callable[[str], str], **options: Any) -> Iterator[tuple[str,
     """A server whose answers are written by `write`."""
     settings = replace(SETTINGS, **{name: options.pop(name) for name in _SETTINGS if name in options})
     around = {name: options.pop(name) for name in ("port", "drain_seconds", "figures_of_pdf") if name in options}
-    fake = ScriptedEngine(write, **options)
+    fake = ScriptedEngine(write)
+    assert not options, f"unknown: {options}"
     with running(Service(fake, processor(), settings), **around) as url:  # type: ignore[arg-type]
         yield url, fake

@@ -76,8 +76,8 @@ def test_chat_with_everything_that_an_answer_may_hold(chromium: Browser) -> None
     def write(prompt: str) -> str:
         return f"First $x^2$ is squared.</think>{RICH}"
 
-    with scripted(write, enable_thinking=True, seconds_per_token=0.002) as (url, _), visit(chromium, url) as tab:
-        page = tab.page
+    with scripted(write, enable_thinking=True) as (url, fake), visit(chromium, url) as tab:
+        page, fake.allowed = tab.page, 60
         expect(page.locator("#model")).to_have_text("tiny")
         page.fill("#question", "Tell")
         page.press("#question", "Shift+Enter")
@@ -85,6 +85,7 @@ def test_chat_with_everything_that_an_answer_may_hold(chromium: Browser) -> None
         page.press("#question", "Enter")
         page.wait_for_selector(f"{LAST}.waiting .answer strong")  # text is there before the answer has ended
         assert page.is_visible("#stop") and not page.is_visible("#send")
+        fake.allowed = math.inf
         tab.answered()
         assert tab.asked[0]["messages"] == [{"role": "user", "content": "Tell\nme"}]
         answer = page.locator(f"{LAST} .answer")
@@ -166,7 +167,7 @@ def test_settings_reload_and_a_new_conversation(chromium: Browser) -> None:
         page.click(f"{LAST} button:has-text('Again')")
         expect(page.locator(".message.assistant:not(.waiting)")).to_have_count(2)
         assert tab.asked[-1]["messages"] == body["messages"]
-        fake.write, fake.seconds = lambda prompt: "word " * 2000, 0.01
+        fake.write, fake.allowed = lambda prompt: "word " * 2000, 300
         tab.ask("three")
         expect(page.locator(f"{LAST} .answer")).to_contain_text("word word")
         page.reload()  # in the middle of an answer: what came is kept
@@ -308,8 +309,8 @@ def test_figures_of_a_pdf(chromium: Browser) -> None:
 
 @pytest.mark.parametrize("by", ["button", "Escape"])
 def test_stop(chromium: Browser, by: str) -> None:
-    with scripted(lambda prompt: "word " * 2000, seconds_per_token=0.01) as (url, fake), visit(chromium, url) as tab:
-        page = tab.page
+    with scripted(lambda prompt: "word " * 2000) as (url, fake), visit(chromium, url) as tab:
+        page, fake.allowed = tab.page, 300
         tab.ask("go on")
         expect(page.locator(f"{LAST} .answer")).to_contain_text("word word")
         assert fake.inside == 1
@@ -322,12 +323,12 @@ def test_stop(chromium: Browser, by: str) -> None:
         expect(page.locator(f"{LAST} .foot")).to_contain_text("stopped by you")
         expect(page.locator("#send")).to_be_visible()
         expect(page.locator("#question")).to_be_focused()
-        for _ in range(100):
+        for _ in range(5000):
             if not fake.inside:
                 break
             page.wait_for_timeout(20)
         assert fake.inside == 0  # the server has taken it out of the engine
-        fake.write = lambda prompt: "ok"
+        fake.write, fake.allowed = lambda prompt: "ok", math.inf
         tab.ask("and now?")
         expect(page.locator(".message.assistant:not(.waiting)")).to_have_count(2)
         assert tab.answered() == "ok" and "word word" in str(tab.asked[-1]["messages"][1])
@@ -358,7 +359,7 @@ def test_an_answer_of_ten_thousand_tokens(chromium: Browser, form: str) -> None:
             )
         fake.allowed = math.inf
         page.type("#question", "typed meanwhile")  # the page listens while it renders
-        page.wait_for_selector(f"{LAST}:not(.waiting)", timeout=120_000)
+        page.wait_for_selector(f"{LAST}:not(.waiting)")
         assert page.input_value("#question") == "typed meanwhile"
         assert page.locator(f"{LAST} .answer strong").count() == lines
         assert page.locator(f"{LAST} .answer .katex").count() == lines
@@ -374,10 +375,11 @@ def test_a_server_that_starts_anew_in_between(chromium: Browser) -> None:
     def slow(prompt: str) -> str:
         return "word " * 3000
 
-    with scripted(slow, seconds_per_token=0.01, drain_seconds=1) as (url, _):
+    with scripted(slow, drain_seconds=1) as (url, fake):
+        fake.allowed = 300
         port = int(url.rpartition(":")[2])
         context = chromium.new_context()
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(browsing.PATIENCE_MS)
         tab = Visit(context.new_page(), url)
         tab.page.goto(url)
         tab.choose("teal.png", browsing.png(), "image/png")

@@ -35,7 +35,7 @@ WEATHER: Any = {
 
 
 def connect(url: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=200)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers by path; remembers the names under which it was asked."""
 
     hosts: list[str]
+    over: threading.Event
 
     def do_GET(self) -> None:
         self.hosts.append(self.headers["Host"])
@@ -38,9 +39,8 @@ class Handler(BaseHTTPRequestHandler):
                     time.sleep(0.001)
             except OSError:
                 pass
-        elif kind == "slow":
-            time.sleep(1.5)
-            self._answer(200, b"late", {})
+        elif kind == "silent":
+            self.over.wait()
         elif kind == "missing":
             self._answer(404, b"no", {})
         else:
@@ -59,15 +59,16 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[ThreadingHTTPServer]:
-    Handler.hosts = []
+    Handler.hosts, Handler.over = [], threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
+    Handler.over.set()
     server.shutdown()
 
 
 def fetch(url: str, *, max_bytes: int = 1000, **access: Any) -> bytes:
-    settings = {"domains": ("*",), "private_addresses": True, "fetch_seconds": 1.0, **access}
+    settings = {"domains": ("*",), "private_addresses": True, "fetch_seconds": 100.0, **access}
     return asyncio.run(RemoteMedia(MediaAccess(**settings)).fetch(url, max_bytes))
 
 
@@ -124,17 +125,17 @@ def test_a_redirect_is_checked_like_the_first_address(other: ThreadingHTTPServer
 
 
 @pytest.mark.parametrize(
-    ("path", "message"),
+    ("path", "message", "seconds"),
     [
-        ("gzip", "compressed"),
-        ("endless", "larger than the limit"),
-        ("slow", "no answer within 1 seconds"),
-        ("missing", "answered 404"),
+        ("gzip", "compressed", 100.0),
+        ("endless", "larger than the limit", 100.0),
+        ("silent", "no answer within 1 seconds", 1.0),
+        ("missing", "answered 404", 100.0),
     ],
 )
-def test_what_the_other_side_may_not_do(other: ThreadingHTTPServer, path: str, message: str) -> None:
+def test_what_the_other_side_may_not_do(other: ThreadingHTTPServer, path: str, message: str, seconds: float) -> None:
     with pytest.raises(InputError, match=message):
-        fetch(f"http://localhost:{other.server_port}/{path}")
+        fetch(f"http://localhost:{other.server_port}/{path}", fetch_seconds=seconds)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_bodies_are_bounded_announced_or_not() -> None:
         assert chunked.status_code == 413 and "2000 bytes" in error(chunked)["message"]
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as connection:  # announces a body and falls silent
-            connection.settimeout(10)
+            connection.settimeout(200)
             connection.sendall(head(50) + b"{")
             assert connection.recv(1000).startswith(b"HTTP/1.1 408")
 
@@ -209,15 +209,14 @@ def test_a_client_that_leaves_frees_its_blocks(stream: bool) -> None:
         connection = socket.create_connection(("127.0.0.1", port))
         connection.sendall(head(len(data)) + data)
         wait_until(lambda: blocks_used(url) > 0)
-        left = time.monotonic()
         connection.close()
         wait_until(lambda: blocks_used(url) == 0)
-        assert time.monotonic() - left < 5  # a second on a quiet machine; here others compute too
         metrics = WEB.get(f"{url}/metrics").text
         assert "s1pro_running_sequences 0.0" in metrics
+        assert 's1pro_sequences_total{reason="length"}' not in metrics  # they did not come to their end
 
 
-def wait_until(holds: Any, seconds: float = 20) -> None:
+def wait_until(holds: Any, seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not happen"
@@ -230,7 +229,7 @@ def test_a_full_server_says_when_to_come_back() -> None:
         statuses: list[int] = []
 
         async def flood() -> None:
-            async with httpx.AsyncClient(timeout=60) as client:
+            async with httpx.AsyncClient(timeout=200) as client:
                 body = {"messages": HELLO, "max_tokens": 60, "ignore_eos": True}
                 for response in await asyncio.gather(*(client.post(url + CHAT, json=body) for _ in range(12))):
                     statuses.append(response.status_code)
@@ -291,7 +290,7 @@ def test_a_request_can_be_aborted_by_name(server: str) -> None:
     thread = threading.Thread(target=lambda: answers.append(post(server + "/generate", body).json()))
     thread.start()
     wait_until(lambda: post(server + "/abort_request", {"request_id": "mine"}).json()["aborted"])
-    thread.join(30)
+    thread.join(200)
     assert answers[0]["meta_info"]["finish_reason"] == "abort"
     assert post(server + "/abort_request", {}).status_code == 400
     assert post(server + "/abort_request", {"abort_all": True}).json() == {"aborted": []}
@@ -382,7 +381,7 @@ def test_a_grammar_that_explodes_hurts_nobody_else(server: str) -> None:
         assert answer.status_code in (200, 400), answer.text
         if answer.status_code == 200:
             assert answer.json()["choices"][0]["finish_reason"] in ("abort", "length")
-    thread.join(60)
+    thread.join(200)
     assert others == [200]
     deep: Any = {"type": "integer"}
     for _ in range(200):
@@ -408,6 +407,7 @@ def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path)
     keys = tmp_path / "keys"
     keys.write_text("k1\n")
     command = [sys.executable, "-m", "s1pro", "serve", str(folder), "--port", "0", "--api-key-file", str(keys)]
+    command += ["--drain", "200"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
@@ -417,7 +417,7 @@ def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path)
         assert found is not None, line
         url, headers = found[1], {"Authorization": "Bearer k1"}
         wait_until(lambda: reachable(url))
-        body = {"messages": HELLO, "max_tokens": 600, "ignore_eos": True, "stream": True}
+        body = {"messages": HELLO, "max_tokens": 200, "ignore_eos": True, "stream": True}
         with httpx.stream("POST", url + CHAT, json=body, headers=headers) as stream:
             lines = stream.iter_lines()
             first = next(lines)
@@ -425,7 +425,7 @@ def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path)
             rest = list(lines)
         assert first.startswith("data: {") and rest[-2] == "data: [DONE]"  # the answer came to its end
         assert '"finish_reason":"length"' in "".join(rest)
-        assert process.wait(30) == 0
+        assert process.wait(200) == 0
         assert process.stderr is not None and "Traceback" not in process.stderr.read()
     finally:
         process.kill()

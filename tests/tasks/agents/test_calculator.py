@@ -70,9 +70,9 @@ def test_what_cannot_be_computed_is_said(expression: str, message: str) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from("0123456789.eE+-*/^() mskgKJinto%_'\"[]{}:,lambda"), max_size=60))
 def test_nothing_that_a_model_writes_breaks_it(text: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     try:
         result = calculate(text)
     except ToolError as error:
         result = str(error)
-    assert result and time.monotonic() - began < 30  # a hang, not a speed
+    assert result and time.process_time() - began < 30  # a hang, not a speed

@@ -85,7 +85,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @needs_walls
 def test_an_environment_is_asked_and_answers_are_checked(file: Path) -> None:
-    task = ForeignTask(f"{file}:Sums", num_items=12, walls=Walls(seconds=1.0, memory_mb=256))
+    task = ForeignTask(f"{file}:Sums", num_items=12, walls=Walls(seconds=5.0, memory_mb=256))
     assert len(task.items()) == 12
     item = task.items()[0]
     case = item.asked["case"]
@@ -123,7 +123,7 @@ def test_judges_in_processes_can_score_it(file: Path) -> None:
     """Walls inside a limited process: the task is pickled, and starts its own confined one there."""
     task = ForeignTask(f"{file}:Sums", num_items=2)
     item = pickle.loads(pickle.dumps(task)).items()[0]  # noqa: S301
-    pool = JudgePool({task.name: task}, JudgeConfig(processes=1, seconds=20.0))
+    pool = JudgePool({task.name: task}, JudgeConfig(processes=1, seconds=100.0))
     right = f"[[{item.asked['case']['a'] + item.asked['case']['b']}]]"
 
     async def verdicts() -> list[float | None]:
