@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import io
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from s1pro.base.endpoint import EndpointError
 from s1pro.cli import COMMANDS, main, parser
 
 Run = Callable[..., tuple[int, str, str]]
+ROOT = Path(__file__).parents[1]
 CORPUS = ("build", "media", "ingest", "retry", "status", "caption", "export", "view", "narrative")
 NAMES = (
     "demo",
@@ -88,6 +91,43 @@ def test_every_command_has_help_with_exit_codes(s1pro: Run, command: list[str]) 
 def test_every_command_is_announced() -> None:
     listed = {line.split()[0] for line in parser().format_help().splitlines() if line.startswith("    ")}
     assert len(COMMANDS) == len(NAMES) and set(NAMES) <= listed
+
+
+def test_help_names_only_defaults_that_say_something(s1pro: Run) -> None:
+    for command in (["eval"], ["expand"], ["train"], ["parity"], ["corpus", "ingest"]):
+        _, out, _ = s1pro(*command, "--help")
+        text = " ".join(out.split())
+        assert "(default: None)" not in text and "(default: False)" not in text and "(default: [])" not in text
+        assert ") (default" not in text
+    _, out, _ = s1pro("parity", "--help")
+    assert "largest KL(engine || trainer) that passes (default: 1e-06)" in " ".join(out.split())
+
+
+def commands_of(document: Path) -> list[tuple[str, bool]]:
+    """What a page tells its readers to type after `s1pro`, and whether it is whole: text may leave arguments out."""
+    text = document.read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        lines = block.replace("\\\n", " ").splitlines()
+        found += [(m[1], True) for m in map(re.compile(r"(?:[A-Z_]+=\S+ )*(?:\S*bin/)?s1pro (.+)").match, lines) if m]
+    found += [(rest, False) for rest in re.findall(r"`(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?s1pro (-*[a-z][^`\n]*)`", text)]
+    return found
+
+
+DOCUMENTS = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if commands_of(path)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.name))
+def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[str], document: Path) -> None:
+    for command, whole in commands_of(document):
+        words = shlex.split(command, comments=True)
+        words = words[: next((i for i, word in enumerate(words) if word in ("|", "&&", ">", ";")), len(words))]
+        try:
+            parser().parse_args(words)
+        except SystemExit as stop:  # --help, or an error
+            error = capsys.readouterr().err
+            missing = "arguments are required" in error or "expected at least one argument" in error
+            assert not stop.code or (missing and not whole), f"s1pro {command}: {error}"
 
 
 @pytest.mark.parametrize(

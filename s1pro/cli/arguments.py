@@ -19,6 +19,15 @@ Commands = Any
 """What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Defaults that say something: not that a flag is off, and not twice."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False, [], "") or "(default" in (action.help or ""):
+            return action.help
+        return super()._get_help_string(action)
+
+
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], *, summary: str, description: str
 ) -> argparse.ArgumentParser:
@@ -28,7 +37,7 @@ def add_command(
         help=summary,
         description=description,
         epilog=EXIT_CODES,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.set_defaults(run=run)
     return parser

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,19 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InputError(f"{name}: expected a JSON object, got {type(value).__name__}")
     return value
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Errors about the content of a file say in which folder it lies."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error)
+        if type(error) is not InputError or text.startswith(str(folder)):
+            raise
+        file = text.partition(":")[0]
+        raise InputError(f"{folder / text}" if (folder / file).is_file() else f"{folder}: {text}") from error
 
 
 def parse_text(data: bytes, name: str) -> str:

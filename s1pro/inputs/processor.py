@@ -36,7 +36,7 @@ from s1pro.inputs.chat import (
 )
 from s1pro.inputs.detect import Detector
 from s1pro.inputs.expansion import PLACEHOLDERS, expand_ids, expand_text
-from s1pro.inputs.files import parse_text, read_file, write_files
+from s1pro.inputs.files import named, parse_text, read_file, write_files
 from s1pro.inputs.media_files import MEDIA_FILES, media_files, read_preparation
 from s1pro.inputs.media_parts import (
     MediaItem,
@@ -100,12 +100,13 @@ class Processor:
         """
         folder = Path(folder)
         template = None
-        if (folder / TEMPLATE_FILE).exists():
-            data = read_file(folder, TEMPLATE_FILE, max_bytes=MAX_TEMPLATE_BYTES)
-            template = ChatTemplate(parse_text(data, TEMPLATE_FILE))
-        kept = {name: read_file(folder, name) for name in MEDIA_FILES if (folder / name).exists()}
-        tokenizer = Tokenizer.from_pretrained(folder, detector=detector)
-        processor = cls(tokenizer, template=template, preparation=read_preparation(kept))
+        with named(folder):
+            if (folder / TEMPLATE_FILE).exists():
+                data = read_file(folder, TEMPLATE_FILE, max_bytes=MAX_TEMPLATE_BYTES)
+                template = ChatTemplate(parse_text(data, TEMPLATE_FILE))
+            kept = {name: read_file(folder, name) for name in MEDIA_FILES if (folder / name).exists()}
+            tokenizer = Tokenizer.from_pretrained(folder, detector=detector)
+            processor = cls(tokenizer, template=template, preparation=read_preparation(kept))
         processor._media_files |= kept
         return processor
 

@@ -35,7 +35,7 @@ import numpy.typing as npt
 from s1pro.inputs import detect
 from s1pro.inputs.byte_bpe import ByteBPE
 from s1pro.inputs.detect import Detector
-from s1pro.inputs.files import write_files
+from s1pro.inputs.files import named, write_files
 from s1pro.inputs.science_bpe import SPACE, ScienceBPE
 from s1pro.inputs.special_tokens import PROTECTING_TAGS, SCIENCE_TAGS
 from s1pro.inputs.tokenizer_files import TokenizerFiles, read_tokenizer_files
@@ -90,7 +90,8 @@ class Tokenizer:
             InputError: a file is missing, damaged, too large or inconsistent; the message names it.
             MissingExtraError: `detector="rdkit"` without RDKit.
         """
-        return cls(read_tokenizer_files(Path(folder)), detector=detector)
+        with named(Path(folder)):
+            return cls(read_tokenizer_files(Path(folder)), detector=detector)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes the tokenizer files, byte for byte as they were read."""
