@@ -97,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
     if chosen.played is not None:
         reference_name = args.user_model or name  # who plays the customer is a part of the settings
     folder = args.output or (args.folder or Path("runs/eval") / name.replace("/", "-")) / chosen.name
-    judge = evaluate_models.seat_judge(args, chosen.tasks, folder)
+    asked = chosen.tasks if chosen.played is None else [chosen.played]
+    judge = evaluate_models.seat_judge(args, asked, folder)
     cache = None if args.cache is None else CompletionCache(folder=args.cache, model=evaluate_models.identity(args))
     settings = runner.EvalSettings(model=name, reference=reference_name, sampling=sampling, thinking=args.thinking)
     options = runner.RunOptions(

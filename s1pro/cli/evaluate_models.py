@@ -102,17 +102,18 @@ def seat_judge(args: argparse.Namespace, tasks: Sequence[Task], folder: Path) ->
     Raises:
         InputError: a benchmark needs a judge and there is none, or there is one and no task would ask it.
     """
+    from s1pro.eval.agents import Played
     from s1pro.tasks.benchmarks.spec import BenchmarkTask
     from s1pro.tasks.judging import Judge
     from s1pro.tasks.own import OwnTask
 
-    judged: list[BenchmarkTask | OwnTask] = []
+    judged: list[BenchmarkTask | OwnTask | Played] = []
     needed = []
     for task in tasks:
         if isinstance(task, BenchmarkTask) and task.subtask.judged is not None:
             judged.append(task)
             needed += [task.name] if task.subtask.judged.required else []
-        elif isinstance(task, OwnTask) and task.metric_name == "judge":
+        elif isinstance(task, OwnTask | Played) and task.needs_judge():
             judged.append(task)
             needed.append(task.name)
     if args.judge_url is None and needed:

@@ -53,7 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data", type=Path, metavar="DIR", help=f"files of the benchmark; for --suite demo its run ({DEMO})"
     )
-    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of tau2-bench's mock domain")
+    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of a domain of tau2-bench: mock, retail")
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
         "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"
@@ -188,11 +188,11 @@ def _own(args: argparse.Namespace) -> Chosen:
 
 def _tau2(args: argparse.Namespace) -> Chosen:
     from s1pro.eval.agents import Played
-    from s1pro.tasks.tau2.mock_domain import MockDomain
+    from s1pro.tasks.tau2.domains import open_domain
     from s1pro.tasks.tau2.records import read_tasks
 
-    played = Played(MockDomain(args.tau2), read_tasks(args.tau2))
-    return Chosen(tasks=[], name="eval-tau2-mock", max_new_tokens=512, played=played)
+    played = Played(open_domain(args.tau2), read_tasks(args.tau2))
+    return Chosen(tasks=[], name=f"eval-{played.name}", max_new_tokens=512, played=played)
 
 
 class _ListTasks(argparse.Action):

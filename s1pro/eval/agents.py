@@ -3,7 +3,10 @@ like any other answer.
 
 A line of `answers/tau2-<domain>.jsonl` is one conversation: `prompt` is what the task says to the user, `response` the
 transcript, `parts` the rewards under both profiles and their parts, `score` the strict one. `all@k` of the result is
-upstream's pass^k. A conversation whose endpoint failed for good is marked as failed and counts 0.
+upstream's pass^k. A conversation whose endpoint failed for good, or whose judge did, is marked as failed and counts 0.
+
+Where a task names NL_ASSERTION, a judge reads the conversation (`tau2.rewards.asserted`); its prompts and replies are
+recorded like those of other judges.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ from s1pro.eval.progress import ProgressBar
 from s1pro.eval.prompts import digest
 from s1pro.eval.results import TaskResult, task_result
 from s1pro.eval.runner import EvalSettings, RunOptions, answer_path, claim, results_json
+from s1pro.tasks.judging import Judge
 from s1pro.tasks.task import Item, Prompt, Score, mean_parts
-from s1pro.tasks.tau2.mock_domain import MockDomain
 from s1pro.tasks.tau2.orchestrator import (
     Conversation,
     ModelSpeaker,
@@ -37,17 +40,28 @@ from s1pro.tasks.tau2.orchestrator import (
     write_turn,
 )
 from s1pro.tasks.tau2.records import Tau2Task
-from s1pro.tasks.tau2.rewards import Profile, reward
+from s1pro.tasks.tau2.rewards import ENDED, Profile, asserted, needs_judge, reward
+from s1pro.tasks.tau2.world import Domain
 
 PROFILES: tuple[Profile, ...] = ("compat", "strict")
 
 
 class Played:
-    """The tasks of a domain as a `Task`, for results and reports; conversations are scored when they end."""
+    """The tasks of a domain as a `Task`, for results and reports; conversations are scored when they end.
 
-    def __init__(self, domain: MockDomain, tasks: Sequence[Tau2Task]) -> None:
+    Attributes:
+        judge: who reads conversations for NL_ASSERTION.
+    """
+
+    judge: Judge | None = None
+
+    def __init__(self, domain: Domain, tasks: Sequence[Tau2Task]) -> None:
         self.name, self.domain = f"tau2-{domain.name}", domain
         self.tasks = {task.id: task for task in tasks}
+
+    def needs_judge(self) -> bool:
+        """Whether any of its tasks cannot be scored without one."""
+        return any(map(needs_judge, self.tasks.values()))
 
     def items(self) -> Sequence[Item]:
         return [Item(id=name) for name in self.tasks]
@@ -94,7 +108,7 @@ def run_agents(
         return await task_result(played, items, answers, prices=options.prices)
 
     result = asyncio.run(everything())
-    write_json(folder / "results.json", results_json([result], settings, client=client))
+    write_json(folder / "results.json", results_json([result], settings, client=client, judge=played.judge))
     return result
 
 
@@ -137,21 +151,40 @@ class _Playing:
         customer = ModelSpeaker(self.user, "user", user_instructions(task), domain.tools["user"], sampling)
         prompt = [message.as_dict() for message in self.played.prompt(item).messages]
         try:
-            return self._answer(item, prompt, await converse(domain, task, speaker, customer), agent)
+            played = await converse(domain, task, speaker, customer)
+            return self._answer(item, prompt, played, agent, await self._borne_out(task, played))
         except EndpointRefusedError:
             raise
         except (EndpointError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"[:MAX_ERROR]
             return _line(item, prompt, "", dict.fromkeys(PROFILES, 0.0), None, agent, "failed", reason)
 
-    def _answer(self, item: Item, prompt: Any, played: Conversation, agent: _Counting) -> Answer:
-        task = self.played.tasks[item.id]
+    async def _borne_out(self, task: Tau2Task, played: Conversation) -> list[str] | None:
+        """A, B, or nothing readable for every assertion. Raises `ValueError` for a judge that is away."""
+        judge = self.played.judge
+        if judge is None or not needs_judge(task):
+            return None
+        if played.ending not in ENDED:  # worth 0 whatever it says
+            return []
+        verdicts = await asserted(task, played.turns, judge)
+        failed = next((verdict.error for verdict in verdicts if verdict.status == "failed"), None)
+        if failed is not None:
+            raise ValueError(f"the judge failed: {failed}")
+        return [str(verdict.reading or "unreadable") for verdict in verdicts]
+
+    def _answer(
+        self, item: Item, prompt: Any, played: Conversation, agent: _Counting, said: Sequence[str] | None
+    ) -> Answer:
+        task, domain = self.played.tasks[item.id], self.played.domain
+        borne_out = None if said is None else [letter == "A" for letter in said]
         rewards = {
-            name: reward(self.played.domain, task, played.world, played.turns, played.ending, name) for name in PROFILES
+            name: reward(domain, task, played.world, played.turns, played.ending, name, borne_out=borne_out)
+            for name in PROFILES
         }
         parts: dict[str, float] = {name: found.value for name, found in rewards.items()}
         parts |= {f"{name}.{part}": v for name, found in rewards.items() for part, v in found.parts.items()}
-        extraction = {"gold": ", ".join(task.basis), "ending": played.ending}
+        extraction: dict[str, Any] = {"gold": ", ".join(task.basis), "ending": played.ending}
+        extraction |= {} if said is None else {"judge": list(said)}
         return _line(item, prompt, transcript(played), parts, extraction, agent)
 
 

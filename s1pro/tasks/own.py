@@ -119,6 +119,10 @@ class OwnTask:
         before = () if self.system is None else (Message(role="system", content=self.system),)
         return Prompt(messages=(*before, Message(role="user", content=content)))
 
+    def needs_judge(self) -> bool:
+        """Whether its metric is a judge."""
+        return self.metric_name == "judge"
+
     async def score(self, item: Item, response: str) -> Score:
         record, golds = self._records[item.asked["record"]], self._golds[item.asked["record"]]
         found = self.metric.read(response, record)

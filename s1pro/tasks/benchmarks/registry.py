@@ -52,7 +52,7 @@ LISTED = (
     ),
     _listed(
         "tau2", "tau2-bench", 80.9, "needs a judge", "sierra-research/tau2-bench", "MIT",
-        "an agent benchmark with a simulated user, no set of questions; retail has a judge",
+        "an agent benchmark, no set of questions: --tau2 plays its domains mock and retail; retail has a judge",
     ),
 )  # fmt: skip
 BENCHMARKS: Mapping[str, Benchmark] = {

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from s1pro.base.client import ModelClient
 from s1pro.base.records import Message, Sampling
-from s1pro.tasks.tau2.mock_domain import MockDomain, MockWorld
 from s1pro.tasks.tau2.records import Side, Tau2Task, ToolCall, Turn
+from s1pro.tasks.tau2.world import Domain, World
 
 GREETING = "Hi! How can I help you today?"
 STOP_WORDS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
@@ -44,11 +44,11 @@ class Conversation:
 
     turns: tuple[Turn, ...]
     ending: str
-    world: MockWorld
+    world: World
 
 
 async def converse(
-    domain: MockDomain,
+    domain: Domain,
     task: Tau2Task,
     agent: Speaker,
     user: Speaker,

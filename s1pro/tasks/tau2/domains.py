@@ -1,0 +1,26 @@
+"""The domains of tau2-bench that can be played, told by the tables of their database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from s1pro.base.errors import InputError
+from s1pro.tasks.tau2.mock_domain import MockDomain
+from s1pro.tasks.tau2.records import read_json
+from s1pro.tasks.tau2.retail_domain import RetailDomain
+from s1pro.tasks.tau2.world import Domain
+
+DOMAINS: Mapping[str, type[Domain]] = {domain.name: domain for domain in (MockDomain, RetailDomain)}
+
+
+def open_domain(folder: Path) -> Domain:
+    """The domain whose files lie in a folder. Raises `InputError` for one that has no tools here."""
+    tables = set(read_json(folder / "db.json", dict))
+    for domain in DOMAINS.values():
+        if set(domain.tables["db.json"]) <= tables:
+            return domain(folder)
+    raise InputError(
+        f"{folder / 'db.json'}: has the tables {', '.join(sorted(map(str, tables))) or '(none)'}; the domains that can "
+        f"be played are {', '.join(DOMAINS)}"
+    )

@@ -1,0 +1,142 @@
+"""A domain of tau2 in memory: databases, and functions on them that the two sides may call.
+
+A call that fails changes nothing. Functions that no side may call prepare a task or check its end. Two worlds are equal
+if the hashes of their databases are. Domains (`mock_domain`, `retail_domain`) say which functions there are.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from s1pro.base.errors import InputError
+from s1pro.tasks.tau2.records import Side, Tau2Task, ToolCall, Turn, read_json
+
+Tools = Mapping[Side, Mapping[str, Mapping[str, Any]]]
+
+
+class ToolError(ValueError):
+    """A call that cannot be done; its message is what the caller reads."""
+
+
+class World:
+    """The databases of one conversation.
+
+    Args:
+        db, user_db: copied, never changed.
+
+    Attributes:
+        tools: what each side may call, as the models see it.
+        hidden: functions of each side that nobody may call.
+    """
+
+    tools: ClassVar[Tools]
+    hidden: ClassVar[Mapping[Side, frozenset[str]]] = {"assistant": frozenset(), "user": frozenset()}
+
+    def __init__(self, db: Mapping[str, Any], user_db: Mapping[str, Any]) -> None:
+        self.db, self.user_db = json.loads(json.dumps([db, user_db]))  # ten times as fast as a deep copy
+
+    def prepare(self, task: Tau2Task) -> None:
+        """The beginning of a task: its data, its preparation, the calls of its history that were answered there."""
+        _merge(self.db, task.data)
+        _merge(self.user_db, task.user_data)
+        for call in task.preparation:
+            self.function(call)
+        open_calls = task.history[-1:] if task.history and task.history[-1].calls else ()
+        for turn in task.history:
+            for call in () if turn in open_calls else turn.calls:
+                self.answer(call)
+
+    def answer(self, call: ToolCall) -> Turn:
+        """Does what a side asks for; errors are answers too."""
+        allowed = self.tools[call.side]
+        try:
+            if call.arguments is None:
+                raise ToolError("the call cannot be read: write one JSON object with name and arguments")
+            if call.name not in allowed:
+                raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(allowed)}")
+            value = self.function(call)
+        except ToolError as error:
+            return Turn(speaker="tool", text=f"Error: {error}", side=call.side, failed=True)
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        return Turn(speaker="tool", text=text, side=call.side)
+
+    def function(self, call: ToolCall) -> Any:
+        """Any function of the domain. Raises `ToolError` for unknown ones, wrong arguments, and what cannot be done."""
+        if call.name not in self.tools[call.side] and call.name not in self.hidden[call.side]:
+            raise ToolError(f"there is no function {call.name!r}")
+        method: Callable[..., Any] = getattr(self, call.name)
+        try:
+            bound = inspect.signature(method).bind(**(call.arguments or {}))
+        except TypeError as error:
+            raise ToolError(f"{call.name}: {error}") from error
+        for name, value in bound.arguments.items():
+            self._check_argument(call.name, name, value)
+        return method(*bound.args, **bound.kwargs)
+
+    def _check_argument(self, function: str, name: str, value: Any) -> None:
+        if not isinstance(value, str | int | None):
+            raise ToolError(f"{function}: {name} must be text, got {type(value).__name__}")
+
+    def digest(self) -> str:
+        """Of both databases."""
+        text = json.dumps([self.db, self.user_db], sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Domain:
+    """The files of a domain: fresh worlds, and the policy. Raises `InputError` for files that are wrong.
+
+    Attributes:
+        tables: that its databases have, by file.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[type[World]]
+    tables: ClassVar[Mapping[str, tuple[str, ...]]]
+
+    def __init__(self, folder: Path) -> None:
+        self.tools = self.kind.tools
+        data = {file: read_json(folder / file, dict) for file in self.tables}
+        for file, tables in self.tables.items():
+            for table in tables:
+                if not isinstance(data[file].get(table), dict):
+                    raise InputError(f"{folder / file}: the field {table!r} is missing or no object")
+        self._db, self._user_db = data["db.json"], data.get("user_db.json", {})
+        try:
+            self.policy = (folder / "policy.md").read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{folder / 'policy.md'}: {error.strerror}") from error
+
+    def world(self, task: Tau2Task) -> World:
+        """As the task begins."""
+        world = self.kind(self._db, self._user_db)
+        world.prepare(task)
+        return world
+
+
+def tool(name: str, about: str, required: tuple[str, ...], /, **properties: Any) -> dict[str, Any]:
+    """A tool as models see it."""
+    parameters = {"type": "object", "properties": properties, "required": list(required)}
+    return {"name": name, "description": about, "parameters": parameters}
+
+
+def known(table: Mapping[str, Any], name: Any, kind: str) -> Any:
+    """Raises `ToolError` for a name that is not there."""
+    if name not in table:
+        raise ToolError(f"{kind} {name} not found")
+    return table[name]
+
+
+def _merge(into: dict[str, Any], more: Mapping[str, Any]) -> None:
+    """Objects are merged, everything else is replaced."""
+    for key, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = copy.deepcopy(value)
