@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,13 +74,15 @@ def list_claims(args: argparse.Namespace) -> int:
     from s1pro.recipes.claims.registry import CLAIMS
 
     if args.json:
-        names = ("number", "name", "statement", "criterion", "arms", "mechanisms", "tuning")
-        print_json([{name: getattr(claim, name) for name in names} for claim in CLAIMS.values()])
+        names = ("number", "name", "statement", "criterion", "arms", "tuning")
+        removed = [{name: one.removed for name, one in claim.mechanisms.items()} for claim in CLAIMS.values()]
+        told = [{name: getattr(claim, name) for name in names} for claim in CLAIMS.values()]
+        print_json([{**one, "mechanisms": words} for one, words in zip(told, removed, strict=True)])
         return 0
     for claim in CLAIMS.values():
         print(f"{claim.number}  {claim.name:14} {claim.statement}")
-        for name, removed in claim.mechanisms.items():
-            print(f"   {'':14} --without {name}: {removed}")
+        for name, mechanism in claim.mechanisms.items():
+            print(f"   {'':14} --without {name}: {mechanism.removed}")
     return 0
 
 
@@ -101,9 +105,10 @@ def run(args: argparse.Namespace) -> int:
     elif bars.shown:
         for record in records:
             _print(record)
-    path = write_claims(args.folder, CLAIMS)
+    written = write_claims(args.folder, CLAIMS)
     if not args.json:
-        print(f"report: {path}")
+        print(f"report: {written.path}")
+    _warn(written.stale)
     return 0
 
 
@@ -111,8 +116,16 @@ def report(args: argparse.Namespace) -> int:
     from s1pro.recipes.claims.registry import CLAIMS
     from s1pro.recipes.claims.report import write_claims
 
-    print(f"report: {write_claims(args.folder, CLAIMS)}")
+    written = write_claims(args.folder, CLAIMS)
+    print(f"report: {written.path}")
+    _warn(written.stale)
     return 0
+
+
+def _warn(stale: Iterable[str]) -> None:
+    """Verdicts that the report could not show do not fail the command."""
+    for line in stale:
+        print(f"not in the report: {line}", file=sys.stderr)
 
 
 def _print(record: ClaimRecord) -> None:

@@ -28,7 +28,7 @@ from s1pro.model.config import ModelConfig, RouterConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import demo
 from s1pro.model.router import Router, RouterOutput
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, level, mean_of
 from s1pro.recipes.claims.molecules import VOCABULARY, molecule_data, prepare_molecules
 from s1pro.recipes.expansion_comparison import train_steps
@@ -167,7 +167,11 @@ CLAIM = Claim(
     "layer of every step of every seed, and the better of the two plain arms is above it by more than 0.05 of the mean "
     "on average over steps and layers (95 % interval over seeds).",
     arms=ARMS,
-    mechanisms={"groups": "the grouped arm chooses its K experts out of all E, as plain top-k does"},
+    mechanisms={
+        "groups": Mechanism(
+            removed="the grouped arms choose their K experts out of all E, as plain top-k does", arms=ARMS[:2]
+        )
+    },
     tuning="None of the grouped arm. The plain one gets a second coefficient of its balancing loss, and is judged by "
     "the better of the two.",
     settings={"fast": BalanceSettings(steps=30, tokens=256), "full": BalanceSettings()},

@@ -8,7 +8,7 @@
     panels(results)                  the plots
 
 `unit.without` names a mechanism that is to be removed from the method under test. A claim whose verdict stays the same
-then did not test that mechanism.
+then did not test that mechanism. Arms that never had the mechanism are not measured again.
 
 An interval that lies wholly on the wanted side of its limit meets the criterion, one that reaches the limit from the
 other side does not, and one that contains the limit decides nothing. Units are paired by seed: all arms of a seed see
@@ -102,13 +102,26 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mechanism:
+    """What `--without` can remove.
+
+    Attributes:
+        removed: what happens then, in words.
+        arms: from which it is removed.
+    """
+
+    removed: str
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """See the module docstring.
 
     Attributes:
         number: of the table of claims (`docs/claims.md`).
         arms: in the order of tables and plots.
-        mechanisms: what `--without` can remove, by name, in words.
+        mechanisms: by name.
         tuning: what was tuned, for which arms, on which seeds: the same budget for all.
     """
 
@@ -117,10 +130,14 @@ class Claim:
     statement: str
     criterion: str
     arms: tuple[str, ...]
-    mechanisms: Mapping[str, str]
+    mechanisms: Mapping[str, Mechanism]
     tuning: str
     settings: Mapping[Setting, Any]
     measure: Callable[[Unit], Measurement]
     verdict: Callable[[Results], Verdict]
     panels: Callable[[Results], Sequence[Panel]]
     prepare: Callable[[Any, Sequence[int], Path], None] | None = None
+
+    def loses(self, arm: str, without: str | None) -> str | None:
+        """The mechanism that an arm is without in a run without it; None if it never had it."""
+        return without if without is not None and arm in self.mechanisms[without].arms else None

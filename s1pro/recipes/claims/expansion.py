@@ -20,7 +20,7 @@ from typing import get_args
 from s1pro.checkpoint.expansion_plan import ExpansionConfig, Strategy
 from s1pro.checkpoint.released import load_network, save_network
 from s1pro.model.presets import demo
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, level, mean_of
 from s1pro.recipes.claims.molecules import VOCABULARY, molecule_data, prepare_molecules
 from s1pro.recipes.expansion_comparison import (
@@ -184,8 +184,8 @@ CLAIM = Claim(
     "by more than 0.001 of their norm (95 % intervals over seeds). Fitted and random cuts are reported.",
     arms=("fitted", "A", "random", "B", SCRATCH),
     mechanisms={
-        "partition": "A and fitted share experts among groups as B does",
-        "noise": "copies get equal router rows",
+        "partition": Mechanism(removed="A and fitted share experts among groups as B does", arms=("fitted", "A")),
+        "noise": Mechanism(removed="copies get equal router rows", arms=("fitted", "A", "random", "B")),
     },
     tuning="Nothing was tuned for any arm. The rates (grown 1e-3, from scratch 4e-3) are those of an earlier "
     "measurement, bench/results/2026-11-25-expansion.md.",

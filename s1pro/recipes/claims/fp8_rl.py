@@ -41,7 +41,7 @@ from s1pro.model.config import RouterConfig
 from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import tiny
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, mean_of, seeds_of
 from s1pro.recipes.claims.reversing import VOCABULARY, LetterProcessor, Reversing, lessons
 from s1pro.report.plots import Curve, Panel
@@ -294,8 +294,10 @@ CLAIM = Claim(
     "nothing is asked of them.",
     arms=ARMS,
     mechanisms={
-        "replay": "the FP8 arm trains without the experts of its rollouts",
-        "quantiser": "the engine of the FP8 arm has another quantiser than its trainer",
+        "replay": Mechanism(removed="the FP8 arm trains without the experts of its rollouts", arms=("fp8",)),
+        "quantiser": Mechanism(
+            removed="the engine of the FP8 arm has another quantiser than its trainer", arms=("fp8",)
+        ),
     },
     tuning="On seed 100 only, before this criterion. Optimizer, in float32, the same for all arms: AdamW at 2e-4 and "
     "1e-3, Muon at 5e-4 (taken). Experts, by the KL of one round, which replay divided by 1.3 (16 of which 4; 2.9 in "

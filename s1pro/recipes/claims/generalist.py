@@ -25,7 +25,7 @@ from typing import Any
 
 from s1pro.base.stamp import write_json
 from s1pro.data.sequence import ProcessorEncoder
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, item_difference, mean_of
 from s1pro.recipes.claims.labelled import (
     FitSettings,
@@ -219,7 +219,12 @@ CLAIM = Claim(
     "for one network per task, both when each specialist gets the tokens that the generalist spends on its task and "
     "when it gets an even share of the generalist's budget (each 95 % interval over seeds above 0).",
     arms=ARMS,
-    mechanisms={"sharing": "the generalist is one network per task as well, trained as the specialists are"},
+    mechanisms={
+        "sharing": Mechanism(
+            removed="the generalist is one network per task as well, trained as the specialists are",
+            arms=("generalist",),
+        )
+    },
     tuning="On seed 100, at 400 and 200 questions per task. Generalist, two trainings: learning rate 2e-3 with 512 and "
     "with 256 tokens per step. Specialists, three: 2e-3 with 256 and with 128 tokens per step, and 4e-3 with 128. The "
     "larger batch at 2e-3 was best for both; the even arm has the settings of the specialists.",

@@ -31,7 +31,7 @@ from s1pro.data.sources import Source
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig
 from s1pro.model.network import Network
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, mean_of
 from s1pro.recipes.claims.molecules import VOCABULARY, prepare_molecules, token_stream
 from s1pro.recipes.expansion_comparison import train_steps
@@ -235,9 +235,9 @@ CLAIM = Claim(
     "signals (95 % intervals over seeds). Losses at 1 and 2 times, and the rise from 1 to 4 times, are reported.",
     arms=(FOPE, ROPE),
     mechanisms={
-        "fope": "the FoPE arm has plain rotary positions",
-        "mixing": "the coefficients of FoPE are the identity",
-        "floor": "FoPE keeps all frequencies",
+        "fope": Mechanism(removed="the FoPE arm has plain rotary positions", arms=(FOPE,)),
+        "mixing": Mechanism(removed="the coefficients of FoPE are the identity", arms=(FOPE,)),
+        "floor": Mechanism(removed="FoPE keeps all frequencies", arms=(FOPE,)),
     },
     tuning="Each arm: learning rate 4e-3 or 8e-3, and one of three variants (RoPE: theta 1e3, 1e4, 1e5; FoPE: "
     "coefficients frozen, trained, or trained from nearer the identity), by the loss within the training length, text "

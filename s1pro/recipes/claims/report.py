@@ -2,15 +2,18 @@
 
 A section says what was claimed and asked, and then for every run (a set of seeds) which differences were measured, what
 was asked of them, and what follows. Two runs with different seeds are compared; where they disagree, that is said.
-Runs with a mechanism removed come last: their verdict has to be another one.
+Runs with a mechanism removed come last: their verdict has to be another one. A verdict whose units are missing, damaged
+or measured again by other code is named and not shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s1pro.base.errors import InputError
 from s1pro.recipes.claims.claim import Claim, Difference, Measurement, Results
 from s1pro.recipes.claims.runner import differences_of, read_results, read_runs
 from s1pro.report.plots import curves
@@ -18,28 +21,43 @@ from s1pro.report.plots import curves
 REPORT = "claims.md"
 
 
-def write_claims(folder: Path, claims: Mapping[str, Claim]) -> Path:
-    """Writes `claims.md` and one drawing per claim into `folder` and returns the path of the report.
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Where the report is, and why verdicts are not in it, a line each."""
+
+    path: Path
+    stale: tuple[str, ...]
+
+
+def write_claims(folder: Path, claims: Mapping[str, Claim]) -> Written:
+    """Writes `claims.md` and one drawing per claim into `folder`.
 
     Raises:
-        InputError: no claim was run there, or a unit of a run is missing or was measured again by other code.
+        InputError: no claim was run there.
     """
     runs = read_runs(folder)
-    sections = []
+    sections, stale = [], []
     for name, claim in claims.items():
-        own = [run for run in runs if run["claim"] == name]
-        if own:
-            sections.append(_section(folder, claim, sorted(own, key=_order)))
+        fresh = []
+        for run in sorted((run for run in runs if run["claim"] == name), key=_order):
+            try:
+                fresh.append((run, read_results(run, claim)))
+            except InputError as error:
+                stale.append(f"{_title(claim, run)}: {error}")
+        if fresh:
+            sections.append(_section(folder, claim, fresh))
+    if stale:
+        sections.append("\n".join(["## Not shown", "", *(f"* {line}" for line in stale), ""]))
     path = folder / REPORT
     _write(path, "# The paper's claims in miniature\n\n" + "\n".join(sections))
-    return path
+    return Written(path=path, stale=tuple(stale))
 
 
 def _order(run: Mapping[str, Any]) -> tuple[bool, bool, list[int]]:
     return (run["without"] is not None, run["setting"] == "fast", run["seeds"])
 
 
-def _section(folder: Path, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> str:
+def _section(folder: Path, claim: Claim, runs: Sequence[tuple[Mapping[str, Any], Results]]) -> str:
     lines = [
         f"## {claim.number}. {claim.name}",
         "",
@@ -50,25 +68,28 @@ def _section(folder: Path, claim: Claim, runs: Sequence[Mapping[str, Any]]) -> s
         f"**Tuning.** {claim.tuning}",
         "",
     ]
-    for run in runs:
-        lines += _run(claim, run)
-    if agreement := _agreement([run for run in runs if run["without"] is None]):
+    for run, results in runs:
+        lines += _run(claim, run, results)
+    if agreement := _agreement([run for run, _ in runs if run["without"] is None]):
         lines += [agreement, ""]
-    first = runs[0]
-    panels = claim.panels(read_results(first["place"], claim.arms, first["seeds"], first.get("identity")))
-    if panels:
+    first, results = runs[0]
+    if panels := claim.panels(results):
         drawing = folder / f"{claim.name}.svg"
         _write(drawing, curves(panels, name=f"claim-{claim.name}") + "\n")
         lines += [f"![{claim.name}: seeds {_seeds(first)}]({drawing.name})", ""]
     return "\n".join(lines)
 
 
-def _run(claim: Claim, run: Mapping[str, Any]) -> list[str]:
-    without = "" if run["without"] is None else f", without {run['without']} ({claim.mechanisms[run['without']]})"
+def _title(claim: Claim, run: Mapping[str, Any]) -> str:
+    removed = "" if run["without"] is None else claim.mechanisms[run["without"]].removed
+    without = f", without {run['without']} ({removed})" if removed else ""
+    return f"{claim.name}, {run['setting']}, seeds {_seeds(run)}{without}"
+
+
+def _run(claim: Claim, run: Mapping[str, Any], results: Results) -> list[str]:
     made = run["stamp"]
-    results = read_results(run["place"], claim.arms, run["seeds"], run.get("identity"))
     lines = [
-        f"### {claim.name}, {run['setting']}, seeds {_seeds(run)}{without}: {run['outcome']}",
+        f"### {_title(claim, run)}: {run['outcome']}",
         "",
         run["text"],
         "",

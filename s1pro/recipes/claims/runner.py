@@ -3,11 +3,12 @@
     FOLDER/shared/                           what `prepare` makes
     FOLDER/NAME/SETTING/ARM-SEED.json        one unit: measurement, seconds, identity, where it was measured
     FOLDER/NAME/SETTING/run-0,1,2.json       verdict over these seeds, with the identity of their units
-    FOLDER/NAME/SETTING-without-MECHANISM/   the same with the mechanism removed
+    FOLDER/NAME/SETTING-without-MECHANISM/   the same with the mechanism removed: units of the arms that had it
 
-A unit that is there is not measured again, so a stopped run goes on. Its identity is a digest of settings, removed
-mechanism and source text of the claim's module: a unit with another identity is measured again, and the record of the
-run counts these. A report refuses a verdict whose units have been measured again since, by other code.
+A unit that is there is not measured again, so a stopped run goes on, and a run without a mechanism takes the arms that
+never had it from the ordinary run. A unit with another identity (`identity.py`) is measured again, and the record of
+the run counts these. A verdict whose units have been measured again since, by other code, is stale: reports name it and
+do not show it.
 
 Units are independent, so several processes share them; each computes with one torch thread. Ctrl-C ends them at once;
 finished units stay.
@@ -15,15 +16,13 @@ finished units stay.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,10 +30,10 @@ from typing import Any
 
 import torch
 
-from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.stamp import stamp, write_json
 from s1pro.recipes.claims.claim import Claim, Difference, Measurement, Setting, Unit, Verdict
+from s1pro.recipes.claims.identity import identity_of
 from s1pro.report.scores import Estimate
 
 Progress = Callable[[int, int], None]
@@ -68,21 +67,21 @@ class ClaimRun:
 
     @property
     def place(self) -> Path:
-        """Folder of the units."""
-        name = self.setting if self.without is None else f"{self.setting}-without-{self.without}"
-        return self.folder / self.claim.name / name
+        """Folder of the verdict."""
+        return self.folder / self.claim.name / _folder_name(self.setting, self.without)
 
     def units(self) -> list[Unit]:
         """Seed by seed, so that an early stop leaves whole comparisons."""
         settings, shared = self.claim.settings[self.setting], self.folder / "shared"
+        without = {arm: self.claim.loses(arm, self.without) for arm in self.claim.arms}
         return [
-            Unit(arm=arm, seed=seed, settings=settings, shared=shared, without=self.without)
+            Unit(arm=arm, seed=seed, settings=settings, shared=shared, without=without[arm])
             for seed in self.seeds
             for arm in self.claim.arms
         ]
 
     def path(self, unit: Unit) -> Path:
-        return self.place / f"{unit.arm}-{unit.seed}.json"
+        return self.place.parent / _folder_name(self.setting, unit.without) / f"{unit.arm}-{unit.seed}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ class ClaimRecord:
     Attributes:
         measured: units measured now; replaced: of these, such as were there with another identity.
         seconds: of all units, whenever they were measured.
-        identity: of all units.
+        identities: of the units, by arm.
     """
 
     claim: str
@@ -105,12 +104,12 @@ class ClaimRecord:
     replaced: int
     seconds: float
     stamp: dict[str, Any]
-    identity: str
+    identities: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """All but the measurements, which have their own files."""
         differences = [{**asdict(difference), "met": difference.met} for difference in self.verdict.differences]
-        names = ("claim", "setting", "without", "seeds", "measured", "replaced", "seconds", "stamp", "identity")
+        names = ("claim", "setting", "without", "seeds", "measured", "replaced", "seconds", "stamp", "identities")
         return {
             **{name: getattr(self, name) for name in names},
             "outcome": self.verdict.outcome,
@@ -126,31 +125,29 @@ def run_claim(run: ClaimRun, *, progress: Progress = lambda done, total: None) -
         InputError: a file of an earlier run is damaged.
         KeyboardInterrupt: after Ctrl-C; what was measured is kept.
     """
-    identity = identity_of(run)
+    identities = {arm: identity_of(run.claim, run.setting, arm, run.without) for arm in run.claim.arms}
     units = run.units()
     found = {(unit.arm, unit.seed): _read(run.path(unit)) for unit in units}
-    missing = [unit for unit in units if (have := found[unit.arm, unit.seed]) is None or have["identity"] != identity]
+    missing = [
+        unit
+        for unit in units
+        if (have := found[unit.arm, unit.seed]) is None or have["identity"] != identities[unit.arm]
+    ]
     replaced = sum(found[unit.arm, unit.seed] is not None for unit in missing)
     progress(len(units) - len(missing), len(units))
     if missing and run.claim.prepare is not None:
         run.claim.prepare(run.claim.settings[run.setting], run.seeds, run.folder / "shared")
     where = stamp(("s1pro", "torch", "numpy"))
     for done, (unit, record) in enumerate(_measured(run, missing), start=len(units) - len(missing) + 1):
-        written = {"identity": identity, "arm": unit.arm, "seed": unit.seed, **record, "stamp": where}
+        written = {"identity": identities[unit.arm], "arm": unit.arm, "seed": unit.seed, **record, "stamp": where}
         write_json(run.path(unit), written)
         found[unit.arm, unit.seed] = written
         progress(done, len(units))
-    return _judge(run, found, identity=identity, measured=len(missing), replaced=replaced)
+    return _judge(run, found, identities=identities, measured=len(missing), replaced=replaced)
 
 
-def identity_of(run: ClaimRun) -> str:
-    """Digest of what a measurement depends on."""
-    module = inspect.getmodule(run.claim.measure)
-    assert module is not None
-    text = json.dumps(
-        [run.claim.name, config_to_json(run.claim.settings[run.setting]), run.without, inspect.getsource(module)]
-    )
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+def _folder_name(setting: str, without: str | None) -> str:
+    return setting if without is None else f"{setting}-without-{without}"
 
 
 def read_runs(folder: Path) -> list[dict[str, Any]]:
@@ -165,29 +162,25 @@ def read_runs(folder: Path) -> list[dict[str, Any]]:
     return [{**json.loads(path.read_text(encoding="utf-8")), "place": path.parent} for path in paths]
 
 
-def read_results(
-    place: Path, arms: Sequence[str], seeds: Sequence[int], identity: str | None
-) -> dict[str, dict[int, Measurement]]:
-    """Measurements of a finished run.
-
-    Args:
-        identity: of the run; None if it wrote none, so that nobody knows what its verdict was about.
+def read_results(run: Mapping[str, Any], claim: Claim) -> dict[str, dict[int, Measurement]]:
+    """Measurements of a finished run, one of `read_runs`.
 
     Raises:
-        InputError: a unit is missing, damaged, or has another identity.
+        InputError: a unit is missing, damaged, or has another identity than the run says, which may say none.
     """
     results: dict[str, dict[int, Measurement]] = {}
-    for arm in arms:
-        for seed in seeds:
+    for arm in claim.arms:
+        place = run["place"].parent / _folder_name(run["setting"], claim.loses(arm, run["without"]))
+        for seed in run["seeds"]:
             path = place / f"{arm}-{seed}.json"
             if (record := _read(path)) is None:
                 raise InputError(f"{path}: missing; run the claim again")
-            if record["identity"] != identity:
+            if record["identity"] != run.get("identities", {}).get(arm):
                 raise InputError(
                     f"{path}: measured by other code or with other settings than the verdict over seeds "
-                    f"{', '.join(map(str, seeds))}; run the claim again with these seeds"
+                    f"{', '.join(map(str, run['seeds']))}; run the claim again with these seeds"
                 )
-            results.setdefault(arm, {})[seed] = Measurement(**record["measurement"])
+            results.setdefault(arm, {})[seed] = _measurement(record)
     return results
 
 
@@ -200,11 +193,11 @@ def differences_of(record: dict[str, Any]) -> list[Difference]:
 
 
 def _judge(
-    run: ClaimRun, found: dict[tuple[str, int], Any], *, identity: str, measured: int, replaced: int
+    run: ClaimRun, found: dict[tuple[str, int], Any], *, identities: dict[str, str], measured: int, replaced: int
 ) -> ClaimRecord:
     results: dict[str, dict[int, Measurement]] = {arm: {} for arm in run.claim.arms}
     for (arm, seed), record in found.items():
-        results[arm][seed] = Measurement(**record["measurement"])
+        results[arm][seed] = _measurement(record)
     made = ClaimRecord(
         claim=run.claim.name,
         setting=run.setting,
@@ -216,10 +209,17 @@ def _judge(
         replaced=replaced,
         seconds=round(sum(record["seconds"] for record in found.values()), 1),
         stamp=next(iter(found.values()))["stamp"],
-        identity=identity,
+        identities=identities,
     )
     write_json(run.place / f"run-{','.join(map(str, run.seeds))}.json", made.to_json())
     return made
+
+
+def _measurement(record: Mapping[str, Any]) -> Measurement:
+    """Equal, whether it was measured now or read from its file."""
+    fields = record["measurement"]
+    curves = {name: [(x, y) for x, y in points] for name, points in fields["curves"].items()}
+    return Measurement(**{**fields, "curves": curves})
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -227,7 +227,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        Measurement(**record["measurement"])
+        _measurement(record)
         record["identity"], record["seconds"], record["stamp"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not the record of a unit ({error!r}); remove it to measure it again") from error

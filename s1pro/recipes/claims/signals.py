@@ -25,7 +25,7 @@ import torch
 
 from s1pro.data.sequence import ProcessorEncoder
 from s1pro.model.network import Network
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, item_difference, mean_of
 from s1pro.recipes.claims.labelled import FitSettings, Labelled, answers, fit, keep, make_network, make_processor
 from s1pro.report.plots import Curve, Panel
@@ -202,7 +202,10 @@ CLAIM = Claim(
     "than as images (each 95 % interval over seeds).",
     arms=ARMS,
     mechanisms={
-        "module": "the module's last layer gives zeros and stays so: the network is told nothing of the signal"
+        "module": Mechanism(
+            removed="the module's last layer gives zeros and stays so: the network is told nothing of the signal",
+            arms=("module",),
+        )
     },
     tuning="Three learning rates (1e-3, 2e-3, 4e-3) for each arm, 120 steps, on seed 100; best: module 1e-3, text "
     "2e-3, image 4e-3. Beside these, text with two digits per value instead of one was tried once, and was worse. The "

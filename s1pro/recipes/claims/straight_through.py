@@ -28,7 +28,7 @@ from s1pro.model.network import Network
 from s1pro.model.presets import demo
 from s1pro.model.router import Router
 from s1pro.recipes.claims.balance import rows_per_expert
-from s1pro.recipes.claims.claim import Claim, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, mean_of
 from s1pro.recipes.claims.molecules import VOCABULARY, molecule_data, prepare_molecules
 from s1pro.recipes.expansion_comparison import train_steps
@@ -168,7 +168,7 @@ CLAIM = Claim(
     criterion="After equal tokens the held-out loss is lower with straight-through gradients than with sparse ones "
     "(95 % interval over seeds), and no fewer experts are in use (by 0.02 of all at most).",
     arms=(METHOD, BASELINE),
-    mechanisms={"straight-through": "the method's arm has sparse gradients too"},
+    mechanisms={"straight-through": Mechanism(removed="the method's arm has sparse gradients too", arms=(METHOD,))},
     tuning="Each arm: learning rate 2e-3, 4e-3 or 8e-3 and coefficient of the balancing loss 0.001 or 0.01, by "
     "held-out loss after 100 steps of 256 tokens with seed 100: 4e-3 and 0.001 for both. The temperature stays 1.",
     settings={

@@ -99,7 +99,7 @@ def _run(label: str, record: Record, *, name_folder: bool) -> list[Block]:
 
 def _figure(claim: Claim, record: Record) -> list[Block]:
     """The plots of the first run."""
-    panels = claim.panels(read_results(record["place"], claim.arms, record["seeds"], record.get("identity")))
+    panels = claim.panels(read_results(record, claim))
     rows = [panels[i : i + 2] for i in range(0, len(panels), 2)]
     return [
         Figure(

@@ -14,7 +14,7 @@ from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.recipes.claims.balance import CLAIM, BalanceSettings, by_chance, imbalance, rows_per_expert
-from s1pro.recipes.claims.runner import read_results
+from s1pro.recipes.claims.runner import read_results, read_runs
 
 
 def test_imbalance_is_its_definition() -> None:
@@ -59,8 +59,8 @@ def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.Capture
     named = {row["name"]: row for row in first["differences"]}
     for ranks in (2, 4, 8):
         assert named[f"1 − imbalance of the worst layer and step, grouped, P = {ranks}"]["met"] is True
-    place = tmp_path / "balance" / "fast"
-    for arm, by_seed in read_results(place, CLAIM.arms, (0, 1, 2), first["identity"]).items():
+    (run,) = read_runs(tmp_path)
+    for arm, by_seed in read_results(run, CLAIM).items():
         for measured in by_seed.values():
             found, chance = measured.values["imbalance, P = 8"], measured.values["by chance, P = 8"]
             assert found == 1 if arm == "grouped" else found > chance

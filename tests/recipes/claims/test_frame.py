@@ -12,11 +12,12 @@ import pytest
 
 from s1pro.base.errors import InputError
 from s1pro.cli import main
-from s1pro.recipes.claims.claim import Claim, Difference, Measurement, Results, Unit, Verdict
+from s1pro.recipes.claims.claim import Claim, Difference, Measurement, Mechanism, Results, Unit, Verdict
 from s1pro.recipes.claims.comparing import difference, item_difference, level, mean_of
+from s1pro.recipes.claims.identity import code_without_words, identity_of
 from s1pro.recipes.claims.registry import CLAIMS, claims_named
 from s1pro.recipes.claims.report import write_claims
-from s1pro.recipes.claims.runner import ClaimRun, identity_of, read_results, run_claim
+from s1pro.recipes.claims.runner import ClaimRun, read_results, read_runs, run_claim
 from s1pro.report.plots import Curve, Panel
 from s1pro.report.scores import Estimate
 
@@ -53,7 +54,7 @@ CLAIM = Claim(
     statement="New is better than old.",
     criterion="Its score is higher.",
     arms=("old", "new"),
-    mechanisms={"gain": "new is old"},
+    mechanisms={"gain": Mechanism(removed="new is old", arms=("new",))},
     tuning="none",
     settings={"fast": Sizes(), "full": Sizes(gain=2.0)},
     measure=measure,
@@ -87,8 +88,22 @@ def test_a_run_is_judged_and_resumes(toy: ClaimRun) -> None:
 def test_the_verdict_needs_the_mechanism(toy: ClaimRun) -> None:
     with_it, without = run_claim(toy), run_claim(replace(toy, without="gain"))
     assert (with_it.verdict.outcome, without.verdict.outcome) == ("replicates", "does not replicate")
+    # the arm that never had the mechanism is that of the ordinary run
+    assert (with_it.measured, without.measured) == (6, 3) and with_it.results["old"] == without.results["old"]
+    assert sorted(path.name for path in (toy.folder / "toy" / "fast-without-gain").iterdir()) == [
+        "new-0.json", "new-1.json", "new-2.json", "run-0,1,2.json",
+    ]  # fmt: skip
     with pytest.raises(InputError, match="no mechanism 'luck'; known: gain"):
         replace(toy, without="luck")
+
+
+def test_words_do_not_change_what_was_measured(toy: ClaimRun) -> None:
+    run_claim(toy)
+    assert run_claim(replace(toy, claim=replace(CLAIM, tuning="one more word"))).measured == 0
+    source = 'RATE = 1\nCLAIM = Claim(\n    tuning="none",\n)\nLAST = 2\n'
+    assert code_without_words(source) == code_without_words(source.replace("none", "much"))
+    assert code_without_words(source) != code_without_words(source.replace("RATE = 1", "RATE = 3"))
+    assert code_without_words(source) != code_without_words(source.replace("LAST = 2", "LAST = 3"))
 
 
 def test_stopped_runs_keep_what_they_measured(toy: ClaimRun) -> None:
@@ -120,8 +135,9 @@ def test_the_report_shows_all_runs(toy: ClaimRun) -> None:
     full = replace(toy, setting="full")
     for run in (full, replace(full, seeds=(10, 11, 12)), replace(full, without="gain"), toy):
         run_claim(run)
-    path = write_claims(toy.folder, {"toy": CLAIM})
-    text = path.read_text()
+    written = write_claims(toy.folder, {"toy": CLAIM})
+    text = written.path.read_text()
+    assert written.stale == () and "Not shown" not in text
     headings = [line for line in text.splitlines() if line.startswith("###")]
     assert [heading.removeprefix("### toy, ") for heading in headings] == [
         "full, seeds 0–2: replicates",
@@ -135,27 +151,33 @@ def test_the_report_shows_all_runs(toy: ClaimRun) -> None:
     with pytest.raises(InputError, match="no claim was run there"):
         write_claims(toy.folder / "none", {"toy": CLAIM})
     (toy.place / "new-1.json").unlink()
-    with pytest.raises(InputError, match="missing; run the claim again"):
-        read_results(toy.place, CLAIM.arms, (0, 1), identity_of(toy))
+    run = next(run for run in read_runs(toy.folder) if run["setting"] == "fast")
+    with pytest.raises(InputError, match=r"new-1\.json: missing; run the claim again"):
+        read_results(run, CLAIM)
 
 
 def test_a_verdict_is_not_shown_with_measurements_of_other_code(toy: ClaimRun) -> None:
-    assert run_claim(toy).identity == identity_of(toy)
-    write_claims(toy.folder, {"toy": CLAIM})
+    assert run_claim(toy).identities == {arm: identity_of(CLAIM, "fast", arm) for arm in ("old", "new")}
     changed = replace(toy, claim=replace(CLAIM, settings={"fast": Sizes(gain=5.0), "full": Sizes()}), seeds=(1, 2, 3))
     assert run_claim(changed).replaced == 4
     message = r"-1\.json: measured by other code .* over seeds 0, 1, 2; run the claim again with these seeds"
+    stale = next(run for run in read_runs(toy.folder) if run["seeds"] == [0, 1, 2])
     with pytest.raises(InputError, match=message):
-        write_claims(toy.folder, {"toy": CLAIM})
-    with pytest.raises(InputError, match=message):
-        read_results(toy.place, CLAIM.arms, (0, 1, 2), identity_of(toy))
+        read_results(stale, CLAIM)
+    # the report shows the fresh verdict and names the other
+    written = write_claims(toy.folder, {"toy": CLAIM})
+    (line,) = written.stale
+    assert line.startswith("toy, fast, seeds 0–2: ") and "measured by other code" in line
+    text = written.path.read_text()
+    assert f"## Not shown\n\n* {line}\n" in text and (toy.folder / "toy.svg").exists()
+    assert [row for row in text.splitlines() if row.startswith("###")] == ["### toy, fast, seeds 1–3: replicates"]
     run_claim(replace(changed, seeds=(0, 1, 2)))
-    assert "| score, new − old | 5.05 | " in write_claims(toy.folder, {"toy": CLAIM}).read_text()
+    assert "| score, new − old | 5.05 | " in write_claims(toy.folder, {"toy": CLAIM}).path.read_text()
     path = toy.place / "run-0,1,2.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps({name: value for name, value in record.items() if name != "identity"}))
-    with pytest.raises(InputError, match="run the claim again"):
-        write_claims(toy.folder, {"toy": CLAIM})
+    path.write_text(json.dumps({name: value for name, value in record.items() if name != "identities"}))
+    (line,) = write_claims(toy.folder, {"toy": CLAIM}).stale
+    assert "run the claim again" in line
 
 
 @pytest.mark.parametrize(
