@@ -13,7 +13,7 @@ from s1pro.cli import main
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
-from s1pro.recipes.claims.balance import CLAIM, BalanceSettings, by_chance, imbalance, rows_per_expert
+from s1pro.recipes.claims.balance import CLAIM, GROUPED, BalanceSettings, by_chance, imbalance, rows_per_expert
 from s1pro.recipes.claims.runner import read_results, read_runs
 
 
@@ -55,7 +55,7 @@ def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.Capture
     arguments = ["claims", "run", "balance", "--setting", "fast", "--folder", str(tmp_path), "--workers", "2", "--json"]
     assert main([*arguments, "--seeds", "0,1,2"]) == 0
     (first,) = json.loads(capsys.readouterr().out)
-    assert first["measured"] == 9
+    assert first["measured"] == 12
     named = {row["name"]: row for row in first["differences"]}
     for ranks in (2, 4, 8):
         assert named[f"1 − imbalance of the worst layer and step, grouped, P = {ranks}"]["met"] is True
@@ -63,7 +63,7 @@ def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.Capture
     for arm, by_seed in read_results(run, CLAIM).items():
         for measured in by_seed.values():
             found, chance = measured.values["imbalance, P = 8"], measured.values["by chance, P = 8"]
-            assert found == 1 if arm == "grouped" else found > chance
+            assert found == 1 if arm in GROUPED else found > chance
     assert main([*arguments, "--seeds", "0,1,2"]) == 0
     (again,) = json.loads(capsys.readouterr().out)
     assert again["measured"] == 0 and again["differences"] == first["differences"]
@@ -72,3 +72,4 @@ def test_fast_setting_through_the_command(tmp_path: Path, capsys: pytest.Capture
     (without,) = json.loads(capsys.readouterr().out)
     assert without["outcome"] == "does not replicate"
     assert not [row for row in without["differences"] if row["name"].startswith("1 − imbalance") and row["met"]]
+    assert without["measured"] == 4  # the plain arms are those of the first run
