@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s1pro.base.errors import InputError
-from s1pro.recipes.claims import balance, expansion, fp8_rl, generalist, positions, signals, straight_through
+from s1pro.recipes.claims import balance, captions, expansion, fp8_rl, generalist, positions, signals, straight_through
 from s1pro.recipes.claims.claim import Claim
 
 CLAIMS: dict[str, Claim] = {
@@ -16,6 +16,7 @@ CLAIMS: dict[str, Claim] = {
         signals.CLAIM,
         fp8_rl.CLAIM,
         generalist.CLAIM,
+        captions.CLAIM,
     )
 }
 
