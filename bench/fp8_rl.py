@@ -86,8 +86,8 @@ class Settings:
     """
 
     imitated: float = 0.4
-    rounds: int = 16
-    evaluate_every: int = 2
+    rounds: int = 12
+    evaluate_every: int = 3
     prompts: int = 64
     group_size: int = 8
     optimizer: str = "muon"
