@@ -10,6 +10,12 @@ may use tools, in as many turns as `agent.max_turns` allows:
 
     s1pro rl --model runs/demo/model --tasks convert_units --agent
     s1pro rl --model runs/demo/model --tasks mass_from_smiles --agent molecule calculator
+
+Another engine can write the answers; it gets the weights of every round as a folder of safetensors:
+
+    mkdir -p weights; s1pro serve runs/demo/model --control --weights-root weights
+    s1pro rl --model runs/demo/model --tasks mass_from_smiles \\
+        --engine s1pro --url http://127.0.0.1:8000/v1 --publish weights
 """
 
 from __future__ import annotations
@@ -26,10 +32,11 @@ from s1pro.cli.arguments import Commands, add_command, check_model_folder, posit
 
 if TYPE_CHECKING:
     from s1pro.rl.config import RLRun
-    from s1pro.rl.system.config import SystemConfig
+    from s1pro.rl.system.config import EngineConfig, SystemConfig
     from s1pro.tasks.agents.settings import AgentConfig
     from s1pro.train.loop import TrainResult
 
+ENGINES = ("s1pro", "vllm", "sglang", "lmdeploy")
 OBJECTIVES = ("intern-s1-pro", "grpo", "dr-grpo", "gspo", "cispo", "rloo")
 
 
@@ -62,6 +69,12 @@ def add(commands: Commands) -> None:
         "--mode", choices=("local", "ray"), help="all in this process (default), or workers, judges and trainer on Ray"
     )
     parser.add_argument("--workers", type=positive, metavar="N", help="rollout workers on Ray")
+    parser.add_argument("--engine", choices=ENGINES, help="a server that writes the answers, at --url")
+    parser.add_argument("--url", metavar="URL", help="its address, like http://127.0.0.1:8000/v1")
+    parser.add_argument("--served-model", metavar="NAME", help='what the server calls the model (default: "model")')
+    parser.add_argument(
+        "--publish", type=Path, metavar="DIR", help="where weights are published for it (default: FOLDER/published)"
+    )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run writes")
     parser.add_argument("--validation", type=positive, default=100, metavar="N", help="held-out questions per task")
     parser.add_argument(
@@ -78,7 +91,10 @@ def run(args: argparse.Namespace) -> int:
     if args.show:
         print_json(config_to_json(stage))
         return 0
+    from s1pro.base.endpoint import EndpointError
     from s1pro.recipes.reinforcement import learn, learn_on_ray
+    from s1pro.rl.engines import PublicationError
+    from s1pro.rl.rollout import RecordError
     from s1pro.rl.rounds import ParityError
     from s1pro.rl.system.launch import TrainerDiedError
     from s1pro.train.guards import TrainingStoppedError
@@ -88,9 +104,13 @@ def run(args: argparse.Namespace) -> int:
     do = learn_on_ray if stage.system.mode == "ray" else learn
     try:
         result, before = do(stage, validation_items=args.validation)
-    except (TrainingStoppedError, ParityError, TrainerDiedError) as error:
+    except (TrainingStoppedError, ParityError, TrainerDiedError, PublicationError, RecordError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except EndpointError as error:
+        if stage.engine is None:
+            raise
+        raise InputError(f"engine {stage.engine.name} at {stage.engine.url}: {error}; does it run there?") from error
     _report(result, before, as_json=args.json)
     return 0
 
@@ -124,6 +144,8 @@ def _configuration(args: argparse.Namespace) -> RLRun:
     else:
         stage = small_run(args.model, args.tasks, agent=_agent(args))
     changes: dict[str, Any] = {"folder": args.folder, "steps": args.steps, "agent": _agent(args)}
+    if (engine := _engine(args)) is not None:
+        changes["engine"] = engine
     if args.mode is not None or args.workers is not None:
         changes["system"] = _system(stage.system, args.mode, args.workers)
     if args.objective is not None:
@@ -138,6 +160,23 @@ def _system(system: SystemConfig, mode: Literal["local", "ray"] | None, workers:
         raise InputError(f"--workers {workers} has no effect in one process; use --mode ray")
     count = workers or system.workers
     return dataclasses.replace(system, mode=mode, workers=count, shards=max(system.shards, count))
+
+
+def _engine(args: argparse.Namespace) -> EngineConfig | None:
+    if args.engine is None and args.url is None:
+        if given := next((name for name in ("served_model", "publish") if getattr(args, name) is not None), None):
+            raise InputError(f"--{given.replace('_', '-')} has no effect without --engine and --url")
+        return None
+    if args.engine is None or (args.url is None and args.engine != "lmdeploy"):
+        raise InputError("--engine and --url go together: who writes the answers, and where")
+    from s1pro.rl.system.config import EngineConfig
+
+    try:
+        return EngineConfig(
+            name=args.engine, url=args.url or "", model=args.served_model or "model", folder=args.publish
+        )
+    except ValueError as error:
+        raise InputError(f"--engine {args.engine}, --url {args.url}: {error}") from error
 
 
 def _agent(args: argparse.Namespace) -> AgentConfig | None:

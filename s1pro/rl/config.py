@@ -10,7 +10,7 @@ from s1pro.rl.curriculum import CurriculumConfig
 from s1pro.rl.entropy import EntropyConfig
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.rewards import RewardConfig
-from s1pro.rl.system.config import SystemConfig
+from s1pro.rl.system.config import EngineConfig, SystemConfig
 from s1pro.tasks.agents.settings import AgentConfig
 from s1pro.tasks.judges.pool import JudgeConfig
 from s1pro.train.config import Stage, TrainRun
@@ -81,6 +81,7 @@ class RLRun(TrainRun):
         agent: the model may use tools (`tasks.agents`); None answers in one turn.
         curriculum: shares of tasks follow their pass rates; None asks by the weights.
         system: where rollouts, training and scoring happen.
+        engine: a server that writes the answers to learn from; None is the engine in this process.
         sft_every: every so many steps one is a step of fine-tuning on a micro-batch of `data.sources`; 0 for never.
         updates: optimizer steps per batch of rollouts; with more than one the ratio to the old policy leaves 1.
         old_logprobs: "recompute": the trainer computes them once more before the first update, and the gap to the
@@ -98,6 +99,7 @@ class RLRun(TrainRun):
     entropy: EntropyConfig = field(default_factory=EntropyConfig)
     curriculum: CurriculumConfig | None = None
     system: SystemConfig = field(default_factory=SystemConfig)
+    engine: EngineConfig | None = None
     agent: AgentConfig | None = None
     sft_every: int = 0
     updates: int = 1
@@ -140,3 +142,16 @@ class RLRun(TrainRun):
             )
         if self.parity_limit is not None and self.system.staleness:
             raise ValueError("parity_limit needs system.schedule=synchronous: other answers are of other weights")
+        if self.engine is None:
+            return
+        if self.system.mode == "ray":
+            raise ValueError("engine has no effect with system.mode=ray, whose workers have engines of their own")
+        if self.system.under_way != "finish":
+            raise ValueError(
+                "engine needs system.under_way=finish: answers on a server end with the weights they began"
+            )
+        if self.engine.name == "sglang" and self.rollout.temperature != 1:
+            raise ValueError(
+                f"engine.name=sglang needs rollout.temperature=1, got {self.rollout.temperature}: its "
+                "log-probabilities are those after the temperature"
+            )

@@ -1,7 +1,7 @@
 """Rollouts on a server: our own, vLLM or SGLang, whose weights follow those of the trainer.
 
-`ServedEngine` is a `ModelClient`, so rollouts and parity take it as they take the engine in this process. What it adds
-is publication, in this order:
+`ServedEngine` is a `ModelClient`, so rollouts (`rl.system.served`) and parity take it as they take the engine in this
+process. What it adds is publication, in this order:
 
 1. The network is written as a model folder, `folder/v<version>`: safetensors, which holds numbers and nothing that
    could be executed. Experts that train in FP8 are written as FP8: the bytes travel that the trainer multiplied.

@@ -254,7 +254,10 @@ def check_record(question: Question, completion: Completion, routing_shape: tupl
     trace = completion.routing
     fed = (*question.token_ids, *sampled[:-1])
     if trace is None:
-        raise RecordError(f"{where}: replay needs the experts of every token, and the engine returned none")
+        raise RecordError(
+            f"{where}: replay needs the experts of every token, and the engine returned none; start it so that it does "
+            "(docs/rl.md), or set rollout.replay=false"
+        )
     if trace.experts_TLK.shape != (len(fed), *routing_shape):
         raise RecordError(
             f"{where}: routing of shape {trace.experts_TLK.shape} for {len(fed)} fed tokens, {routing_shape[0]} layers "

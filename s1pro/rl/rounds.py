@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from s1pro.base.client import ModelClient
 from s1pro.base.errors import InputError
 from s1pro.data.batch import IGNORED, PackedBatch
 from s1pro.data.loader import Loader
@@ -39,6 +40,7 @@ from s1pro.rl.system.ahead import RoundsAhead
 from s1pro.rl.system.client import rollout_client
 from s1pro.rl.system.local import LocalWorkers
 from s1pro.rl.system.ray_workers import RayWorkers
+from s1pro.rl.system.served import ServedWorkers, served_engine
 from s1pro.rl.system.work import Answerer, Workers
 from s1pro.serve.client import LocalClient
 from s1pro.tasks.judges.judge import Here, Judge
@@ -57,7 +59,7 @@ class Rollouts:
 
     Args:
         network: of trainer and engine.
-        client: its engine shares the tensors of `network`.
+        client: its engine shares the tensors of `network`; it answers, unless Ray or a server does.
         reference: the policy to stay near to, for `objective.kl`.
         texts: of the steps of fine-tuning in between.
 
@@ -106,10 +108,15 @@ class Rollouts:
         run, network = self.run, self.network
         if run.system.mode == "ray":
             return RayWorkers(run, network, self.tasks, self._processor)
+        if run.engine is not None:
+            served = served_engine(run, network, self._processor)
+            return ServedWorkers(self._answerer(served), served, network)
         shared = run.system.under_way == "finish"  # no answer is under way when the client is used for something else
         client = self.client if shared else rollout_client(run, network, self._processor)
-        answerer = Answerer(run, network.config.text, self.tasks, client, self._judge, self.agent)
-        return LocalWorkers(answerer, client.engine, network, run.system.under_way)
+        return LocalWorkers(self._answerer(client), client.engine, network, run.system.under_way)
+
+    def _answerer(self, client: ModelClient) -> Answerer:
+        return Answerer(self.run, self.network.config.text, self.tasks, client, self._judge, self.agent)
 
     def next_update(self, version: int) -> list[PackedBatch]:
         """The micro-batches of the next optimizer step; asks and answers when there are none left."""

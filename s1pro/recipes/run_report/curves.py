@@ -210,11 +210,13 @@ def _outcome(runs: Sequence[Run]) -> Table:
 
 
 def _sources(run: Run) -> Table:
+    """What was learned from every source: steps that the guard skipped are left out."""
     last = run.of("validation")[-1].get("source_loss") or {} if run.of("validation") else {}
-    total = sum(run.source_tokens.values()) or 1.0
+    learned = {name: tokens - run.skipped_tokens.get(name, 0.0) for name, tokens in run.source_tokens.items()}
+    total = sum(learned.values()) or 1.0
     rows: list[list[Cell]] = [
         [name, round(tokens), f"{100 * tokens / total:.1f} %", _number(last.get(name))]
-        for name, tokens in sorted(run.source_tokens.items(), key=lambda pair: -pair[1])
+        for name, tokens in sorted(learned.items(), key=lambda pair: -pair[1])
     ]
     return Table(
         columns=("source", "learned tokens", "share", "last validation loss"),

@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
+
+from s1pro.base.endpoint import EngineName
 
 Schedule = Literal["synchronous", "one_step_off", "asynchronous"]
 UnderWay = Literal["finish", "keep", "recompute"]
@@ -83,6 +86,39 @@ class SystemConfig:
     def staleness(self) -> int:
         """Rounds that are asked ahead."""
         return {"synchronous": 0, "one_step_off": 1}.get(self.schedule, self.max_staleness)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """A server that writes the answers, instead of the engine in this process (`rl.engines`, `rl.system.served`).
+
+    Attributes:
+        name: who serves.
+        url: its address, with the `/v1`.
+        model: what the server calls the model.
+        folder: where weights are published, under the same path for the server; None is `published` in the folder of
+            the run.
+        seconds: for one answer.
+        api_key_variable: environment variable that holds the key.
+    """
+
+    name: EngineName = "s1pro"
+    url: str = ""
+    model: str = "model"
+    folder: Path | None = None
+    seconds: float = 300.0
+    api_key_variable: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "lmdeploy":
+            raise ValueError(
+                "engine.name=lmdeploy cannot learn: over HTTP it takes new weights as pickles only, which are not sent "
+                "from here; use s1pro, vllm or sglang (`s1pro parity --engine lmdeploy` measures one without them)"
+            )
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"engine.url must be like http://127.0.0.1:8000/v1, got {self.url!r}")
+        if self.seconds <= 0:
+            raise ValueError(f"engine.seconds must be positive, got {self.seconds}")
 
 
 RAY_ONLY = (

@@ -46,7 +46,8 @@ class JudgeConfig:
 
     Attributes:
         processes: that score at once; 0 scores in the process of the run, without limits.
-        seconds: for one answer; one that takes longer has no score.
+        seconds: for one answer, by the clock on the wall: time in which other programs had the processor counts. One
+            that takes longer has no score.
         memory_mb: that scoring may take beside what the tasks need.
     """
 
@@ -170,7 +171,7 @@ class _Process:
         try:
             self._pipe.send(request)
             if not self._pipe.poll(seconds):
-                return Verdict(failure="time", reason=f"no score within {seconds:g} s")
+                return Verdict(failure="time", reason=f"no score within {seconds:g} s by the clock")
             verdict: Verdict = self._pipe.recv()
         except (EOFError, OSError):
             return Verdict(failure="crash", reason=f"the process of the judge ended with code {self._exit_code()}")

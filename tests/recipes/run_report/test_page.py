@@ -95,7 +95,9 @@ def test_numbers_of_the_page_are_those_of_the_run(trained: Path) -> None:
     assert row[1:3] == [40, records[-1]["total_tokens"]]
     assert row[5:8] == [records[-1]["loss"], min(validation), validation[-1]]
     sources = {r[0]: r[1] for r in table(learning, "source").rows}
-    wanted = {name: round(sum(r["source_tokens"].get(name, 0) for r in records)) for name in sources}
+    skipped = {r["step"] for r in read_metrics(trained, "skip")}
+    applied = [r for r in records if r["step"] not in skipped]
+    wanted = {name: round(sum(r["source_tokens"].get(name, 0) for r in applied)) for name in sources}
     assert sources == wanted and set(sources) == {"plain", "digit_in_scan"}
 
 
@@ -258,6 +260,7 @@ def test_a_source_whose_steps_were_all_skipped_stands_out(tmp_path: Path) -> Non
     run = long_run(tmp_path, steps=9)
     found = curves.skipped_sources(run)
     assert found is not None and found.rows == [["b", 15, "100.0 %"], ["a", 30, "33.3 %"]]
+    assert table(curves.learning_section([run]), "source").rows == [["a", 60, "100.0 %", None], ["b", 0, "0.0 %", None]]
     assert curves.skipped_sources(Run(label="x", folder=Path("x"), kind="train", config={}, records={})) is None
 
 
