@@ -13,6 +13,7 @@ from s1pro.cli.arguments import print_json
 
 if TYPE_CHECKING:
     from s1pro.eval.agents import Played
+    from s1pro.tasks.benchmarks.spec import BenchmarkTask
     from s1pro.tasks.task import Task
 
 DEMO = Path("runs/demo")
@@ -53,6 +54,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--data", type=Path, metavar="DIR", help=f"files of the benchmark; for --suite demo its run ({DEMO})"
     )
+    group.add_argument(
+        "--bert-score",
+        type=Path,
+        metavar="DIR",
+        help="tokenizer and encoder (roberta-large) for benchmarks that compare texts by BERTScore",
+    )
+    group.add_argument("--bert-score-layer", type=int, metavar="N", help="of that encoder; SciReasoner's is 14")
     group.add_argument("--tau2", type=Path, metavar="DIR", help="files of a domain of tau2-bench: mock, retail")
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
@@ -74,6 +82,10 @@ def choose(args: argparse.Namespace) -> Chosen:
         raise InputError(f"give one of {' and '.join('--' + kind for kind in given)}")
     if args.metric and not args.file:
         raise InputError("--metric is of --file")
+    if args.bert_score and not args.benchmark:
+        raise InputError("--bert-score is of --benchmark")
+    if args.bert_score_layer is not None and not args.bert_score:
+        raise InputError("--bert-score-layer is of --bert-score")
     kind = given[0] if given else "tasks"
     return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
 
@@ -161,11 +173,19 @@ def _benchmarks(args: argparse.Namespace) -> Chosen:
 
     if args.data is None:
         raise InputError("--benchmark needs --data DIR with its files; --list-tasks says where they come from")
-    tasks: dict[str, Task] = {}
+    similarity = None
+    if args.bert_score is not None:
+        from s1pro.cli.bert_score import LAYER, BertScore
+
+        similarity = BertScore(args.bert_score, args.bert_score_layer or LAYER)
+    tasks: dict[str, BenchmarkTask] = {}
     for name in args.benchmark:
         head, _, part = name.partition("/")
-        found = registry.load(head, args.data, args.limit, subtasks=[part] if part else None)
+        parts = [part] if part else None
+        found = registry.load(head, args.data, args.limit, subtasks=parts, similarity=similarity)
         tasks |= {task.name: task for task in found}
+    if similarity is not None and not any(task.similarity for task in tasks.values()):
+        raise InputError("--bert-score has no effect: none of these benchmarks compares texts by it")
     label = "-".join(dict.fromkeys(name.split("/")[0] for name in args.benchmark))
     return Chosen(tasks=list(tasks.values()), name=f"eval-{label}", max_new_tokens=1024)
 

@@ -83,7 +83,8 @@ class TaskResult:
 class BenchmarkTotal:
     """A whole benchmark in one number per profile; `published` is the paper's, of Intern-S1-Pro, for reference only.
 
-    `profiles` is empty where not all subtasks were evaluated, or upstream has no formula.
+    `profiles` is empty where not all subtasks were evaluated, or upstream has no formula. A subtask that needs weights
+    may be missing: formulas count it 0, and `num_subtasks` says so.
     """
 
     name: str
@@ -141,7 +142,8 @@ def totals(tasks: Sequence[Task], results: Sequence[TaskResult]) -> list[Benchma
     for benchmark in benchmarks.values():
         names = {subtask.name: f"{benchmark.name}/{subtask.name}" for subtask in benchmark.subtasks}
         here = {name: by_name[full] for name, full in names.items() if full in by_name}
-        whole = len(here) == len(names)
+        needed = [subtask.name for subtask in benchmark.subtasks if not subtask.weights]
+        whole = all(name in here for name in needed)
         found.append(
             BenchmarkTotal(
                 name=benchmark.name,

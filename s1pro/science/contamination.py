@@ -6,7 +6,7 @@ Two levels:
   at least `SHORTEST`, is one run. A molecule in `<SMILES>` tags is one word, the same for every way of writing it, and
   so is a Chinese or Japanese character, because nothing separates words there. Two kinds of runs are wording, not
   content, and are left out: those that stand in more than a tenth of the questions (and in at least three), and those
-  without a molecule that stand beside different molecules in two questions.
+  without a molecule that stand beside different molecules in two questions, or in a question and the text.
 * **molecules**: InChIKeys of what stands in `<SMILES>` tags, so that another way of writing a molecule is the same.
 
     index = ContaminationIndex.of_questions(questions)         (of tasks: tasks/contamination.py)
@@ -27,6 +27,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -101,13 +102,30 @@ class ContaminationIndex:
     def check(self, text: str) -> Overlap:
         """Which questions share a run of words, or a molecule, with a text."""
         words, keys = _read(text)
-        windows = (window for length in self.lengths for window in _windows(words, length))
-        same = {number for window in windows for number in self.runs.get(_digest(window), ())}
+        same: set[int] = set()
+        for window in (window for length in self.lengths for window in _windows(words, length)):
+            found = set(self.runs.get(_digest(window), ())) - same
+            about_it = not keys or any(map(_is_molecule, window))
+            same |= {number for number in found if about_it or not self._about_others(number, keys)}
         shared = {number for key in keys for number in self.molecules.get(key, ())}
         return Overlap(
             words=tuple(self.names[number] for number in sorted(same)),
             molecules=tuple(self.names[number] for number in sorted(shared)),
         )
+
+    def _about_others(self, number: int, keys: set[str]) -> bool:
+        """Whether a question has molecules, and a text with these has none of them."""
+        own = self._keys_of.get(number)
+        return own is not None and own.isdisjoint(keys)
+
+    @cached_property
+    def _keys_of(self) -> dict[int, set[str]]:
+        """InChIKeys by position of a question."""
+        keys: dict[int, set[str]] = {}
+        for key, numbers in self.molecules.items():
+            for number in numbers:
+                keys.setdefault(number, set()).add(key)
+        return keys
 
     def write(self, path: Path) -> None:
         """One JSON file, in one step. It holds digests, not questions."""

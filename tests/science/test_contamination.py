@@ -68,6 +68,17 @@ def test_a_question_that_two_tasks_share_is_no_template() -> None:
     assert made.check(TOLD).words == ("a#0", "b#0")
 
 
+def test_the_template_of_one_question_about_another_molecule_is_no_content() -> None:
+    """Nothing in the index says that its words are a template, but the text says them of something else."""
+    pytest.importorskip("rdkit")
+    made = ContaminationIndex.of_questions({"one#0": NITRO.format("CCO") + TOLD})
+    assert made.check(NITRO.format("CCCCCCF") + TOLD).words == ()
+    for text in (NITRO.format("OCC") + TOLD, TOLD, f"<SMILES>OCC</SMILES> <SMILES>CF</SMILES> {TOLD}"):
+        assert made.check(text).words == ("one#0",)
+    plain = ContaminationIndex.of_questions({"plain#0": TOLD})  # a question without a molecule has no template for it
+    assert plain.check(NITRO.format("CF") + TOLD).words == ("plain#0",)
+
+
 def test_what_rdkit_cannot_read_is_a_word_as_it_stands() -> None:
     pytest.importorskip("rdkit")
     made = ContaminationIndex.of_questions({"t#0": NITRO.format("C(C")})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s1pro.base.errors import InputError
+from s1pro.tasks.benchmarks.bert_score import Similarity
 from s1pro.tasks.benchmarks.biology_instructions import BIOLOGY_INSTRUCTIONS
 from s1pro.tasks.benchmarks.gaia import GAIA
 from s1pro.tasks.benchmarks.general_text import AIME_2025, GPQA, MMLU_PRO
@@ -91,7 +92,12 @@ def benchmark_named(name: str) -> Benchmark:
 
 
 def load(
-    name: str, folder: Path, limit: int | None = None, *, subtasks: Collection[str] | None = None
+    name: str,
+    folder: Path,
+    limit: int | None = None,
+    *,
+    subtasks: Collection[str] | None = None,
+    similarity: Similarity | None = None,
 ) -> list[BenchmarkTask]:
     """The tasks of a benchmark.
 
@@ -99,6 +105,7 @@ def load(
         folder: where its exported data are.
         limit: only so many records of each subtask, the first ones.
         subtasks: only these; None for all.
+        similarity: of two texts, for subtasks that want weights; without it they are left out, or refused where named.
 
     Raises:
         InputError: an unknown name, a benchmark that cannot be scored here, missing or wrong data.
@@ -109,6 +116,11 @@ def load(
     chosen = benchmark.subtasks if subtasks is None else [benchmark.subtask(subtask) for subtask in subtasks]
     if not folder.is_dir() and not all(subtask.made for subtask in chosen):
         raise InputError(f"{folder}: no such folder; {benchmark.title} comes from {benchmark.source}")
+    if similarity is None:
+        wanting = [subtask.name for subtask in chosen if subtask.weights]
+        if wanting and subtasks is not None:
+            raise InputError(f"{name}/{wanting[0]} is not computed: it needs weights (--bert-score FOLDER)")
+        chosen = [subtask for subtask in chosen if not subtask.weights]
     read: dict[tuple[Path, ...], list[tuple[str, dict[str, Any]]]] = {}
     tasks = []
     for subtask in chosen:
@@ -120,6 +132,8 @@ def load(
         if files not in read:  # several subtasks may share a file
             read[files] = _records(files, subtask)
         tasks.append(BenchmarkTask(benchmark, subtask, _checked(read[files], subtask, limit, files)))
+    for task in tasks:
+        task.similarity = similarity if task.subtask.weights else None
     return tasks
 
 

@@ -1,6 +1,7 @@
 """The Mol_Instructions group of SciReasoner: molecules, proteins, biomedical texts; 16 of its 17 tasks.
 
-Not here: open questions (BERTScore needs the weights of a language model); a group counts them 0, as upstream would.
+Open questions are compared by BERTScore, which needs the weights of a language model; without them they are not
+computed, and a group counts them 0, as upstream would.
 
 * molecules: equal as InChI, of SELFIES or SMILES; property: mean absolute error times 1000; descriptions: ROUGE-L
 * proteins: ROUGE-L times 100; design: Smith-Waterman (BLOSUM45, gaps -10 and -0.5) divided by the root of both scores
@@ -180,12 +181,28 @@ def _same(value: Any, *, scale: float = 1.0, compat: Any = visible, strict: Any 
     return Profile(extract=compat, value=value, metric=metric), Profile(extract=strict, value=value, metric=metric)
 
 
+def without_lead(text: str) -> str:
+    """Without a first word that says that the answer comes."""
+    return re.sub(r"^(?:Response:|Answer:)\s*", "", text, flags=re.IGNORECASE)
+
+
+def _given(gold: str, prediction: float) -> float:
+    """The similarity is computed before (`Subtask.weights`)."""
+    return prediction
+
+
 def _rouge(gold: str, prediction: str) -> float:
     return rouge_l(gold, prediction)
 
 
 def profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
     """Of a task of `ORDER`, and its gold."""
+    if task == "open_question":
+        return _same(
+            _given,
+            compat=lambda response, record: without_lead(visible(response, record)),
+            strict=lambda response, record: without_lead(answer_part(response)) or None,
+        ), gold_text
     if task == "multi_choice_question":
         return _same(equality, scale=100.0, compat=upstream_option, strict=strict_option), gold_option
     if task == "true_or_false_question":

@@ -12,8 +12,9 @@ have `gt_ts` with a `path`. Series lie beside the file: csv (the letter X is a m
   one clear verdict
 * times of events: whole numbers in order of appearance against the gold's fields, relative error, right positives only;
   strict reads numbers of any form
-* forecast, imputation: mean absolute and relative error; points without an answer err at worst, in both; strict does
-  not read a reply of the wrong length
+* forecast, imputation, synthesis: mean absolute and relative error; points without an answer err at worst, in both;
+  strict does not read a reply of the wrong length. Synthesis (ENG01) makes a series of a description: records may
+  have no `input_ts`
 
 All times 100 with two decimals upstream; here without rounding. The licence forbids passing samples on
 (CC-BY-NC-SA-4.0).
@@ -27,6 +28,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ from s1pro.tasks.benchmarks.scits_metrics import (
     strict_classes,
     upstream_classes,
 )
-from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask
+from s1pro.tasks.benchmarks.spec import Benchmark, Profile, Record, Subtask, user_prompt
 from s1pro.tasks.task import Prompt
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -61,6 +63,7 @@ FORECAST = (
     "MEG03", "ECG01", "ECG02", "NEG03", "ENG02", "ENG03", "ENG04", "PHG02", "URG01", "URG02", "URG05", "MAG01", "NEG04",
     "ENG05", "PHG03", "URG03",
 )  # fmt: skip
+SYNTHESIS = ("ENG01",)
 NO_WORDS: Mapping[str, tuple[str, ...]] = {
     "GWOSC GW Event": ("no", "not"), "STEAD": ("no", "not"), "TIMECAP": ("not",), "MDD": ("healthy",),
     "MIMII Due": ("normal",), "TS_MQA": ("normal", "no anomalies"),
@@ -74,7 +77,9 @@ MAX_POINTS = 240_000
 
 def prompt(record: Record) -> Prompt:
     """The series, then the question."""
-    path = record["input_ts"].get("path")
+    path = (record["input_ts"] or {}).get("path")
+    if path is None and SYNTHESIS[0] in str(record["task_id"]):
+        return user_prompt(record["input_text"])
     if not isinstance(path, str):
         raise InputError(f"input_ts.path is {path!r}, expected the name of a file")
     parts = (
@@ -200,6 +205,10 @@ def strict_series(response: str, record: Record) -> list[float] | None:
     return found if found is not None and len(found) == len(gold_series(record)) else None
 
 
+def _with_series(record: Record) -> Record:
+    return {"input_ts": None, "gt_result": None, **record}
+
+
 def _subtask(name: str, gold: Callable[[Record], Any], compat: Profile, strict: Profile, *defects: str) -> Subtask:
     wanted = frozenset(name.split("_"))
 
@@ -244,19 +253,24 @@ def _detection(name: str) -> Subtask:
 
 
 def _numbers(name: str) -> Subtask:
-    return _subtask(
+    found = _subtask(
         name,
         gold_series,
         Profile(extract=series_in, value=near_series, metric=series_errors),
         Profile(extract=strict_series, value=near_series, metric=series_errors),
         "the error of one reply is in units of its series, the mean mixes them",
+        *(("the error against one of many series that fit the description",) if name in SYNTHESIS else ()),
     )
+    if name not in SYNTHESIS:
+        return found
+    fields = {field: FIELDS[field] for field in ("id", "task_id", "input_text")} | {"gt_ts": dict}
+    return replace(found, fields=fields, prepare=_with_series)
 
 
 SUBTASKS = (
     *map(_classes, (*CLASSIFICATION, *CHOICE)),
     *map(_detection, (*EVENTS, *ANOMALY)),
-    *map(_numbers, FORECAST),
+    *map(_numbers, (*FORECAST, *SYNTHESIS)),
 )
 
 
@@ -273,5 +287,5 @@ SCITS = Benchmark(
     aggregate={"compat": mean_f1, "strict": mean_f1},
     source="OpenTSLab/SciTS on the Hugging Face Hub",
     licence="CC-BY-NC-SA-4.0: do not pass on",
-    notes=("ENG01 (synthesis) has no scorer: there is nothing to compare with",),
+    notes=("upstream's scorer has no forecasts, imputation and synthesis: their errors are those of its training",),
 )

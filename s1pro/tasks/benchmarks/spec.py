@@ -33,6 +33,7 @@ from typing import Any, Literal
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message
+from s1pro.tasks.benchmarks.bert_score import Similarity
 from s1pro.tasks.benchmarks.extract import answer_part
 from s1pro.tasks.judging import Judge, Judged
 from s1pro.tasks.task import Item, Prompt, Score
@@ -81,6 +82,7 @@ class Subtask:
         prepare: completes a record once, when it is loaded (the size of a picture, say).
         check: raises `InputError` where it cannot be scored on this machine; asked before its data are read.
         slow: reading a response takes long (it runs programs), so it waits in a thread.
+        weights: the prediction is how alike text and gold are to a model whose weights the user has (`similarity`).
     """
 
     name: str
@@ -97,6 +99,7 @@ class Subtask:
     judged: Judged | None = None
     check: Callable[[], None] = lambda: None
     slow: bool = False
+    weights: bool = False
 
     def made_records(self) -> list[dict[str, Any]]:
         """The records of a subtask that has no data."""
@@ -145,9 +148,11 @@ class BenchmarkTask:
 
     Attributes:
         judge: who is asked where `Subtask.judged` says so; None asks nobody.
+        similarity: of two texts, for a subtask that wants `weights`.
     """
 
     judge: Judge | None = None
+    similarity: Similarity | None = None
 
     def __init__(
         self, benchmark: Benchmark, subtask: Subtask, records: Sequence[Record], *, limit: int | None = None
@@ -184,6 +189,9 @@ class BenchmarkTask:
         gold = self.subtask.gold(record)
         found = {name: profile.extract(response, record) for name, profile in self._profiles().items()}
         verdict = self._judge(record, response, found)
+        if self.subtask.weights:
+            assert self.similarity is not None, "tasks without weights are not loaded"
+            found = {n: None if text is None else self.similarity(gold, text) for n, text in found.items()}
         values = {
             name: 0.0 if prediction is None else _bounded(self._profiles()[name].value(gold, prediction))
             for name, prediction in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,23 @@ def test_forecasts(tmp_path: Path) -> None:
     (tmp_path / "MEG03" / "gold.csv").write_text("10\nlow\n")
     with pytest.raises(InputError, match=r"meta_data\.jsonl, line 2: gt_ts"):
         load("scits", tmp_path, subtasks=["MEG03"])
+
+
+def test_synthesis_needs_no_series(tmp_path: Path) -> None:
+    """Errors 0 and 1, of golds 2 and 4; the second record has a series before its question."""
+    lines = [
+        {"id": "1", "task_id": ["ENG01"], "input_text": "make one", "gt_ts": {"values": [2.0, 4.0]}},
+        {"id": "2", "task_id": "ENG01", "input_text": "q", "gt_ts": {"values": [1]}, "input_ts": {"path": "in.csv"}},
+    ]
+    (tmp_path / "ENG01.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (task,) = load("scits", tmp_path, subtasks=["ENG01"])
+    assert task.prompt(task.items()[0]).messages[0].content == "make one"
+    assert task.prompt(task.items()[1]).messages[0].content[0]["type"] == "time_series"
+    found = task.aggregate([task.grade(item, reply) for item, reply in zip(task.items(), ("2, 5", "1"), strict=True)])
+    assert found["compat"] == pytest.approx(1 / 3) and found["compat.relative_mae"] == pytest.approx(1 / 12, abs=1e-6)
+    (tmp_path / "ENG01.jsonl").write_text(json.dumps({**lines[0], "gt_ts": None}))
+    with pytest.raises(InputError, match="line 1: the field 'gt_ts' is None"):
+        load("scits", tmp_path, subtasks=["ENG01"])
 
 
 def test_wrong_golds() -> None:
