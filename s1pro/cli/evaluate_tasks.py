@@ -61,7 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="tokenizer and encoder (roberta-large) for benchmarks that compare texts by BERTScore",
     )
     group.add_argument("--bert-score-layer", type=int, metavar="N", help="of that encoder; SciReasoner's is 14")
-    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of a domain of tau2-bench: mock, retail")
+    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of a domain of tau2: mock, retail, airline")
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
         "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"

@@ -27,8 +27,9 @@ _GREEDY = {"until": ["<|im_end|>"], "temperature": 0.0, "do_sample": False}
 SELECTED = (
     "tasks", "modalities", "suite", "benchmark", "data", "file", "metric", "tolerance", "question_column",
     "answer_column", "system", "media", "limit", "tau2",
+    "bert_score", "bert_score_layer",
 )  # fmt: skip
-PATHS = ("data", "file", "media")
+PATHS = ("data", "file", "media", "bert_score")
 
 
 def write(folder: Path, args: argparse.Namespace, longest: int | None) -> list[str]:
@@ -75,7 +76,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[Any]) -> dict[str,
 
 @functools.cache
 def _choose(selection: str) -> evaluate_tasks.Chosen:
-    values = json.loads(selection)
+    values = dict.fromkeys(SELECTED) | json.loads(selection)
     paths = {name: None if values[name] is None else Path(values[name]) for name in PATHS}
     return evaluate_tasks.choose(argparse.Namespace(**{**values, **paths}, folder=None))
 

@@ -187,6 +187,6 @@ def test_rewards(tmp_path: Path) -> None:
 
 
 def test_other_domains_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "db.json").write_text('{"flights": {}, "users": {}, "reservations": {}}')
-    with pytest.raises(InputError, match=r"flights, reservations, users; the domains .* are mock, retail"):
+    (tmp_path / "db.json").write_text('{"plans": {}, "lines": {}}')
+    with pytest.raises(InputError, match=r"lines, plans; the domains .* are mock, retail, airline"):
         open_domain(tmp_path)

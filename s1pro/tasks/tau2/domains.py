@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from s1pro.base.errors import InputError
+from s1pro.tasks.tau2.airline_domain import AirlineDomain
 from s1pro.tasks.tau2.mock_domain import MockDomain
 from s1pro.tasks.tau2.records import read_json
 from s1pro.tasks.tau2.retail_domain import RetailDomain
 from s1pro.tasks.tau2.world import Domain
 
-DOMAINS: Mapping[str, type[Domain]] = {domain.name: domain for domain in (MockDomain, RetailDomain)}
+DOMAINS: Mapping[str, type[Domain]] = {domain.name: domain for domain in (MockDomain, RetailDomain, AirlineDomain)}
 
 
 def open_domain(folder: Path) -> Domain:
