@@ -181,6 +181,13 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["plan", "--model", "tiny", "--cluster", "DIR/broken.json"], "not JSON"),
         (["plan", "--model", "tiny", "--cluster", "DIR/empty.json"], "missing gpu"),
         (["plan", "--model", "tiny", "--tokens", "0"], "total_tokens must be at least 1"),
+        (["plan", "--model", "tiny", "--tokens", "nan"], "total_tokens must be at least 1, got nan"),
+        (["plan", "--model", "tiny", "--cluster", "DIR/deep.json"], "not JSON"),
+        (["plan", "--model", "tiny", "--cluster", "DIR/none.json"], "there is no such file"),
+        (["plan", "--model", "tiny", "--report", "DIR/empty"], "is a folder; name a file, for example DIR/empty/page"),
+        (["parity", "DIR", "--report", "DIR/empty"], "is a folder; name a file"),
+        (["rl", "--recipe", "DIR/deep.json"], "not JSON"),
+        (["train", "--recipe", "DIR/deep.json"], "not JSON"),
         (["claims", "run", "all", "balance"], "all stands for every claim"),
         (["plan", "--model", "tiny", "--set", "steps=3"], "job.NAME=VALUE"),
         (["plan", "--model", "tiny", "--set", "job.stepz=3"], "there is no such setting"),
@@ -197,6 +204,7 @@ def test_bad_input_is_one_line_and_code_2(s1pro: Run, tmp_path: Path, arguments:
     (tmp_path / "fake" / "config.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "empty.json").write_text("{}")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "run.json").write_text(json.dumps({"folder": str(tmp_path / "run")}))
     code, out, err = s1pro(*(argument.replace("DIR", str(tmp_path)) for argument in arguments))
     assert code == 2

@@ -100,7 +100,7 @@ def _check_same_work(target: Path, record: Path, wanted: Any, *, resume: bool) -
         raise InputError(f"{target}: unfinished work is in {record.parent}; go on with --resume, or delete that folder")
     try:
         found = json.loads(record.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{record}: not JSON ({error}); delete {record.parent} to start anew") from error
     if found != wanted:
         old = found if isinstance(found, dict) else {}

@@ -54,6 +54,24 @@ def positive(text: str) -> int:
     return value
 
 
+def page_file(text: str) -> Path:
+    """An argument type: where a page goes; said at once, not after the work."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder; name a file, for example {path / 'page.html'}")
+    return path
+
+
+def read_json(path: Path) -> Any:
+    """What a file of settings says. Raises `InputError`: there is none, or it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no such file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 

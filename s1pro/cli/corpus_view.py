@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from s1pro.cli.arguments import Commands, add_command, positive
+from s1pro.cli.arguments import Commands, add_command, page_file, positive
 from s1pro.cli.corpus_papers import add_folder, existing, report
 
 
@@ -18,7 +17,7 @@ def add(kinds: Commands) -> None:
         description="Write a gallery of a corpus folder, with counts that reconcile. The file needs no other file.",
     )
     add_folder(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="where it goes; FOLDER/view.html by default")
+    parser.add_argument("--output", type=page_file, metavar="FILE", help="where it goes; FOLDER/view.html by default")
     parser.add_argument("--documents", type=positive, default=12, metavar="N", help="documents to show")
     parser.add_argument("--pages", type=positive, default=6, metavar="N", help="pages to show of each")
     parser.add_argument("--json", action="store_true", help="print the counts as JSON")

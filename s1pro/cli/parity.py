@@ -13,11 +13,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1pro.base.errors import InputError
-from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, positive, print_json
+from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, page_file, positive, print_json
 
 if TYPE_CHECKING:
     from s1pro.base.client import ModelClient
@@ -52,7 +51,7 @@ def add(commands: Commands) -> None:
         "--limit", type=float, default=1e-6, metavar="X", help="largest KL(engine || trainer) that passes"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of prompts and draws")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write an HTML page")
+    parser.add_argument("--report", type=page_file, metavar="FILE", help="write an HTML page")
     parser.add_argument("--json", action="store_true", help="print what was found as JSON")
 
 

@@ -7,12 +7,11 @@ the real parallel code, and the prediction is compared with what torch's memory 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1pro.base.errors import InputError
-from s1pro.cli.arguments import Commands, add_command, check_model_folder, positive, print_json
+from s1pro.cli.arguments import Commands, add_command, check_model_folder, page_file, positive, print_json, read_json
 
 if TYPE_CHECKING:
     from s1pro.model.config import ModelConfig
@@ -58,7 +57,7 @@ def add(commands: Commands) -> None:
         help="change a setting of the job or an efficiency: job.sequence_length=32768, efficiency.network=0.5",
     )
     parser.add_argument("--verify", action="store_true", help="measure on fake tensors with the real code (a minute)")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write the plan as an HTML page with pictures")
+    parser.add_argument("--report", type=page_file, metavar="FILE", help="write the plan as an HTML page with pictures")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -107,10 +106,7 @@ def _cluster(args: argparse.Namespace) -> Cluster:
             return Cluster(gpu=gpu_named(args.gpu), num_gpus=args.gpus)
         except ValueError as error:
             raise InputError(f"--gpus: {error}") from error
-    try:
-        data = json.loads(args.cluster.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{args.cluster}: not JSON ({error})") from error
+    data = read_json(args.cluster)
     if isinstance(data, dict) and isinstance(data.get("gpu"), str):
         from s1pro.base.config import config_to_json
 

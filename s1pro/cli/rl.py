@@ -22,13 +22,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from s1pro.base.errors import InputError
-from s1pro.cli.arguments import Commands, add_command, check_model_folder, positive, print_json
+from s1pro.cli.arguments import Commands, add_command, check_model_folder, positive, print_json, read_json
 
 if TYPE_CHECKING:
     from s1pro.rl.config import RLRun
@@ -203,9 +202,4 @@ def _from_recipe(recipe: str) -> RLRun:
         made = known[recipe]()
         assert isinstance(made, RLRun)
         return made
-    try:
-        return config_from_json(RLRun, json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    return config_from_json(RLRun, read_json(path))

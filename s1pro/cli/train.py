@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1pro.base.errors import InputError
-from s1pro.cli.arguments import Commands, add_command, print_json
+from s1pro.cli.arguments import Commands, add_command, print_json, read_json
 
 if TYPE_CHECKING:
     from s1pro.train.config import RunConfig
@@ -102,12 +101,7 @@ def _configuration(recipe: str) -> RunConfig:
     path = Path(recipe)
     if path.suffix != ".json":
         return _recipe(recipe)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no such file") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    data = read_json(path)
     is_contrastive = isinstance(data, dict) and data.get("stage") == STAGE
     return config_from_json(ContrastiveRun if is_contrastive else TrainRun, data)
 

@@ -151,6 +151,6 @@ def _decoded(row: dict[str, Any], where: str) -> dict[str, Any]:
         if isinstance(cell, str):
             try:
                 row[name] = json.loads(cell) if cell else None
-            except json.JSONDecodeError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{where}: {name} is not JSON ({error})") from error
     return row

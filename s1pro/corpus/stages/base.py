@@ -223,7 +223,7 @@ def part_of(unit: Unit) -> Part:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path}: not JSON ({error}); it is written whole, so something else has changed it"
         ) from error

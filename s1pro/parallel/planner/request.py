@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -60,7 +61,7 @@ class Job:
 
     def __post_init__(self) -> None:
         for name in ("total_tokens", "tokens_per_step", "sequence_length", "loss_chunk"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.image_share <= 1:
             raise ValueError(f"image_share must lie in [0, 1], got {self.image_share}")
@@ -97,7 +98,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         for name in ("dp_replicate", "dp_shard", "ep", "tokens_per_batch"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     @property

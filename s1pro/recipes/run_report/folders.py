@@ -246,7 +246,7 @@ def read_object(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes is too much for a report; limit {MOST_BYTES:,}")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(data, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(data).__name__}")

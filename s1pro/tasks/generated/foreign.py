@@ -56,7 +56,7 @@ class ForeignTask:
         )
         making.close()
         if made.ended != "done" or not made.value:
-            why = made.output.strip()[-300:] or made.ended
+            why = " ".join(made.output[-300:].split()) or made.ended
             if made.ended == "done":
                 why = f"case_generator() gave no JSON object that belongs to the split {split!r}"
             raise InputError(f"{name}: makes no cases ({why})")

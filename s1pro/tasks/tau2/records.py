@@ -96,7 +96,7 @@ def read_json(path: Path, kind: type) -> Any:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(data, kind):
         raise InputError(f"{path}: expected a {kind.__name__}, got {type(data).__name__}")
