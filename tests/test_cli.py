@@ -186,6 +186,9 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["plan", "--model", "tiny", "--cluster", "DIR/none.json"], "there is no such file"),
         (["plan", "--model", "tiny", "--report", "DIR/empty"], "is a folder; name a file, for example DIR/empty/page"),
         (["parity", "DIR", "--report", "DIR/empty"], "is a folder; name a file"),
+        (["parity", "DIR/fake", "--limit", "nan"], "--limit must be a number from 0, got nan"),
+        (["parity", "DIR/fake", "--api-key-variable", "KEY"], "no effect without --url"),
+        (["eval", "--url", "http://[::1", "--model", "m"], "base_url must be like http://localhost:8000/v1"),
         (["rl", "--recipe", "DIR/deep.json"], "not JSON"),
         (["train", "--recipe", "DIR/deep.json"], "not JSON"),
         (["claims", "run", "all", "balance"], "all stands for every claim"),
@@ -280,6 +283,20 @@ def test_parity_names_an_endpoint_that_does_not_answer(
     code, _, err = s1pro("parity", model_folder, "--url", "http://127.0.0.1:1/v1", "--engine", "vllm")
     assert code == 2
     assert err == "error: --url http://127.0.0.1:1/v1, --engine vllm: nobody there; does this server run there?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chat", "MODEL", "--message", "hi", "--device", "tpu"], "device='tpu' is not a device; use cpu or cuda"),
+        (["chat", "MODEL", "--message", "hi", "--device", "cuda:99"], "GPUs here; use cpu"),
+        (["parity", "MODEL", "--longest", "5000"], "--longest 5000 and --tokens 48: the model has 1024 positions"),
+        (["parity", "MODEL", "--seed", "-1"], "seed must not be negative, got -1"),
+    ],
+)
+def test_what_a_model_cannot_do_is_one_line(s1pro: Run, model_folder: Path, arguments: list[str], message: str) -> None:
+    code, out, err = s1pro(*(argument.replace("MODEL", str(model_folder)) for argument in arguments))
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_a_plan_that_fits_and_one_that_does_not(s1pro: Run, tmp_path: Path) -> None:

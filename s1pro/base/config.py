@@ -101,7 +101,8 @@ def _assign(value: Any, kind: Any, path: list[str], text: str, done: str) -> Any
         )
     if isinstance(value, tuple):
         if not name.isdigit() or int(name) >= len(value):
-            raise InputError(f"--set {here}: valid here: the numbers 0 to {len(value) - 1}")
+            valid = f"valid here: the numbers 0 to {len(value) - 1}" if value else "the list has no entries"
+            raise InputError(f"--set {here}: {valid}")
         index = int(name)
         return (*value[:index], _assign(value[index], _item_type(kind, index), rest, text, here), *value[index + 1 :])
     if isinstance(value, Mapping) and not rest:

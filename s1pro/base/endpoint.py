@@ -149,12 +149,16 @@ class EndpointSettings:
     routing_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
+        wrong = f"base_url must be like http://localhost:8000/v1, got {self.base_url!r}"
+        try:
+            parts = urlsplit(self.base_url)
+        except ValueError as error:
+            raise InputError(wrong) from error
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"base_url must be like http://localhost:8000/v1, got {self.base_url!r}")
+            raise InputError(wrong)
         if parts.username or parts.password or parts.query:
             raise InputError("base_url must not carry names, keys or a query; give the key as api_key")
-        if self.concurrency < 1 or self.timeout_s <= 0 or self.connect_timeout_s <= 0:
+        if self.concurrency < 1 or not self.timeout_s > 0 or not self.connect_timeout_s > 0:
             raise InputError(f"{self.base_url}: concurrency and time-outs must be positive")
         if self.engine not in get_args(EngineName):
             raise InputError(f"engine must be one of {', '.join(get_args(EngineName))}, got {self.engine!r}")

@@ -64,6 +64,17 @@ class Origin:
     fp8: Fp8Weights = field(default_factory=Fp8Weights)
 
 
+def usable_device(name: str | torch.device) -> torch.device:
+    """Raises `InputError`: there is no such device, or not on this machine. Nothing is allocated."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device={name!r} is not a device; use cpu or cuda") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device={str(name)!r}: torch finds {torch.cuda.device_count()} GPUs here; use cpu")
+    return device
+
+
 def load_network(
     folder: str | Path, *, dtype: torch.dtype | None = torch.float32, device: str | torch.device = "cpu"
 ) -> Network:
@@ -75,6 +86,7 @@ def load_network(
     Raises:
         InputError: names the file and the first tensor or key that is missing, extra, of the wrong shape or not finite.
     """
+    device = usable_device(device)
     network, fill = open_network(folder, dtype=dtype)
     network.to_empty(device=device)
     state = network.state_dict()

@@ -98,6 +98,8 @@ def run_caption(args: argparse.Namespace) -> int:
     folder = existing(args.folder)
     if bool(args.endpoint) != bool(args.model):
         raise InputError("--endpoint and --model belong together")
+    if args.api_key_variable and not args.endpoint:
+        raise InputError("--api-key-variable belongs to --endpoint URL")
     if args.endpoint:
         settings = EndpointSettings(base_url=args.endpoint, model=args.model)
         endpoint = Endpoint(name=args.model, settings=settings, api_key_variable=args.api_key_variable)

@@ -131,11 +131,14 @@ def change_settings(folder: CorpusFolder, changes: list[str]) -> None:
 def run_ingest(args: argparse.Namespace) -> int:
     from s1pro.cli.stage_bar import StageBar
     from s1pro.corpus.executors import run_stage
-    from s1pro.corpus.ledger import register
+    from s1pro.corpus.ledger import check_inputs, register
     from s1pro.corpus.stages.base import CorpusFolder
     from s1pro.corpus.status import folder_status
 
     folder = CorpusFolder(args.folder)
+    if (folder.root / "config.json").exists():
+        raise InputError(f"--folder {folder.root}: holds a model or a run (config.json); choose another folder")
+    check_inputs(args.paths)
     if args.licence and not (args.paths or args.layout):
         raise InputError("--licence has no effect without inputs")
     if args.changes or not args.show:

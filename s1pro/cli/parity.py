@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,7 @@ def add(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     check_model_folder(args.folder)
-    if args.url is not None and (args.engine_dtype or args.exact):
-        raise InputError("--engine-dtype and --exact are of the engine in process and have no effect with --url")
-    if args.url is None and (args.engine != "s1pro" or args.no_routing):
-        raise InputError("--engine and --no-routing are about an endpoint and have no effect without --url")
+    _check(args)
     import torch
 
     from s1pro.base.endpoint import EndpointError
@@ -75,8 +73,11 @@ def run(args: argparse.Namespace) -> int:
         from s1pro.model.exact import use_exact_operators
 
         use_exact_operators(network)
-    settings = ProbeSettings(prompts=args.prompts, tokens=args.tokens, longest=args.longest, seed=args.seed)
+    most = network.config.text.rope.max_position_embeddings
+    if args.longest + args.tokens > most:
+        raise InputError(f"--longest {args.longest} and --tokens {args.tokens}: the model has {most} positions")
     try:
+        settings = ProbeSettings(prompts=args.prompts, tokens=args.tokens, longest=args.longest, seed=args.seed)
         probes, chats = asyncio.run(collect(_client(args, network), processor, settings))
         check_probes(probes)
     except ValueError as error:
@@ -93,6 +94,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         _show(found)
     return 0 if found.passed else 1
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What has no effect, or cannot be."""
+    if args.url is not None and (args.engine_dtype or args.exact):
+        raise InputError("--engine-dtype and --exact are of the engine in process and have no effect with --url")
+    if args.url is None and (args.engine != "s1pro" or args.no_routing):
+        raise InputError("--engine and --no-routing are about an endpoint and have no effect without --url")
+    if args.url is None and (args.model != "model" or args.api_key_variable):
+        raise InputError("--model and --api-key-variable are about an endpoint and have no effect without --url")
+    if not 0 <= args.limit < math.inf:
+        raise InputError(f"--limit must be a number from 0, got {args.limit}")
 
 
 def _client(args: argparse.Namespace, network: Network) -> ModelClient:

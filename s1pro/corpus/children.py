@@ -80,7 +80,7 @@ class Limits:
             "max_bytes",
             "max_pages",
         ):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:
                 raise InputError(f"limits.{name} must be positive, got {getattr(self, name)}")
 
 

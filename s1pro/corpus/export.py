@@ -31,7 +31,7 @@ from s1pro.base.config import config_to_json
 from s1pro.base.errors import InputError
 from s1pro.base.records import Message, Sample
 from s1pro.base.stamp import write_json
-from s1pro.corpus.ledger import read_ledger, sources
+from s1pro.corpus.ledger import LEDGER, read_ledger, sources
 from s1pro.corpus.records import CaptionRow, ElementRow, QualityRow, RouteRow
 from s1pro.corpus.stages.base import CorpusFolder
 from s1pro.corpus.tables import iter_rows
@@ -121,6 +121,7 @@ def export(folder: CorpusFolder, target: Path, settings: ExportSettings | None =
         InputError: captions are not finished, or none becomes a sample.
     """
     settings = settings or ExportSettings()
+    earlier = _earlier_files(folder, target, settings)
     folder.require("caption", "caption FOLDER")
     folder.require("judge", "caption FOLDER")
     files: dict[str, Written] = {}
@@ -149,8 +150,30 @@ def export(folder: CorpusFolder, target: Path, settings: ExportSettings | None =
     entries = {name: dataclasses.asdict(file) for name, file in files.items()}
     content = {"settings": config_to_json(settings), "captions": report.captions, "left_out": report.left_out}
     content |= {"contamination": report.contamination} if guard is not None else {}
+    for name in earlier - set(files):  # a document in an old validation file may be in the new training file
+        (target / name).unlink(missing_ok=True)
     write_json(target / "manifest.json", {**content, "files": entries})
     return report
+
+
+def _earlier_files(folder: CorpusFolder, target: Path, settings: ExportSettings) -> set[str]:
+    """Names of the files that an earlier export wrote there.
+
+    Raises:
+        InputError: a folder of another kind, or samples in another format: training would read both.
+    """
+    if (target / LEDGER).exists() or (target / "config.json").exists():
+        raise InputError(f"{target}: a corpus, a model or a run lies there; choose another folder for the samples")
+    try:
+        found = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+        files, before = set(map(str, found["files"])), found["settings"]["format"]
+    except FileNotFoundError:
+        return set()
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{target / 'manifest.json'}: not of an export; choose another folder") from error
+    if before != settings.format:
+        raise InputError(f"{target}: holds samples as {before}; choose another folder, or delete it first")
+    return {name for name in files if Path(name).name == name}
 
 
 def domain_of(route: RouteRow) -> str:

@@ -87,6 +87,12 @@ def register(
     return rows
 
 
+def check_inputs(paths: Sequence[Path]) -> None:
+    """Raises `InputError`: a path that does not exist, or a folder without documents. Nothing is written."""
+    for path in paths:
+        next(_files([path]))
+
+
 def read_ledger(folder: Path) -> list[InputRow]:
     """All inputs; empty if there is no ledger yet."""
     path = folder / LEDGER

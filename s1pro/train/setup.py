@@ -12,6 +12,7 @@ from torch import nn
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Sample
+from s1pro.checkpoint.released import usable_device
 from s1pro.data.batch import PackedBatch
 from s1pro.data.loader import Loader
 from s1pro.data.mixture import Mixture
@@ -160,10 +161,7 @@ def choose_device(name: str) -> torch.device:
     """`auto` is the GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device={name!r} is not a device; use auto, cpu or cuda") from error
+    return usable_device(name)
 
 
 def local_accumulation(run: RunConfig, ranks: Ranks) -> int:

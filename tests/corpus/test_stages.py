@@ -157,6 +157,23 @@ def test_webdataset_shards_are_whole_and_repeatable(done: CorpusFolder, tmp_path
     assert set(members.values()) == {3} and len(members) == reports[0].samples
 
 
+def test_samples_of_an_earlier_export_are_not_read_beside_new_ones(done: CorpusFolder, tmp_path: Path) -> None:
+    """A folder of samples is read whole."""
+    target = tmp_path / "samples"
+    both = export(done, target, ExportSettings(validation=0.5))
+    assert set(both.files) == {"train.parquet", "validation.parquet"}
+    export(done, target, ExportSettings(validation=0.0))
+    assert {path.name for path in target.glob("*.parquet")} == {"train.parquet"}
+    with pytest.raises(InputError, match="holds samples as parquet"):
+        export(done, target, ExportSettings(format="jsonl"))
+    with pytest.raises(InputError, match="a corpus, a model or a run lies there"):
+        export(done, done.root)
+    (target / "manifest.json").write_text("[]")
+    with pytest.raises(InputError, match=r"manifest\.json: not of an export"):
+        export(done, target)
+    assert {path.name for path in target.glob("*.parquet")} == {"train.parquet"}
+
+
 def test_domains_and_splits() -> None:
     def row(route: str, topic: str) -> RouteRow:
         return RouteRow(element_id="e", topic=topic, topic_probability=1, scientific_probability=1, route=route)
@@ -218,6 +235,13 @@ def test_the_commands_do_the_whole_way(papers: Path, tmp_path: Path, capsys: pyt
         (["ingest", "DIR/none.pdf", "--folder", "DIR/out"], "none.pdf: there is no such file or folder"),
         (["ingest", "DIR", "--folder", "DIR/out"], "no .pdf file in this folder"),
         (["ingest", "--folder", "DIR/x", "--set", "ingest.limits.page_seconds=0"], "page_seconds must be positive"),
+        (["ingest", "--folder", "DIR/x", "--set", "ingest.limits.page_seconds=nan"], "page_seconds must be positive"),
+        (["ingest", "DIR/a.pdf", "--folder", "DIR/model"], "holds a model or a run (config.json)"),
+        (
+            ["ingest", "--folder", "DIR/x", "--set", "caption.endpoints.0.name=a"],
+            "endpoints.0: the list has no entries",
+        ),
+        (["caption", "DIR/corpus", "--api-key-variable", "KEY"], "--api-key-variable belongs to --endpoint"),
         (["ingest", "--folder", "DIR/x", "--licence", "CC0"], "--licence has no effect without inputs"),
         (["ingest", "--folder", "DIR/x", "--executor", "inline", "--workers", "3"], "--workers has no effect"),
         (["ingest", "--folder", "DIR/x", "--executor", "slurm", "--slurm-set", "account"], "write it as NAME=VALUE"),
@@ -226,9 +250,13 @@ def test_the_commands_do_the_whole_way(papers: Path, tmp_path: Path, capsys: pyt
 def test_mistakes_are_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name in ("model/config.json", "corpus/inputs.parquet"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
     assert main(["corpus", *(text.replace("DIR", str(tmp_path)) for text in arguments)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def _ledger(folder: CorpusFolder) -> list:  # type: ignore[type-arg]

@@ -60,6 +60,8 @@ class ProbeSettings:
         for name in ("prompts", "tokens", "longest", "concurrency"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)
