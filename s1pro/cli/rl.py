@@ -202,4 +202,4 @@ def _from_recipe(recipe: str) -> RLRun:
         made = known[recipe]()
         assert isinstance(made, RLRun)
         return made
-    return config_from_json(RLRun, read_json(path))
+    return config_from_json(RLRun, read_json(path), path=str(path))

@@ -103,7 +103,7 @@ def _configuration(recipe: str) -> RunConfig:
         return _recipe(recipe)
     data = read_json(path)
     is_contrastive = isinstance(data, dict) and data.get("stage") == STAGE
-    return config_from_json(ContrastiveRun if is_contrastive else TrainRun, data)
+    return config_from_json(ContrastiveRun if is_contrastive else TrainRun, data, path=str(path))
 
 
 def _recipe(name: str) -> RunConfig:

@@ -29,7 +29,7 @@ class TaskConfig:
     num_items: int = 2000
 
     def __post_init__(self) -> None:
-        if self.weight <= 0 or self.num_items < 1:
+        if not self.weight > 0 or self.num_items < 1:
             raise ValueError(f"task {self.name!r}: weight and num_items must be positive")
 
 
@@ -62,10 +62,11 @@ class RolloutConfig:
         for name in ("prompts", "group_size", "max_new_tokens", "concurrency"):
             if getattr(self, name) < 1:
                 raise ValueError(f"rollout.{name} must be at least 1, got {getattr(self, name)}")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(
                 f"rollout.temperature must be positive, got {self.temperature}: greedy answers are all alike"
             )
+        self.sampling(seed=0)  # says what else cannot be
 
     def sampling(self, seed: int) -> Sampling:
         return Sampling(max_new_tokens=self.max_new_tokens, temperature=self.temperature, top_p=self.top_p, seed=seed)
@@ -120,6 +121,11 @@ class RLRun(TrainRun):
         if self.sft_every < 0 or self.sft_every == 1:
             raise ValueError(
                 f"sft_every must be 0 or at least 2, got {self.sft_every}: 1 leaves no step to learn by RL"
+            )
+        if self.rollout.max_new_tokens > self.data.tokens_per_batch:
+            raise ValueError(
+                f"rollout.max_new_tokens={self.rollout.max_new_tokens} must not exceed data.tokens_per_batch="
+                f"{self.data.tokens_per_batch}: a prompt with its answer fits into a micro-batch"
             )
         if self.updates < 1 or self.updates > self.rollout.prompts:
             raise ValueError(

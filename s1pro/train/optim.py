@@ -27,6 +27,7 @@ by rows; `GatheredMuon` puts the update together before it is made orthogonal.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,8 +59,8 @@ class OptimizerConfig:
     lr_multipliers: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be positive and finite, got {self.lr}")
         if self.weight_decay < 0:
             raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
         if not all(0 <= beta < 1 for beta in (*self.betas, self.momentum)):

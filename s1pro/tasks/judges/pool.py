@@ -56,7 +56,7 @@ class JudgeConfig:
     memory_mb: int = 1024
 
     def __post_init__(self) -> None:
-        if self.processes < 0 or self.seconds <= 0 or self.memory_mb < 1:
+        if self.processes < 0 or not self.seconds > 0 or self.memory_mb < 1:
             raise ValueError(
                 f"judges: processes={self.processes} must not be negative, seconds={self.seconds} and "
                 f"memory_mb={self.memory_mb} must be positive"
