@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from s1pro.kernels import attention_single
-from s1pro.kernels.attention_exact import KEY_BLOCK, attend, attend_step, hidden_keys
+from s1pro.kernels.attention_exact import KEY_BLOCK, Seen, attend, attend_step, seen_keys
 from s1pro.kernels.attention_single import SingleViews
 from s1pro.kernels.paged_cache import PagedKVCache
 
@@ -141,15 +141,17 @@ class PagedContext:
 
     @cached_property
     def rows_of_blocks(self) -> Tensor:
-        """Rows of keys in the slots of a layer `[slots * 2 * J, C]`, as `[blocks, B, J, KEY_BLOCK]`, for exact mode."""
+        """For exact mode, rows of keys and then of values in the slots of a layer `[slots * 2 * J, C]`: as
+        `[2, blocks, B, J, KEY_BLOCK]`."""
         kv_heads = self.cache.key_slots[0].shape[1]
         slots_BS = pad(self.slots_BS, (0, -max(self.context_lens) % KEY_BLOCK))
         slots_bB1N = slots_BS.unflatten(1, (-1, KEY_BLOCK)).transpose(0, 1)[:, :, None]
-        return (slots_bB1N * 2 * kv_heads + torch.arange(kv_heads, device=slots_BS.device)[:, None]).flatten()
+        row_211J1 = torch.arange(2 * kv_heads, device=slots_BS.device).view(2, 1, 1, kv_heads, 1)
+        return (slots_bB1N * (2 * kv_heads) + row_211J1).flatten()
 
     @cached_property
-    def hidden_bB1N(self) -> Tensor:
-        return hidden_keys(self.context_lens, self.block_table_BM.device)
+    def seen(self) -> Seen:
+        return seen_keys(self.context_lens, self.block_table_BM.device)
 
 
 @dataclass(frozen=True)
@@ -203,9 +205,13 @@ def attention(
     return _extend(q_THC, context, layer, scale)
 
 
-def attention_step(q_BHC: Tensor, kv_B2JC: Tensor, context: PagedContext, *, layer: int, scale: float) -> Tensor:
+def attention_step(
+    q_BHC: Tensor, kv_B2JC: Tensor, context: PagedContext, *, layer: int, scale: float, exact: bool = False
+) -> Tensor:
     """`attention` where every sequence has one new token, after older ones; keys and values in one tensor."""
     context.cache.write_both(layer, kv_B2JC, context.slot_mapping_T)
+    if exact:
+        return _exact_paged(q_BHC, context, layer, scale)
     return _decode(q_BHC, context, layer, scale) if context.is_decoding else _extend(q_BHC, context, layer, scale)
 
 
@@ -277,12 +283,11 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 
 
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
-    key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     if context.is_decoding:
-        rows, (kv_heads, channels) = context.rows_of_blocks, key.shape[1:]
-        both = context.cache.slots[layer].view(-1, channels)
-        keys, values = both.index_select(0, rows), both[kv_heads:].index_select(0, rows)
-        return attend_step(q_THC, keys, values, context.hidden_bB1N, scale)
+        rows = context.cache.slots[layer].view(-1, q_THC.shape[2]).index_select(0, context.rows_of_blocks)
+        keys, values = rows.chunk(2)
+        return attend_step(q_THC, keys, values, context.seen, scale)
+    key, value = context.cache.key_slots[layer], context.cache.value_slots[layer]
     outs = []
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots, context, b)[0].transpose(0, 1) for slots in (key, value))

@@ -4,11 +4,12 @@ The rows of one key/value head are its H / J query heads at every new position. 
 (the last tile is filled with zeros) against `KEY_BLOCK` keys at a time, blocks counted from position 0 of the sequence:
 
     s_b = q k_b^T            one product of fixed shape per tile and block
-    m = max over all blocks, p_b = exp(s_b - m)
+    m = max over all blocks, p_b = exp(max(s_b - m, LEAST)), and 0 for hidden keys
     l = sum_b sum(p_b),  o = sum_b p_b v_b      block by block, in order
 
 A block behind a row adds exact zeros, so it does not matter how many of them there are: a row does not know how long
-its sequence is going to be. All in float32 at least. Memory is bounded by taking some tiles at a time.
+its sequence is going to be. All in float32 at least. Memory is bounded by taking some tiles at a time. The
+exponential of the library is up to fifty times slower where its result is nearly nothing; hence `LEAST`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ KEY_BLOCK = 64
 
 SCORES = 1 << 22
 """Scores that are held at once, roughly."""
+
+LEAST = -80.0
+"""Exponents below count as this: 1.8e-35."""
+
+Seen = tuple[Tensor, Tensor]
+"""Both `[blocks, B, 1, 1, KEY_BLOCK]`: minus infinity and 0 for keys behind the end of a sequence, 0 and 1 before."""
 
 
 def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
@@ -43,33 +50,35 @@ def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
     return o_JRC.view(kv_heads, new, group, channels).transpose(0, 1).reshape(q_SHC.shape).to(q_SHC.dtype)
 
 
-def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, hidden_bB1N: Tensor, scale: float) -> Tensor:
+def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, seen: Seen, scale: float) -> Tensor:
     """One new token of each of B sequences, `[B, H, C]`.
 
     Args:
         keys, values: rows of C numbers in the order `[blocks, B, J, KEY_BLOCK]`; behind the end of a sequence there may
             be any finite numbers.
-        hidden_bB1N: from `hidden_keys`, made once for all layers.
+        seen: from `seen_keys`, made once for all layers.
     """
     batch, heads, channels = q_BHC.shape
-    blocks = hidden_bB1N.shape[0]
-    kv_heads = keys.shape[0] // hidden_bB1N.numel()
-    keys, values = (_wide(rows).view(-1, KEY_BLOCK, channels) for rows in (keys, values))
-    tiles_BJxMC = _tiles((_wide(q_BHC) * scale).view(batch * kv_heads, -1, channels)).unflatten(0, (batch, kv_heads))
-    hidden = hidden_bB1N[:, :, None]
+    bias_bB11N, seen_bB11N = seen
+    blocks = bias_bB11N.shape[0]
+    kv_heads = keys.numel() // (bias_bB11N.numel() * channels)
+    group = heads // kv_heads
+    keys, values = _wide(keys).view(-1, KEY_BLOCK, channels).mT, _wide(values).view(-1, KEY_BLOCK, channels)
+    q_bBJRC = values.new_zeros(blocks, batch, kv_heads, group + -group % QUERY_ROWS, channels)
+    new_BJGC = _wide(q_BHC).view(batch, kv_heads, group, channels)
+    torch.mul(new_BJGC.expand(blocks, -1, -1, -1, -1), scale, out=q_bBJRC[..., :group, :])
     outs = []
-    for q_BJMC in tiles_BJxMC.unbind(2):  # one unless more than QUERY_ROWS heads share their keys
-        q_YMC = q_BJMC.expand(blocks, -1, -1, -1, -1).reshape(-1, QUERY_ROWS, channels)
-        scores = torch.bmm(q_YMC, keys.transpose(1, 2)).view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)
-        scores.masked_fill_(hidden, -torch.inf)
-        total_BJM = _exponentials(scores)
-        parts = torch.bmm(scores.view(-1, QUERY_ROWS, KEY_BLOCK), values).view(blocks, *q_BJMC.shape)
+    for q_bBJMC in q_bBJRC.split(QUERY_ROWS, dim=3):  # one unless more than QUERY_ROWS heads share their keys
+        scores = torch.bmm(q_bBJMC.reshape(-1, QUERY_ROWS, channels), keys)
+        scores = scores.view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)
+        _exponentials(scores.add_(bias_bB11N)).mul_(seen_bB11N)
+        parts = torch.bmm(scores.view(-1, QUERY_ROWS, KEY_BLOCK), values).view(blocks, batch, kv_heads, -1, channels)
         first, *others = parts.unbind()
         for part in others:
             first += part
-        outs.append(first.div_(total_BJM[..., None]))
+        outs.append(first.div_(_total(scores)[..., None]))
     o_BJRC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
-    return o_BJRC[:, :, : heads // kv_heads].reshape(q_BHC.shape).to(q_BHC.dtype)
+    return o_BJRC[:, :, :group].reshape(q_BHC.shape).to(q_BHC.dtype)
 
 
 def in_blocks(x_BNJC: Tensor) -> Tensor:
@@ -77,17 +86,24 @@ def in_blocks(x_BNJC: Tensor) -> Tensor:
     return _wide(x_BNJC).unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
 
 
-def hidden_keys(lengths: Sequence[int], device: torch.device) -> Tensor:
-    """`[blocks, B, 1, KEY_BLOCK]`, which keys lie behind the end of each sequence."""
+def seen_keys(lengths: Sequence[int], device: torch.device) -> Seen:
+    """Of sequences of so many tokens."""
     blocks = -(-max(lengths) // KEY_BLOCK)
-    key_b11N = torch.arange(blocks * KEY_BLOCK, device=device).view(blocks, 1, 1, KEY_BLOCK)
-    return key_b11N >= torch.tensor(lengths, device=device)[:, None, None]
+    key_b1N = torch.arange(blocks * KEY_BLOCK, device=device).view(blocks, 1, KEY_BLOCK)
+    seen_bBN = (key_b1N < torch.tensor(lengths, device=device)[:, None]).to(torch.float32)
+    seen_bB11N = seen_bBN[:, :, None, None]
+    return seen_bB11N.log(), seen_bB11N
 
 
 def _exponentials(scores: Tensor) -> Tensor:
-    """Turns scores `[blocks, …, KEY_BLOCK]` into exponentials, in place; their sums, block by block."""
-    scores.sub_(scores.amax(dim=(0, -1), keepdim=True)).exp_()
-    return scores.sum(dim=-1).cumsum(dim=0)[-1]
+    """Of scores `[blocks, …, KEY_BLOCK]` less their largest, in place."""
+    return scores.sub_(scores.amax(dim=(0, -1), keepdim=True)).clamp_(min=LEAST).exp_()
+
+
+def _total(scores: Tensor) -> Tensor:
+    """Sums of blocks, added in order."""
+    sums = scores.sum(dim=-1)
+    return sums[0] if len(sums) == 1 else sums.cumsum(dim=0)[-1]
 
 
 def _rows(q_XMC: Tensor, position_XM: Tensor, keys_bNC: Tensor, values_bNC: Tensor) -> Tensor:
@@ -96,13 +112,14 @@ def _rows(q_XMC: Tensor, position_XM: Tensor, keys_bNC: Tensor, values_bNC: Tens
     outs = []
     for q, position in zip(q_XMC.split(count), position_XM.split(count), strict=True):
         firsts = _first_tiles(position)
-        scores = q.new_full((len(firsts), *q.shape[:2], KEY_BLOCK), -torch.inf)
+        scores = q.new_empty(len(firsts), *q.shape[:2], KEY_BLOCK)
         for b, first in enumerate(firsts):
             keys = keys_bNC[b].t().expand(len(q) - first, -1, -1)
             torch.bmm(q[first:], keys, out=scores[b, first:])
         key_b11N = torch.arange(len(firsts) * KEY_BLOCK, device=q.device).view(-1, 1, 1, KEY_BLOCK)
-        scores.masked_fill_(key_b11N > position[:, :, None], -torch.inf)
-        total_XM = _exponentials(scores)
+        hidden = key_b11N > position[:, :, None]
+        _exponentials(scores.masked_fill_(hidden, -torch.inf)).masked_fill_(hidden, 0)
+        total_XM = _total(scores)
         out = torch.zeros_like(q)
         for b, first in enumerate(firsts):
             out[first:] += torch.bmm(scores[b, first:], values_bNC[b].expand(len(q) - first, -1, -1))
@@ -125,4 +142,4 @@ def _tiles(x_YRC: Tensor) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x if x.dtype is torch.float32 else x.to(torch.promote_types(x.dtype, torch.float32))

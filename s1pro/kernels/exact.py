@@ -5,12 +5,13 @@ two threads may share the inner sum of a small product but not of a large one. S
 its last bits on the batch that it was in, on how its prompt was cut, and on whether engine or trainer computed it.
 Exact mode takes the choice away from the library: it is only ever asked for products of one shape.
 
-* **Rows in tiles of eight** (`tiled_product`, `exact_linear`): each tile is a call of its own, the last one is filled
-  up. Inside a call of fixed shape a row does not depend on its neighbours or its place (measured, and tested
-  for every machine by `tests/kernels/test_exact.py`).
+* **Rows in tiles of eight** (`tiled_product`, `exact_linear`): each tile is a call of its own. Inside a call of fixed
+  shape a row does not depend on its neighbours or its place (measured, and tested for every machine by
+  `tests/kernels/test_exact.py`). Calls of fewer or more rows are made where they were seen to give the bits of tiles
+  (`kernels.exact_calls`).
 * **Attention in blocks** (`kernels.attention_exact`): 16 query rows against 64 keys, blocks at absolute positions,
   added in their order. A block that a row does not see adds exact zeros.
-* **Experts** (`kernels.experts_exact`): the rows of each expert in tiles of their own; a token adds its experts in the
+* **Experts** (`kernels.experts_exact`): the rows of each expert in calls of their own; a token adds its experts in the
   router's order.
 * **Activation** (`exact_silu`): the library's own takes a vector or a scalar exponential depending on where in memory
   an element lies; the composed one does not.
@@ -35,42 +36,79 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 
-TILE_ROWS = 8
-"""Rows of one product. Fewer waste less on a single token, more are faster for many."""
+from s1pro.kernels.exact_calls import TILE_ROWS, Piece, calls_of, pieces_of, smallest_call
 
 
 def tiled_product(x_TD: Tensor, weight_ND: Tensor, out_TN: Tensor | None = None) -> Tensor:
-    """`x @ weight^T`, `[T, N]`, in tiles; no gradient."""
-    tokens, transposed = x_TD.shape[0], weight_ND.t()
+    """`x @ weight^T`, `[T, N]`, with the bits of tiles; no gradient."""
+    tokens, transposed, calls = x_TD.shape[0], weight_ND.t(), calls_of(weight_ND)
     if tokens <= TILE_ROWS:
-        y_TN = torch.mm(_filled(x_TD), transposed)[:tokens]
+        y_TN = torch.mm(_filled(x_TD, calls), transposed)[:tokens]
         return y_TN if out_TN is None else out_TN.copy_(y_TN)
     x_TD = x_TD.contiguous()
     if out_TN is None:
         out_TN = x_TD.new_empty(tokens, weight_ND.shape[0])
-    whole = tokens - tokens % TILE_ROWS
-    for tile, out in zip(x_TD[:whole].split(TILE_ROWS), out_TN[:whole].split(TILE_ROWS), strict=True):
-        torch.mm(tile, transposed, out=out)
-    if whole < tokens:
-        out_TN[whole:] = torch.mm(_filled(x_TD[whole:]), transposed)[: tokens - whole]
+    for first, size, count in pieces_of(tokens, calls):
+        first = min(first, tokens - size)  # a last call computes some rows a second time
+        multiply(x_TD, transposed, out_TN, (first, size, count))
     return out_TN
 
 
-def _filled(x_TD: Tensor) -> Tensor:
-    """A whole tile: rows that nobody reads repeat the first one."""
+def multiply(x_TD: Tensor, weight_DN: Tensor, out_TN: Tensor, piece: Piece) -> None:
+    """The calls of one piece, from the rows of x into the same rows of `out`."""
+    first, size, count = piece
+    if count == 1:
+        torch.mm(x_TD[first : first + size], weight_DN, out=out_TN[first : first + size])
+        return
+    stop = first + size * count
+    for rows, out in zip(x_TD[first:stop].split(size), out_TN[first:stop].split(size), strict=True):
+        torch.mm(rows, weight_DN, out=out)
+
+
+def _filled(x_TD: Tensor, calls: tuple[int, ...]) -> Tensor:
+    """As many rows as a call has: those that nobody reads repeat the first one."""
     tokens = x_TD.shape[0]
-    if tokens == TILE_ROWS:
+    size = smallest_call(tokens, calls)
+    if tokens == size:
         return x_TD.contiguous()
     return (
-        x_TD.index_select(0, _tile_index(tokens, x_TD.device)) if tokens else x_TD.new_zeros(TILE_ROWS, x_TD.shape[1])
+        x_TD.index_select(0, _repeating(tokens, size, x_TD.device)) if tokens else x_TD.new_zeros(size, x_TD.shape[1])
     )
 
 
 @cache
-def _tile_index(tokens: int, device: torch.device) -> Tensor:
+def _repeating(tokens: int, size: int, device: torch.device) -> Tensor:
     with torch.inference_mode(mode=False):
-        return torch.tensor([*range(tokens), *[0] * (TILE_ROWS - tokens)], device=device)
+        return torch.tensor([*range(tokens), *[0] * (size - tokens)], device=device)
+
+
+class ExactProducts:
+    """`tiled_product` of one x with some weights, side by side, for the few rows of a decoding step: what does not
+    change from step to step is at hand. For float32 on a CPU.
+
+    Attributes:
+        calls: numbers of rows, up to `TILE_ROWS`, that are a call as they are.
+    """
+
+    def __init__(self, *weights: Tensor) -> None:
+        self._weights = weights
+        each = [set(calls_of(weight_ND)) for weight_ND in weights]
+        self.calls = tuple(sorted(size for size in set.intersection(*each) if size <= TILE_ROWS))
+        self._rows = {tokens: smallest_call(tokens, self.calls) for tokens in range(1, TILE_ROWS + 1)}
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        tokens = x_BD.shape[0]
+        rows = self._rows.get(tokens)
+        if rows is None:
+            products = [tiled_product(x_BD, weight_ND) for weight_ND in self._weights]
+        else:
+            if rows != tokens:
+                x_BD = x_BD.index_select(0, _repeating(tokens, rows, x_BD.device))
+            products = [linear(x_BD, weight_ND) for weight_ND in self._weights]
+        y_BN = products[0] if len(products) == 1 else torch.cat(products, dim=1)
+        return y_BN if rows == tokens or rows is None else y_BN.narrow(0, 0, tokens)
 
 
 def exact_linear(x: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> Tensor:
@@ -87,8 +125,8 @@ def exact_linear(x: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> 
 
 def exact_silu(x: Tensor) -> Tensor:
     """`x / (1 + exp(-x))`, in float32 at least, rounded once to the dtype of x."""
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return (wide / (1 + torch.exp(-wide))).to(x.dtype)
+    wide = x if x.dtype is torch.float32 else x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide / wide.neg().exp_().add_(1)).to(x.dtype)
 
 
 class _ExactProduct(torch.autograd.Function):

@@ -7,10 +7,12 @@ that serving repeats all day, with the same operations in the same order:
 
 1. all tensors are looked up once (`model.decoding_weights`);
 2. whenever a batch is put together `is_ready` asks whether they still lie where they lay, and whether somebody wants
-   more than this module does (hooks, exact mode, experts in FP8 or on other ranks, autocast): then the caller takes the
-   network;
+   more than this module does (hooks, experts in FP8 or on other ranks, autocast): then the caller takes the network;
 3. rotary tables are made for many positions at a time and kept until `is_ready` finds other coefficients. The scale of
    attention is in those of the queries, hence results are equal up to rounding only.
+
+In exact mode (`model.exact`) products, attention and experts are the exact ones, and attention applies its scale
+itself: then the results have the bits of the network.
 
 Dense layers are called as they are.
 """
@@ -20,12 +22,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
-from torch.nn.functional import linear as plain_linear
 
+from s1pro.kernels import experts_exact
 from s1pro.kernels.attention import PagedContext, attention_step
 from s1pro.kernels.experts import experts_forward
 from s1pro.kernels.experts_few import one_float32_token
-from s1pro.kernels.linear import linear
 from s1pro.kernels.norm import UnitRMS
 from s1pro.kernels.processor import prefers_weight_first
 from s1pro.model.decoding_weights import DecodingWeights, ExpertWeights, LayerWeights
@@ -50,6 +51,7 @@ class DecodingStep:
         text = network.config.text
         self._network = network
         self._weights: DecodingWeights | None = None
+        self._exact = False
         self._heads = text.num_attention_heads, text.num_key_value_heads
         self._head_dim = text.head_dim
         self._norm = UnitRMS(text.hidden_size, text.rms_norm_eps)
@@ -63,8 +65,9 @@ class DecodingStep:
             return False
         moved = self._weights is None or not self._weights.are_in_place()
         if moved:
-            self._weights = DecodingWeights.of(self._network)
+            self._weights, self._exact = DecodingWeights.of(self._network), self._network.exact
         if moved or not self._tables.are_current():
+            self._tables.scale = 1.0 if self._exact else self._head_dim**-0.5
             self._tables.forget()
         return self._weights is not None and self._weights.are_all()
 
@@ -82,6 +85,9 @@ class DecodingStep:
         """
         weights = self._weights
         assert weights is not None, "ask is_ready first"
+        batch = len(ids_B)
+        if batch == 1 < weights.rows_of_one:
+            ids_B = ids_B.expand(weights.rows_of_one)
         turns = self._tables(positions_B, context.context_lens)
         h_BD = embedding(ids_B, weights.embedding_VD)
         routers: list[RouterOutput] = []
@@ -90,17 +96,20 @@ class DecodingStep:
             h_BD += self._attention(x_BD, layer, turns, context, number)
             x_BD = self._norm(h_BD).mul_(layer.post_norm_D)
             if isinstance(layer.feed_forward, ExpertWeights):
-                router = self._select(plain_linear(x_BD, layer.feed_forward.gate_ED))
+                router = self._select(layer.feed_forward.gate(x_BD)[:batch])
                 routers.append(router)
-                h_BD += _experts(x_BD, router, layer.feed_forward)
+                h_BD += _experts(x_BD, router, layer.feed_forward, self._exact)
             else:
                 h_BD += layer.feed_forward(x_BD)
         hidden_BD = self._norm(h_BD).mul_(weights.norm_D)
-        return NetworkOutput(hidden_BD, linear(hidden_BD, weights.head_VD), tuple(routers))
+        return NetworkOutput(hidden_BD[:batch], weights.head(hidden_BD)[:batch], tuple(routers))
 
     def _attention(self, x_BD: Tensor, layer: LayerWeights, turns: Turns, context: PagedContext, number: int) -> Tensor:
-        (heads, kv_heads), batch, channels = self._heads, x_BD.shape[0], self._head_dim
-        qkv_BNC = plain_linear(x_BD, layer.qkv_ND).view(batch, -1, channels)
+        (heads, kv_heads), rows, channels = self._heads, x_BD.shape[0], self._head_dim
+        batch = len(context.context_lens)
+        qkv_BNC = layer.qkv(x_BD).view(rows, -1, channels)
+        if rows != batch:
+            qkv_BNC = qkv_BNC[:batch]
         qk_BNC = qkv_BNC.narrow(1, 0, heads + kv_heads)
         unit_BNC = self._head_norm(qk_BNC)
         unit_BNC.narrow(1, 0, heads).mul_(layer.q_norm_C)
@@ -108,12 +117,16 @@ class DecodingStep:
         turn(unit_BNC, *turns, out=qk_BNC)
         q_BHC, kv_BNC = qkv_BNC.narrow(1, 0, heads), qkv_BNC.narrow(1, heads, 2 * kv_heads)
         kv_B2JC = kv_BNC.view(batch, 2, kv_heads, channels)
-        o_BHC = attention_step(q_BHC, kv_B2JC, context, layer=number, scale=1.0)
-        return linear(o_BHC.view(batch, -1), layer.o_DN)
+        scale = channels**-0.5 if self._exact else 1.0
+        o_BHC = attention_step(q_BHC, kv_B2JC, context, layer=number, scale=scale, exact=self._exact)
+        o_BN = o_BHC.view(batch, -1)
+        return layer.o(o_BN if rows == batch else o_BN.repeat(rows, 1))
 
 
-def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights) -> Tensor:
+def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights, exact: bool) -> Tensor:
     ids_BK, weights_BK, _ = router
+    if exact:
+        return experts_exact.forward_few(x_BD, ids_BK, weights_BK, weights.gate_ups, weights.downs)
     if x_BD.shape[0] == 1 and not prefers_weight_first():
         return one_float32_token(x_BD, ids_BK[0].tolist(), weights_BK[0], weights.gate_ups, weights.downs)
     return experts_forward(x_BD, ids_BK, weights_BK, weights.gate_up_EFD, weights.down_EDF)
@@ -121,7 +134,7 @@ def _experts(x_BD: Tensor, router: RouterOutput, weights: ExpertWeights) -> Tens
 
 class _Tables:
     """Rotary tables of all positions up to the furthest one asked for, if they need at most `TABLE_BYTES`; those of
-    queries contain the scale of attention.
+    queries contain `scale`.
 
     Tables hold for the coefficients that they were made of, of which a copy is kept: a few thousand numbers, compared
     whenever a batch is put together.
@@ -130,6 +143,7 @@ class _Tables:
     def __init__(self, rotary: RotaryEmbedding, heads: tuple[int, int], head_dim: int) -> None:
         self._rotary, self._heads = rotary, heads
         self._most = TABLE_BYTES // (8 * sum(heads) * head_dim)
+        self.scale = head_dim**-0.5
         self.forget()
 
     def forget(self) -> None:
@@ -158,6 +172,7 @@ class _Tables:
     def _make(self, positions_T: Tensor) -> Turns:
         heads, kv_heads = self._heads
         cos_TNC, sin_TNC = self._rotary(positions_T).side_by_side(heads, kv_heads)
-        for kind_TNC in (cos_TNC, sin_TNC):
-            kind_TNC.narrow(1, 0, heads).mul_(kind_TNC.shape[-1] ** -0.5)
+        if self.scale != 1:
+            for kind_TNC in (cos_TNC, sin_TNC):
+                kind_TNC.narrow(1, 0, heads).mul_(self.scale)
         return cos_TNC, sin_TNC

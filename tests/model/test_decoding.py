@@ -143,6 +143,30 @@ def test_sequences_that_are_scattered_over_the_cache(lengths: list[int]) -> None
         assert_equal(mine.step(step), other.step(network))
 
 
+@pytest.mark.parametrize("in_a_row", [True, False])
+@pytest.mark.parametrize("lengths", [LENGTHS[:1], LENGTHS])
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_exact_steps_have_the_bits_of_the_network(name: str, lengths: list[int], in_a_row: bool) -> None:
+    network = network_of(CONFIGS[name])
+    step = DecodingStep(network)
+    assert step.is_ready()
+    step(torch.tensor([1]), torch.tensor([0]), Decoder(network, [1]).context([(0, 1)]))  # tables of the usual mode
+    use_exact_operators(network)
+    mine, other = (Decoder(network, lengths, in_a_row=in_a_row) for _ in range(2))
+    assert step.is_ready()
+    for _ in range(5):
+        ours, expected = mine.step(step), other.step(network)
+        assert torch.equal(ours.logits, expected.logits) and torch.equal(ours.hidden_TD, expected.hidden_TD)
+        for a, b in zip(ours.routers, expected.routers, strict=True):
+            assert torch.equal(a.topk_ids_TK, b.topk_ids_TK) and torch.equal(a.topk_weights_TK, b.topk_weights_TK)
+    for layer in range(network.config.text.num_hidden_layers):
+        assert torch.equal(mine.cache.slots[layer], other.cache.slots[layer])
+    use_exact_operators(network, False)
+    assert step.is_ready()
+    assert_equal(mine.step(step), other.step(network))
+
+
 @torch.no_grad()
 def test_weights_and_coefficients_written_in_place_are_seen() -> None:
     network = network_of(tiny())
@@ -224,9 +248,14 @@ def apart(network: Network) -> None:
     k_proj.weight.data = k_proj.weight.data.clone()
 
 
+def half_exact(network: Network) -> None:
+    use_exact_operators(network)
+    network.model.language_model.layers[1].self_attn.exact = False
+
+
 REFUSED = [
-    hook, experts_in_fp8, other_dispatch, other_layer, other_epsilon, other_router, other_head, apart,
-    use_exact_operators, nn.Module.bfloat16,
+    hook, experts_in_fp8, other_dispatch, other_layer, other_epsilon, other_router, other_head, apart, half_exact,
+    nn.Module.bfloat16,
 ]  # fmt: skip
 
 
