@@ -3,6 +3,10 @@
 It listens on this machine alone unless `--host` says otherwise, fetches no remote media and reads no files unless it
 is told from where, and lets nobody change its weights without `--control`. Keys come from `--api-key-file` (one a
 line), so that they stand in no list of processes.
+
+Under torchrun every rank serves requests of its own, at the port plus its number, and holds its share of the experts:
+
+    torchrun --nproc-per-node 2 -m s1pro serve FOLDER --port 8000
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ from s1pro.base.errors import InputError
 from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, positive
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from s1pro.serve.http.service import Service
     from s1pro.serve.http.settings import ServerSettings
 
@@ -73,15 +79,16 @@ def run(args: argparse.Namespace) -> int:
     check_model_folder(args.folder)
     settings = _settings(args)
     from s1pro.cli.paper_figures import figures_reader
+    from s1pro.parallel.mesh import launched_rank
     from s1pro.serve.http.app import create_app
     from s1pro.serve.http.server import make_server
 
-    service = _service(args, settings)
+    service, rank = _service(args, settings), launched_rank()
     try:
         server, listening = make_server(
             create_app(service, figures_of_pdf=figures_reader()),
             host=args.host,
-            port=args.port,
+            port=args.port + rank if args.port else 0,
             drain_seconds=args.drain,
             access_log=args.verbose,
         )
@@ -139,15 +146,20 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
 
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
+    from s1pro.parallel.mesh import local_device
     from s1pro.serve.async_engine import AsyncEngine
     from s1pro.serve.client import build_engine
     from s1pro.serve.engine import Engine
     from s1pro.serve.http.service import Service
+    from s1pro.serve.lockstep import spread_experts
 
-    processor = Processor.from_pretrained(args.folder)
+    processor, group = Processor.from_pretrained(args.folder), _other_ranks(args)
 
     def build() -> Engine:
-        network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=args.device).eval()
+        device = local_device(args.device)
+        network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=device).eval()
+        if group is not None:
+            spread_experts(network, group)
         return build_engine(
             network,
             processor,
@@ -157,9 +169,25 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             draft_tokens=args.draft_tokens,
             record_routing=not args.no_routing,
             exact=args.exact,
+            expert_group=group,
         )
 
     return Service(AsyncEngine(build), processor, settings, max_batch=args.max_batch)
+
+
+def _other_ranks(args: argparse.Namespace) -> ProcessGroup | None:
+    """All ranks that torchrun started; None in a process of its own."""
+    from s1pro.parallel.config import ParallelConfig
+    from s1pro.parallel.mesh import join, launched_ranks
+
+    if launched_ranks() == 1:
+        return None
+    if args.exact:
+        raise InputError("--exact does not work with experts on several ranks; start one process, without torchrun")
+    join(ParallelConfig(ep=launched_ranks()), args.device)
+    from torch.distributed import group
+
+    return group.WORLD
 
 
 def _shown(host: str) -> str:

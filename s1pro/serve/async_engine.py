@@ -11,6 +11,9 @@ nothing piles up and nobody is waited for.
 
 Between two steps also: cancelled requests leave, weights are replaced, the cache sleeps or wakes, a pause begins.
 
+With experts spread over ranks (`serve.lockstep`) every rank has an `AsyncEngine` with requests of its own. Who has none
+goes on lending its experts, and `close` waits until all ranks are closed.
+
 If a step raises (logits that are not numbers, memory that ends), every request of that moment gets the error and the
 engine goes on with an empty batch. If its thread dies all later calls raise `EngineStopped`.
 """
@@ -36,6 +39,9 @@ from s1pro.serve.request import Delta, Request, Timing
 from s1pro.serve.statistics import EngineStats
 
 Result = TypeVar("Result")
+
+NAP = 0.005
+"""Seconds for which a rank waits for a command while no rank has work."""
 
 
 class EngineStopped(RuntimeError):
@@ -222,7 +228,8 @@ class AsyncEngine:
         await asyncio.wrap_future(self._command(self.engine.wake))
 
     def close(self) -> None:
-        """Ends the thread after the step under way; requests that are left raise `EngineStopped`."""
+        """Ends the thread after the step under way; requests that are left raise `EngineStopped`. Returns when all
+        ranks are closed, if there are several."""
         self._closing = True
         self._commands.put(_nothing)
         self._thread.join()
@@ -261,6 +268,8 @@ class AsyncEngine:
             self._fail(list(self._streams), EngineStopped("the engine has stopped"))
             for future in self._idle_waiters:
                 future.set_exception(EngineStopped("the engine has stopped"))
+        if self.engine.lockstep is not None:
+            self.engine.lockstep.leave()
 
     def _turn(self) -> None:
         """Commands, then one step; without work it waits for a command."""
@@ -268,7 +277,7 @@ class AsyncEngine:
         if not busy:
             if not self.engine.has_work:
                 self._tell_idle()
-            self._commands.get()()
+            self._wait()
         while not self._commands.empty():
             self._commands.get()()
         if self._paused or self.engine.asleep:
@@ -283,6 +292,16 @@ class AsyncEngine:
             self._fail(self.engine.reset(), error)
             return
         self._hand_out(finished)
+
+    def _wait(self) -> None:
+        """Until there is a command; with other ranks only as long as they have nothing to do either."""
+        if self.engine.lockstep is None:
+            self._commands.get()()
+            return
+        self.engine.lockstep.idle()
+        if self.engine.all_idle:
+            with contextlib.suppress(queue.Empty):
+                self._commands.get(timeout=NAP)()
 
     def _hand_out(self, finished: list[Request]) -> None:
         news: defaultdict[asyncio.AbstractEventLoop, list[_News]] = defaultdict(list)

@@ -90,6 +90,7 @@ class Engine:
     Attributes:
         progressed: requests that gained tokens in the last step.
         asleep: the memory of the cache is given back; `step` may not be called.
+        lockstep: with whom every pass is run; None without other ranks.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class Engine:
         self._batch: DecodeBatch | None = None
         self._decoding, self._decodes_here = DecodingStep(network), False
         self._expert_group = expert_group
-        self._lockstep: LockStep | None = None
+        self.lockstep: LockStep | None = None
         self._allocate()
 
     @property
@@ -164,7 +165,7 @@ class Engine:
     @property
     def all_idle(self) -> bool:
         """Whether no rank had work in the last step; in a single process whether there is none."""
-        return self._lockstep.all_idle if self._lockstep is not None else not self.has_work
+        return self.lockstep.all_idle if self.lockstep is not None else not self.has_work
 
     @property
     def num_waiting(self) -> int:
@@ -200,7 +201,7 @@ class Engine:
             self.submit(request)
         while any(request.finish_reason is None for request in requests):
             self.step()
-        if self._lockstep is not None:
+        if self.lockstep is not None:
             self.step()
             while not self.all_idle:
                 self.step()
@@ -250,8 +251,8 @@ class Engine:
         finished = self.take_aborted()
         shares = self._scheduler.schedule(self._draft if self._draft_tokens else None)
         if not shares:
-            if self._lockstep is not None:
-                self._lockstep.idle()
+            if self.lockstep is not None:
+                self.lockstep.idle()
             return finished
         self._counters.steps += 1
         self._copy_blocks()
@@ -288,6 +289,8 @@ class Engine:
         Raises:
             InputError: the source does not fit; nothing has been written.
         """
+        if self.lockstep is not None and not isinstance(source, Mapping):
+            raise InputError("a folder holds the experts of all ranks: give each rank the tensors that it holds")
         replace_weights(self.network, source, partial=partial)
         self.policy_version = version
         self._batch = None
@@ -299,7 +302,13 @@ class Engine:
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:
-        """Gives the memory of the cache back. Requests under way are computed again after `wake`."""
+        """Gives the memory of the cache back. Requests under way are computed again after `wake`.
+
+        Raises:
+            InputError: other ranks need this one.
+        """
+        if self.lockstep is not None:
+            raise InputError("an engine whose experts are spread over ranks cannot sleep: the others need it")
         self._scheduler.preempt_all()
         self._scheduler.forget_prefixes()
         self._batch = None
@@ -325,7 +334,7 @@ class Engine:
             device=self._device,
         )
         if self._expert_group is not None:
-            self._lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
+            self.lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
         self._routing: RoutingRecord | None = None
         if self._record_routing and text.moe_layers:
             shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
@@ -333,7 +342,7 @@ class Engine:
 
     @property
     def _run(self) -> Callable[..., NetworkOutput]:
-        return self.network if self._lockstep is None else self._lockstep
+        return self.network if self.lockstep is None else self.lockstep
 
     def take_aborted(self) -> list[Request]:
         """Ends the requests that nobody waits for; `step` does so first, a paused engine can do it alone."""
@@ -375,7 +384,7 @@ class Engine:
             self._batch = batch
             if self._routing is not None:
                 self._routing.flush()
-            self._decodes_here = self._lockstep is None and self._decoding.is_ready()
+            self._decodes_here = self.lockstep is None and self._decoding.is_ready()
         run = self._decoding if self._decodes_here else self._run
         output = run(batch.ids_B, batch.positions_B, batch.context())
         if self._routing is not None:

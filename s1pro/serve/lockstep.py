@@ -8,6 +8,8 @@ request runs a pass of dummies alone. When nobody has a row there is no pass.
 Attention, cache and scheduler stay a rank's own affair (data-parallel attention); weights other than experts are held
 by every rank.
 
+A rank that is done still lends its experts: `leave` runs passes with the others until all of them leave.
+
 Left out: sending requests to the least busy rank, overlapping the exchange with computation.
 """
 
@@ -51,20 +53,29 @@ class LockStep:
 
     Attributes:
         all_idle: nobody had a row the last time.
+        all_left: everybody wanted to leave the last time.
     """
 
     def __init__(self, network: Network, group: dist.ProcessGroup, cache: PagedKVCache, scratch_slot: int) -> None:
-        self.all_idle = False
+        self.all_idle = self.all_left = False
+        self._leaving = False
         self._network, self._group = network, group
         self._cache, self._scratch_slot = cache, scratch_slot
         self._device = network.lm_head.weight.device
 
+    @torch.inference_mode()
     def idle(self) -> None:
         """The pass of a rank that has nothing to do."""
         dummies = self._agree(0)
         if dummies:
             zeros_T = torch.zeros(dummies, dtype=torch.int64, device=self._device)
             self._network(zeros_T, zeros_T, self._dummies(dummies), compute_logits=False)
+
+    def leave(self) -> None:
+        """Lends this rank's experts until all ranks leave."""
+        self._leaving = True
+        while not self.all_left:
+            self.idle()
 
     def __call__(
         self,
@@ -103,10 +114,11 @@ class LockStep:
 
     def _agree(self, rows: int) -> int:
         """The largest number of rows of any rank."""
-        largest = torch.tensor(rows, device=self._device)
+        largest = torch.tensor((rows, not self._leaving), device=self._device)
         dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self._group)
-        self.all_idle = not int(largest)
-        return int(largest)
+        most, staying = largest.tolist()
+        self.all_idle, self.all_left = most == 0, staying == 0
+        return int(most)
 
     def _dummies(self, count: int) -> PagedContext:
         slots_T = torch.full((count,), self._scratch_slot, dtype=torch.int64, device=self._device)

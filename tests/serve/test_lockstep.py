@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch.distributed as dist
 
-from s1pro.base.records import Sampling
+from s1pro.base.errors import InputError
+from s1pro.base.records import Completion, Sampling
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
+from s1pro.serve.async_engine import AsyncEngine
 from s1pro.serve.engine import Engine
 from s1pro.serve.lockstep import spread_experts
 from tests.parallel.ranks import run_ranks
 
 RANKS = 2
+VOCAB = 96
 
 
 def load(rank: int) -> tuple[list[list[int]], list[Sampling]]:
     """Much for one rank, little for the other."""
     rng = random.Random(rank)
     count = (7, 1)[rank]
-    prompts = [[rng.randrange(96) for _ in range(rng.randint(1, 40))] for _ in range(count)]
+    prompts = [[rng.randrange(VOCAB) for _ in range(rng.randint(1, 40))] for _ in range(count)]
     return prompts, [Sampling(max_new_tokens=rng.randint(1, 12), temperature=i % 2, seed=i) for i in range(count)]
 
 
 def on_rank(rank: int, dispatch: Any) -> list[tuple[Any, ...]]:
     group = dist.group.WORLD
-    network = spread_experts(Network(tiny(vocab_size=96)).eval(), group, dispatch)
+    network = spread_experts(Network(tiny(vocab_size=VOCAB)).eval(), group, dispatch)
     assert network.model.language_model.layers[0].mlp.experts.down_proj.shape[0] == 8 // RANKS
     engine = Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=256, block_size=8)
     answers = engine.generate(*load(rank))
@@ -41,7 +47,7 @@ def on_rank(rank: int, dispatch: Any) -> list[tuple[Any, ...]]:
 def test_spread_experts_give_what_one_process_gives(dispatch: str) -> None:
     results = run_ranks(on_rank, RANKS, dispatch)
     for rank, got in enumerate(results):
-        engine = Engine(Network(tiny(vocab_size=96)).eval())
+        engine = Engine(Network(tiny(vocab_size=VOCAB)).eval())
         expected = engine.generate(*load(rank))
         expected += engine.generate([[5, 6, 7]] if rank else [], Sampling(max_new_tokens=3))
         assert len(got) == len(expected)
@@ -50,3 +56,55 @@ def test_spread_experts_give_what_one_process_gives(dispatch: str) -> None:
             assert logprobs == pytest.approx(answer.logprobs, abs=2e-5)
             assert answer.routing is not None
             np.testing.assert_array_equal(routing, answer.routing.experts_TLK)
+
+
+def callers_on_rank(rank: int, _: Any) -> list[tuple[Any, ...]]:
+    """Rank 1 has its first request when rank 0 is done, and is closed first; a client of rank 0 goes away."""
+    group, test = dist.group.WORLD, dist.new_group()  # the first one belongs to the thread of the engine
+
+    def build() -> Engine:
+        network = spread_experts(Network(tiny(vocab_size=VOCAB)).eval(), group)
+        return Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=256, block_size=8)
+
+    engine = AsyncEngine(build)
+
+    async def ask() -> list[Completion]:
+        prompts, samplings = load(rank)
+        streams = [engine.submit(prompt, sampling) for prompt, sampling in zip(prompts, samplings, strict=True)]
+        if rank == 0:
+            gone = engine.submit([1, 2, 3], Sampling(max_new_tokens=200, ignore_eos=True))
+            gone.cancel()
+            assert (await gone.result()).finish_reason == "abort"
+        return [await stream.result() for stream in streams]
+
+    if rank == 0:
+        answers = asyncio.run(ask())
+        dist.barrier(test)
+        assert asyncio.run(refusals(engine)) == 2
+        time.sleep(0.2)  # rank 1 works alone meanwhile
+    else:
+        dist.barrier(test)
+        answers = asyncio.run(ask())
+    engine.close()
+    assert not engine.alive
+    return [(answer.token_ids, answer.logprobs) for answer in answers]
+
+
+async def refusals(engine: AsyncEngine) -> int:
+    """What one rank cannot do alone."""
+    refused = 0
+    for call in (engine.sleep(), engine.update_weights(Path("anywhere"), 1)):
+        try:
+            await call
+        except InputError:
+            refused += 1
+    return refused
+
+
+def test_callers_on_every_rank_get_what_one_process_gives() -> None:
+    for rank, got in enumerate(run_ranks(callers_on_rank, RANKS, None)):
+        expected = Engine(Network(tiny(vocab_size=VOCAB)).eval()).generate(*load(rank))
+        assert len(got) == len(expected)
+        for (tokens, logprobs), answer in zip(got, expected, strict=True):
+            assert tokens == answer.token_ids
+            assert logprobs == pytest.approx(answer.logprobs, abs=2e-5)
