@@ -218,7 +218,7 @@ CLAIM = Claim(
     "on questions, it had not learned to answer (0.30 to 0.56); the others were tried with smaller sizes "
     "twice (authors 0.29 to 0.37).",
     settings={
-        "fast": CaptionSettings(charts=200, steps=60, asked=20, question_steps=20, items=20),
+        "fast": CaptionSettings(charts=120, steps=40, asked=12, question_steps=10, items=12),
         "full": CaptionSettings(),
     },
     measure=measure,

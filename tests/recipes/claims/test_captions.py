@@ -125,6 +125,7 @@ def test_both_other_arms_have_to_be_beaten_by_the_margin() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_fast_setting_and_the_same_captions_without_grounding(claims_folder: Path) -> None:
     pytest.importorskip("pypdfium2")
     run = ClaimRun(claim=CLAIM, folder=claims_folder, setting="fast", seeds=(0, 1))
