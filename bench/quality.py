@@ -6,8 +6,9 @@
 
 `DIR` holds unpacked Debian documentation packages with PDFs. The results were made with:
 
-    apt-get download octave-doc gnuplot-doc graphviz-doc asymptote-doc pari-doc maxima-doc gap-doc libmpfr-doc
-    lammps-doc for f in *.deb; do dpkg -x $f DIR; done
+    apt-get download octave-doc gnuplot-doc graphviz-doc asymptote-doc pari-doc maxima-doc gap-doc \\
+        libmpfr-doc lammps-doc
+    for f in *.deb; do dpkg -x $f DIR; done
 
 together with the PDFs under /usr/share/doc, the papers of `--papers` and the English documentation of the installed
 packages that `s1pro/corpus/general.py` reads. Which collection is for training, calibration or test stands in

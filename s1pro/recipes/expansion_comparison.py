@@ -1,14 +1,14 @@
 """Which way of growing experts keeps a model, measured: fitted, A, B, random cuts, and training from scratch.
 
-A small mixture (E = 8, K = 2) is trained once. For every seed it is expanded in every way to 32 experts in 8 groups
-with K = 8 and trained on for some steps; the held-out loss is taken along the way. What is compared is the area under
-that curve, its mean over the steps. The network from scratch has the expanded shape and random weights, and the rate
-at which the base was trained. All arms of a seed see the same batches in the same order.
+A small mixture (E = 8, K = 2) is trained, once or for every seed anew. For every seed it is expanded in every way to
+32 experts in 8 groups with K = 8 and trained on for some steps; the held-out loss is taken along the way. What is
+compared is the area under that curve, its mean over the steps. The network from scratch has the expanded shape and
+random weights, and the rate at which the base was trained. All arms of a seed see the same batches in the same order.
 
-Seeds differ in the order of the data, the noise, the random cuts and the weights from scratch. The difference of two
-arms is judged by its values per seed: mean with a 95 % interval of Student's t. The interval says nothing about other
-bases. Routing mass does not depend on seeds (but for random cuts): its differences are judged over blocks of held-out
-tokens. Whatever comes out is reported.
+Seeds differ in the order of the data, the noise, the random cuts and the weights from scratch, and with `base_per_seed`
+in the base. The difference of two arms is judged by its values per seed: mean with a 95 % interval of Student's t; with
+one base it says nothing about others. Routing mass is a matter of the base (and of random cuts): its differences are
+judged over blocks of held-out tokens. Whatever comes out is reported.
 
 The same function serves the measurement (`bench/expansion.py`) and the paper's claim on expansion.
 """
@@ -56,6 +56,7 @@ class ComparisonSettings:
     Attributes:
         model: the base, ungrouped.
         base_steps, base_lr, base_optimizer: its training, warm-up-stable-decay.
+        base_per_seed: every seed grows a base of its own, from other weights.
         steps, lr, optimizer: of the comparison, at a constant rate after a short warm-up.
         scratch_lr: for the network from scratch.
         eval_every: steps between held-out losses; eval_at: further steps.
@@ -67,6 +68,7 @@ class ComparisonSettings:
     base_steps: int = 300
     base_lr: float = 4e-3
     base_optimizer: Literal["adamw", "muon"] = "muon"
+    base_per_seed: bool = False
     steps: int = 100
     lr: float = 1e-3
     scratch_lr: float = 4e-3
@@ -134,20 +136,40 @@ def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], No
     Args:
         say: told about every finished arm.
     """
-    base = trained_base(settings, data, seed=0)
-    seen, unseen = calibrate(base, data.calibration), calibrate(base, data.held_out)
-    base_loss = validation_loss(base, data.held_out)["loss"]
-    say(f"base: loss {base_loss:.4f}")
     results: Results = {}
+    base: _Base | None = None
     for seed in settings.seeds:
-        results[seed] = {"base": Arm(losses={0: base_loss, settings.steps: base_loss})}
+        if base is None or settings.base_per_seed:
+            base = _measured_base(settings, data, seed if settings.base_per_seed else 0)
+            say(f"base: loss {base.loss:.4f}")
+        results[seed] = {"base": Arm(losses={0: base.loss, settings.steps: base.loss})}
         for strategy in settings.strategies:
             config = replace(settings.expansion, strategy=strategy, seed=seed)
-            results[seed][strategy] = expanded_arm(base, config, settings, data, seed, seen, unseen)
+            results[seed][strategy] = expanded_arm(base.network, config, settings, data, seed, base.seen, base.unseen)
             say(f"seed {seed}: {_line(strategy, results[seed][strategy])}")
         results[seed][SCRATCH] = scratch_arm(settings, data, seed)
         say(f"seed {seed}: {_line(SCRATCH, results[seed][SCRATCH])}")
     return results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """A base, its held-out loss, and its routing on text to plan with and on held-out text."""
+
+    network: Network
+    loss: float
+    seen: Calibration
+    unseen: Calibration
+
+
+def _measured_base(settings: ComparisonSettings, data: Data, seed: int) -> _Base:
+    network = trained_base(settings, data, seed=seed)
+    return _Base(
+        network=network,
+        loss=validation_loss(network, data.held_out)["loss"],
+        seen=calibrate(network, data.calibration),
+        unseen=calibrate(network, data.held_out),
+    )
 
 
 def trained_base(settings: ComparisonSettings, data: Data, *, seed: int) -> Network:
