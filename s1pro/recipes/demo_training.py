@@ -94,9 +94,9 @@ class LessonSettings:
 
     tasks: tuple[str, ...] = ("smiles_with_group",)
     questions: int = 2000
-    steps: int = 40
-    lr: float = 1e-3
-    prompts: int = 16
+    steps: int = 24
+    lr: float = 7e-4
+    prompts: int = 32
     group_size: int = 8
     draws: int = 3
 
