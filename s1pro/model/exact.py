@@ -1,10 +1,10 @@
 """Switches a network to exact mode: a token's numbers do not depend, to the last bit, on what is computed beside it.
 
 Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
-rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`.
+rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`. Images,
+videos and signals are encoded one by one (`model.media`).
 
-Left out: media, whose towers compute as they always do (numbers that depend on what is batched), so that a network
-in exact mode takes none; and experts in FP8 or spread over ranks.
+Left out: experts in FP8 or spread over ranks.
 """
 
 from __future__ import annotations
