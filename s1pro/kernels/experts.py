@@ -18,7 +18,8 @@ CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped pro
 device, and no wait for it. Fake tensors take the way of a GPU where they can, so that its memory can be planned;
 otherwise, and on the meta device, only shapes are computed. With `fp8` a fourth one
 takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`), and with `exact` a fifth one,
-whose rows do not depend on each other to the last bit (`kernels.experts_exact`); with both, `kernels.experts_fp8_exact`.
+whose rows do not depend on each other to the last bit (`kernels.experts_exact`); both together
+are `kernels.experts_fp8_exact`.
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
 """

@@ -2,9 +2,9 @@
 
 Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
 rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`. Images,
-videos and signals are encoded one by one (`model.media`). Experts in FP8 are exact too (`kernels.experts_fp8_exact`), and
-so are experts on several ranks if each result travels by itself (`parallel.dispatch`): the bits are those of a single
-process.
+videos and signals are encoded one by one (`model.media`). Experts in FP8 are exact too (`kernels.experts_fp8_exact`),
+and so are experts on several ranks if each result travels by itself (`parallel.dispatch`): the bits are those of a
+single process.
 """
 
 from __future__ import annotations
