@@ -21,9 +21,9 @@ pipeline: while one part is at the experts, the next one travels to them and the
 (`kernels.collectives_async`). Results agree to round-off: products have fewer rows, sums one term per part.
 It pays where the backend moves data by itself (NCCL).
 
-**Exact mode** (`model.exact`). Where results travel one by one they are added in the router's order, as in a single process,
-and products do not depend on which rows meet at an expert: the bits are those of a single process. Sums that are made
-on the way are not, hence `AllGatherDispatch` is refused.
+**Exact mode** (`model.exact`). Where results travel one by one they are added in the order of the router, and products
+do not see which rows meet at an expert: the bits are those of a single process. Sums that are made on the way are not,
+hence `AllGatherDispatch` is refused.
 
 Routing weights travel with the rows and are applied where the expert is, as in a single process; their gradient comes
 back through the same exchange, so the language-model loss reaches the router. The exchanges are in
