@@ -211,6 +211,8 @@ def _convert_leaf(kind: Any, value: Any, path: str) -> Any:
     if kind is str and isinstance(value, str):
         return value
     if kind is Path and isinstance(value, (str, Path)):
+        if value == "":
+            raise InputError(f"{path}: empty; write . for the present folder")
         return Path(value)
     if kind is type(None) and value is None:
         return None

@@ -101,6 +101,7 @@ def test_override_reads_text_by_the_type_of_the_field(assignment: str, path: str
         ("sources.7.weight=1", "numbers 0 to 1"),
         ("steps.x=1", "single value"),
         ("inner.betas=[1]", "expected 2 values"),
+        ("folder=", "folder: empty; write . for the present folder"),
     ],
 )
 def test_override_errors_name_path_and_choices(assignment: str, message: str) -> None:
