@@ -146,6 +146,7 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
 
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
+    from s1pro.model.exact import use_exact_operators
     from s1pro.parallel.mesh import local_device
     from s1pro.serve.async_engine import AsyncEngine
     from s1pro.serve.client import build_engine
@@ -158,6 +159,8 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
     def build() -> Engine:
         device = local_device(args.device)
         network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=device).eval()
+        if args.exact:
+            use_exact_operators(network)
         if group is not None:
             spread_experts(network, group)
         return build_engine(
@@ -182,8 +185,6 @@ def _other_ranks(args: argparse.Namespace) -> ProcessGroup | None:
 
     if launched_ranks() == 1:
         return None
-    if args.exact:
-        raise InputError("--exact does not work with experts on several ranks; start one process, without torchrun")
     join(ParallelConfig(ep=launched_ranks()), args.device)
     from torch.distributed import group
 

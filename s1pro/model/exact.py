@@ -2,15 +2,14 @@
 
 Then log-probabilities and routing of the engine are those of the trainer (paper: operators aligned between training and
 rollout), whatever the batch, the chunks of a prompt or the cache. How, and what it guarantees: `kernels.exact`. Images,
-videos and signals are encoded one by one (`model.media`).
-
-Left out: experts in FP8 or spread over ranks.
+videos and signals are encoded one by one (`model.media`). Experts in FP8 are exact too (`kernels.experts_fp8_exact`),
+and so are experts on several ranks if each result travels by itself (`parallel.dispatch`): the bits are those of a
+single process.
 """
 
 from __future__ import annotations
 
 from s1pro.model.decoder import Attention, Decoder
-from s1pro.model.dispatch import LocalDispatch
 from s1pro.model.layers import Linear
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network
@@ -22,7 +21,7 @@ def use_exact_operators(network: Network, exact: bool = True) -> None:
     """Switches the decoder and the head; `exact=False` switches back.
 
     Raises:
-        ValueError: a network with FP8 experts, or with experts on several ranks.
+        ValueError: experts on several ranks by a dispatch that adds their results in another order.
     """
     text = network.model.language_model
     if exact:
@@ -35,7 +34,8 @@ def use_exact_operators(network: Network, exact: bool = True) -> None:
 
 def _check(text: Decoder) -> None:
     for module in text.modules():
-        if isinstance(module, MoE) and not isinstance(module.dispatch, LocalDispatch):
-            raise ValueError("exact mode does not work with experts on several ranks")
-        if isinstance(module, Experts) and module.fp8 is not None:
-            raise ValueError("exact mode does not work with experts in FP8")
+        if isinstance(module, MoE) and not module.dispatch.can_be_exact:
+            raise ValueError(
+                f"{type(module.dispatch).__name__} adds the results of experts in an order of its own: spread the "
+                "experts after switching to exact mode, or by all_to_all or counted"
+            )

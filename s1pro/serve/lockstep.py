@@ -29,12 +29,13 @@ from s1pro.parallel.dispatch import DispatchName, build_dispatch
 
 
 def spread_experts(network: Network, group: dist.ProcessGroup, dispatch: DispatchName = "auto") -> Network:
-    """Keeps this rank's experts only, in place, and lets tokens travel.
+    """Keeps this rank's experts only, in place, and lets tokens travel. A network that is to be exact is switched
+    before (`model.exact`), so that "auto" can choose.
 
     Raises:
         InputError: the experts or the router groups cannot be divided among the ranks.
     """
-    exchange = build_dispatch(dispatch, network.config.text.router, group)
+    exchange = build_dispatch(dispatch, network.config.text.router, group, exact=network.exact)
     for module in network.modules():
         if isinstance(module, MoE):
             module.dispatch = exchange
@@ -125,7 +126,7 @@ class LockStep:
         return PagedContext(
             cache=self._cache,
             cu_seqlens_q=tuple(range(count + 1)),
-            block_table_BM=slots_T[:, None],
+            block_table_BM=slots_T[:, None] // self._cache.block_size,
             context_lens=(1,) * count,
             slot_mapping_T=slots_T,
         )

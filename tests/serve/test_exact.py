@@ -16,6 +16,7 @@ from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import token_logprobs
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
+from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import tiny
 from s1pro.serve.engine import Engine
 from tests.serve.traffic import Asked, make_network, make_processor, run
@@ -75,8 +76,11 @@ def check(network: Network, answers: list[tuple[Asked, Completion]]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("fp8", [False, True])
+def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(dtype: torch.dtype, fp8: bool) -> None:
     network = Network(tiny(VOCAB), seed=3).eval().to(dtype)
+    if fp8:
+        use_fp8_experts(network)
     texts, preemptions = [], 0
     for settings in SETTINGS:
         engine = Engine(network, max_context=128, exact=True, **settings)
