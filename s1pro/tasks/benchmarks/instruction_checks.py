@@ -1,8 +1,8 @@
 """Checkers of instructions, by their names in IFEval and IFBench; `CHECKS` lists what there is.
 
-Not here: `language:response_language` (needs a language detector). Sentences are counted by the rules of
-`ifbench_sentences`, where upstream has a trained model. IFBench's own constraints are in `ifbench_checks`; two of them
-need data of nltk that are a download (`unsupported`).
+Sentences are counted by the rules of `ifbench_sentences`, where upstream has a trained model. All capital and all small
+look at the letters alone; upstream also wants langdetect to say English, which it often does not of a few words.
+IFBench's own constraints are in `ifbench_checks`; two of them need data of nltk that are a download (`unsupported`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
 from s1pro.tasks.benchmarks.ifbench_custom import CUSTOM_CHECKS
 from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS, sentences
 from s1pro.tasks.benchmarks.ifbench_words import WORD_CHECKS, missing
+from s1pro.tasks.benchmarks.response_language import is_missing, response_language
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -153,6 +154,7 @@ def quotation(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] == '"'
 
 
+LANGUAGE = "language:response_language"
 CHECKS: Mapping[str, Callable[..., bool]] = {
     "keywords:existence": existence,
     "keywords:forbidden_words": forbidden,
@@ -178,6 +180,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "change_case:english_capital": all_capital,
     "change_case:english_lowercase": all_small,
     "punctuation:no_comma": no_comma,
+    LANGUAGE: response_language,
     **IFBENCH_CHECKS,
     **SENTENCE_CHECKS,
     **CUSTOM_CHECKS,
@@ -186,5 +189,5 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
 
 
 def unsupported(name: str) -> bool:
-    """Whether an instruction has no checker, or one whose data are not on this machine."""
-    return name not in CHECKS or missing(name)
+    """Whether an instruction has no checker, or one whose data or package is not on this machine."""
+    return name not in CHECKS or missing(name) or (name == LANGUAGE and is_missing())

@@ -113,8 +113,12 @@ def _benchmark(name: str, title: str, files: tuple[str, ...], source: str, publi
 
 
 IFEVAL = _benchmark(
-    "ifeval", "IFEval", ("ifeval*.jsonl", "input_data.jsonl"), "google/IFEval on the Hugging Face Hub", None
+    "ifeval",
+    "IFEval",
+    ("ifeval*.jsonl", "input_data.jsonl", "*.parquet"),
+    "google/IFEval on the Hugging Face Hub",
+    None,
 )
 IFBENCH = _benchmark(
-    "ifbench", "IFBench", ("IFBench_test.jsonl",), "allenai/IFBench_test on the Hugging Face Hub", 71.2
+    "ifbench", "IFBench", ("IFBench_test.jsonl", "*.parquet"), "allenai/IFBench_test on the Hugging Face Hub", 71.2
 )

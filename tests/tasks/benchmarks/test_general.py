@@ -96,7 +96,7 @@ def test_four_numbers() -> None:
     records = [
         instructions(("punctuation:no_comma", {}), ("startend:end_checker", {"end_phrase": "Bye", "x": None})),
         instructions(("keywords:letter_frequency", {"letter": "z", "let_frequency": 0, "let_relation": "at least"})),
-        instructions(("language:response_language", {"language": "de"})),
+        instructions(("language:rhyme", {})),
     ]
     got = numbers("ifeval", "test", records, ["Sure, here:\nHello *bye*", "x", "Ja"])
     assert got["strict.prompt_strict"] == pytest.approx(100 / 3)
@@ -236,3 +236,27 @@ def test_other_text_metrics() -> None:
     pytest.importorskip("rouge_score")
     assert rouge_l("a b c d", "a c x") == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
     assert rouge_l("running", "runs", stem=True) == 1.0
+
+
+GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund, und niemand weiß, warum er das tut."
+
+
+def test_the_language_of_a_reply_is_that_of_langdetect() -> None:
+    """Against the package with the same seed, and twice, since without one it draws at random."""
+    langdetect = pytest.importorskip("langdetect")
+    langdetect.DetectorFactory.seed = 0
+    check = CHECKS["language:response_language"]
+    texts = [
+        GERMAN,
+        "The quick brown fox jumps over the lazy dog.",
+        "Быстрая бурая лисица прыгает.",
+        "ok danke",
+        "hello",
+    ]
+    for text in texts:
+        expected = langdetect.detect(text)
+        assert [check(text, language=expected) for _ in range(3)] == [True] * 3
+        assert not check(text, language="ta")
+    assert check(GERMAN, language="de") and check("12 345", language="de")  # no letters: followed, as upstream
+    got = numbers("ifeval", "test", [instructions(("language:response_language", {"language": "de"}))], [GERMAN])
+    assert got["strict"] == 100.0 and got["strict.unsupported"] == 0.0
