@@ -27,7 +27,7 @@ from s1pro.serve.engine import Engine
 from s1pro.serve.expert_shares import spread_experts
 from s1pro.serve.lockstep import RanksLost
 from tests.parallel.ranks import run_ranks
-from tests.serve.test_exact import check
+from tests.serve.test_exact import check, mixed_traffic, writes_no_media
 from tests.serve.traffic import Asked
 
 RANKS = 2
@@ -106,6 +106,36 @@ def test_in_exact_mode_two_ranks_have_the_bits_of_one_trainer() -> None:
             prompts, samplings = load(rank)
             asked = [Asked(p, s) for p, s in zip(prompts, samplings, strict=True)]
             check(network, list(zip(asked, results[rank][case], strict=True)))
+
+
+def mixed_on_rank(rank: int, _: Any) -> list[tuple[int, Completion]]:
+    """Pictures, videos, signals and text; guesses; a cache that is short for what rank 0 has to do."""
+    group, (network, traffic) = dist.group.WORLD, mixed_traffic(16, seed=9)
+    use_exact_operators(network)
+    spread_experts(network, group)
+    mine = [(i, asked) for i, asked in enumerate(traffic) if (i % 4 == 0) == bool(rank)]
+    engine = Engine(
+        network, expert_group=group, exact=True, sampleable=writes_no_media(network), max_context=128, max_batch=4,
+        step_tokens=20, cache_tokens=160, block_size=4, draft_tokens=3,
+    )  # fmt: skip
+    requests = [engine.prepare(asked.prompt, asked.sampling, media=asked.media) for _, asked in mine]
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    while not engine.all_idle:
+        engine.step()
+    assert rank or engine.stats().counters.preemptions > 0
+    return [(i, engine.completion(request)) for (i, _), request in zip(mine, requests, strict=True)]
+
+
+@pytest.mark.slow
+def test_media_on_two_ranks_have_the_bits_of_one_trainer() -> None:
+    network, traffic = mixed_traffic(16, seed=9)
+    assert any(asked.media is not None for asked in traffic)
+    use_exact_operators(network)
+    answers = [answer for results in run_ranks(mixed_on_rank, RANKS, None) for answer in results]
+    assert len(answers) == 16
+    check(network, [(traffic[i], answer) for i, answer in answers])
 
 
 def test_exact_engines_refuse_sums_in_another_order() -> None:
