@@ -12,7 +12,8 @@ those of tiles. In float32 on an Intel Sapphire Rapids (torch 2.13):
 | 128 | 6 to 64 rows | 1; 2 to 5 |
 | 256 | 2 to 8 rows | 1; 12 to 64 |
 
-and in bfloat16 any number of rows. The tile stays the definition. What is found here decides about the cost and never
+and in bfloat16 any number of rows. Several weights with one input (queries, keys, values) are tried as one in the same
+way. The tile stays the definition. What is found here decides about the cost and never
 about a number: two processes that find different calls, or none, still compute the same bits.
 
 Large weights are not tried: a trial is about a hundred calls.
@@ -20,6 +21,7 @@ Large weights are not tried: a trial is about a hundred calls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -46,6 +48,17 @@ def calls_of(weight_ND: Tensor) -> tuple[int, ...]:
         return (TILE_ROWS,)
     outer, inner = weight_ND.shape
     return _calls(inner, outer, weight_ND.dtype, torch.get_num_threads())
+
+
+def is_one_product(weights: Sequence[Tensor]) -> bool:
+    """Whether these weights above each other, as one weight, give the bits that tiles give with each of them."""
+    first, *others = weights
+    plain = all(weight.device.type == "cpu" and weight.is_contiguous() for weight in weights)
+    alike = all(weight.dtype is first.dtype and weight.shape[1] == first.shape[1] for weight in others)
+    outers = tuple(weight.shape[0] for weight in weights)
+    if not plain or not alike or sum(outers) * first.shape[1] > LARGEST_WEIGHT:
+        return False
+    return _agree_together(first.shape[1], outers, first.dtype, torch.get_num_threads())
 
 
 @cache
@@ -80,6 +93,20 @@ def _calls(inner: int, outer: int, dtype: torch.dtype, threads: int) -> tuple[in
             tiles = _product(rows, transposed, TILE_ROWS)
             agree = {n for n in agree if _agrees(rows if n > TILE_ROWS else rows[:FEW], transposed, n, tiles)}
     return tuple(sorted(agree | {TILE_ROWS}))
+
+
+@cache
+def _agree_together(inner: int, outers: tuple[int, ...], dtype: torch.dtype, threads: int) -> bool:
+    with torch.inference_mode(mode=False), torch.no_grad():
+        g = torch.Generator().manual_seed(inner + sum(outers))
+        together = torch.randn(sum(outers), inner, generator=g).to(dtype)
+        x = torch.randn(max(CANDIDATES) + 1, inner, generator=g).to(dtype)
+        parts = together.split(outers)
+        for rows in (x[:-1], x[1:]):
+            separate = torch.cat([_product(rows, part.t(), TILE_ROWS) for part in parts], dim=1)
+            if not torch.equal(_product(rows, together.t(), TILE_ROWS), separate):
+                return False
+    return True
 
 
 def _agrees(x_TD: Tensor, weight_DN: Tensor, size: int, tiles_TN: Tensor) -> bool:
