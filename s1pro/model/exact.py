@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from s1pro.model.decoder import Attention, Decoder
 from s1pro.model.dispatch import LocalDispatch
+from s1pro.model.inner_first import is_inner_first
 from s1pro.model.layers import Linear
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network
@@ -22,7 +23,7 @@ def use_exact_operators(network: Network, exact: bool = True) -> None:
     """Switches the decoder and the head; `exact=False` switches back.
 
     Raises:
-        ValueError: a network with FP8 experts, or with experts on several ranks.
+        ValueError: a network with FP8 experts, with experts on several ranks, or laid out for serving alone.
     """
     text = network.model.language_model
     if exact:
@@ -39,3 +40,5 @@ def _check(text: Decoder) -> None:
             raise ValueError("exact mode does not work with experts on several ranks")
         if isinstance(module, Experts) and module.fp8 is not None:
             raise ValueError("exact mode does not work with experts in FP8")
+        if any(parameter.dim() > 1 and is_inner_first(parameter) for parameter in module.parameters(recurse=False)):
+            raise ValueError("exact mode does not work with weights laid out for serving alone: load the network anew")
