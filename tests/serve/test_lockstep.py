@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import tiny
-from s1pro.serve.async_engine import AsyncEngine
+from s1pro.serve.async_engine import AsyncEngine, EngineStopped
 from s1pro.serve.engine import Engine
-from s1pro.serve.lockstep import spread_experts
+from s1pro.serve.expert_shares import spread_experts
+from s1pro.serve.lockstep import RanksLost
 from tests.parallel.ranks import run_ranks
 from tests.serve.test_exact import check
 from tests.serve.traffic import Asked
@@ -149,6 +151,50 @@ def callers_on_rank(rank: int, _: Any) -> list[tuple[Any, ...]]:
     engine.close()
     assert not engine.alive
     return [(answer.token_ids, answer.logprobs) for answer in answers]
+
+
+def failing_on_rank(rank: int, _: Any) -> list[str]:
+    """Rank 1 fails in the middle of a pass; rank 0 has a request, then another and an attempt to close."""
+    group = dist.new_group(timeout=timedelta(seconds=2))
+
+    def build() -> Engine:
+        network = spread_experts(Network(tiny(vocab_size=VOCAB)).eval(), group)
+        if rank == 1:
+            count = iter(range(40))
+
+            def fail(*_: Any) -> None:
+                if next(count, None) is None:
+                    raise ValueError("a fault of this rank")
+
+            network.model.language_model.layers[1].register_forward_pre_hook(fail)
+        return Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=256, block_size=8)
+
+    engine = AsyncEngine(build)
+
+    async def ask() -> list[str]:
+        said = []
+        for _ in range(2):
+            try:
+                stream = engine.submit([1, 2, 3], Sampling(max_new_tokens=200, ignore_eos=True), stream=False)
+                await stream.result()
+            except EngineStopped as error:
+                said.append(str(error))
+        return said
+
+    said = asyncio.run(ask())
+    engine.close()
+    assert isinstance(engine.failure, RanksLost) and not engine.alive and engine.engine.lockstep is not None
+    assert (str(engine.failure.__cause__) == "a fault of this rank") == (rank == 1)
+    with pytest.raises(RanksLost, match="lost each other"):
+        engine.engine.lockstep.idle()
+    return said
+
+
+def test_a_rank_that_fails_in_a_pass_ends_all_within_the_time_limit() -> None:
+    for rank, said in enumerate(run_ranks(failing_on_rank, RANKS, None)):
+        assert len(said) == 2
+        for message in said:
+            assert f"the engine has stopped: rank {rank} of 2 cannot go on" in message
 
 
 async def refusals(engine: AsyncEngine) -> int:
