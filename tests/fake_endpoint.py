@@ -88,7 +88,7 @@ class FakeEndpoint:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.strip().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))))
+        body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or "{}")
         number = len(self.requests)
         self.requests.append((first.split()[1], headers, body))
         reply = self.behave(number, first.split()[1], body)

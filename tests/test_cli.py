@@ -76,6 +76,7 @@ def test_python_dash_m_is_the_same_command() -> None:
     [
         *([name] for name in NAMES),
         ["data", "inspect"],
+        ["data", "fetch"],
         *(["corpus", name] for name in CORPUS),
         *(["claims", name] for name in ("list", "run", "report")),
     ],
@@ -145,6 +146,8 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["eval", "DIR", "--temperature", "-1"], "temperature must be finite and not negative"),
         (["eval", "DIR/fake", "--reference", "DIR/fake"], "the model itself"),
         (["chat", "DIR/none"], "DIR/none: there is no such folder"),
+        (["chat", "DIR/run.json"], "DIR/run.json: this is a file, not a folder"),
+        (["convert", "DIR/run.json", "DIR/new"], "DIR/run.json: this is a file, not a folder"),
         (["chat", "DIR", "--json"], "--json needs --message"),
         (["chat", "DIR", "--top-p", "0"], "top_p must be in (0, 1]"),
         (["convert", "DIR/none", "DIR/new"], "DIR/none: there is no such folder"),

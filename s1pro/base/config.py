@@ -18,6 +18,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -61,17 +62,21 @@ def config_from_json(kind: type[Config], data: Any, *, path: str = "") -> Config
 
 
 def with_overrides(config: Config, assignments: Iterable[str]) -> Config:
-    """`config` with `path=value` changes applied in order; the original is untouched.
+    """`config` with `path=value` changes applied in order; the original is untouched. Whether settings go together is
+    asked when all are there, so that `--set a.weight=1 --set a.width=2` works where one needs the other.
 
     Raises:
-        InputError: no `=`, an unknown path (the valid names are listed), or a value of the wrong type.
+        InputError: no `=`, an unknown path (the valid names are listed), a value of the wrong type, or settings that
+            exclude each other.
     """
+    changed: Any = config
     for assignment in assignments:
         path, sign, text = assignment.partition("=")
         if not sign or not path.strip():
             raise InputError(f"--set {assignment!r}: write it as path=value, for example optimizer.lr=3e-4")
-        config = _assign(config, type(config), path.strip().split("."), text.strip(), "")
-    return config
+        changed = _assign(changed, type(config), path.strip().split("."), text.strip(), "")
+    built: Config = _built(changed)
+    return built
 
 
 def valid_paths(config: Any, prefix: str = "") -> list[str]:
@@ -85,20 +90,39 @@ def valid_paths(config: Any, prefix: str = "") -> list[str]:
     return [path for name, value in names for path in valid_paths(value, _join(prefix, name))]
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A dataclass that is not constructed yet. `path` is that of its newest change, for errors."""
+
+    kind: type[Any]
+    values: Mapping[str, Any]
+    path: str
+
+
+def _built(value: Any) -> Any:
+    """The inner ones first."""
+    if isinstance(value, _Draft):
+        return _build(value.kind, {name: _built(inner) for name, inner in value.values.items()}, value.path)
+    if isinstance(value, tuple) and any(isinstance(item, _Draft) for item in value):
+        return tuple(_built(item) for item in value)
+    return value
+
+
 def _assign(value: Any, kind: Any, path: list[str], text: str, done: str) -> Any:
-    """The copy of `value` (declared as `kind`) whose element at `path` is read from `text`."""
+    """The copy of `value` (declared as `kind`) whose element at `path` is read from `text`; dataclasses on the way are
+    drafts in it."""
     if not path:
         return _parse(kind, text, done)
     name, rest = path[0], path[1:]
     here = _join(done, name)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [f.name for f in dataclasses.fields(value)]
+        draft = value if isinstance(value, _Draft) else _Draft(type(value), _shallow(value), here)
+        names = [f.name for f in dataclasses.fields(draft.kind)]
         if name not in names:
             raise InputError(f"--set {here}: there is no such setting; valid here: {', '.join(names)}")
-        inner = typing.get_type_hints(type(value))[name]
-        return _build(
-            type(value), {**_shallow(value), name: _assign(getattr(value, name), inner, rest, text, here)}, here
-        )
+        inner = typing.get_type_hints(draft.kind)[name]
+        changed = _assign(draft.values[name], inner, rest, text, here)
+        return _Draft(draft.kind, {**draft.values, name: changed}, here)
     if isinstance(value, tuple):
         if not name.isdigit() or int(name) >= len(value):
             valid = f"valid here: the numbers 0 to {len(value) - 1}" if value else "the list has no entries"
@@ -187,6 +211,8 @@ def _convert_leaf(kind: Any, value: Any, path: str) -> Any:
     if kind is str and isinstance(value, str):
         return value
     if kind is Path and isinstance(value, (str, Path)):
+        if value == "":
+            raise InputError(f"{path}: empty; write . for the present folder")
         return Path(value)
     if kind is type(None) and value is None:
         return None

@@ -17,6 +17,9 @@ The log-probabilities have to be those of the raw distribution, at any temperatu
 (`--logprobs-mode raw_logprobs`), LMDeploy when started with `--logprobs-mode raw_logprobs`; SGLang gives those after
 the temperature, which is the same at temperature 1 and only there.
 
+LMDeploy leaves the token that ended an answer out of tokens, log-probabilities and experts, unless it is asked to keep
+it: a policy that never learns to stop. It is asked to; the name of the token at the end of the text is taken off again.
+
 SGLang's experts are numbers without a shape; layers and experts per token come from the settings of the client. Objects
 that would have to be unpickled (references to objects of a Ray cluster) are refused.
 """
@@ -26,6 +29,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +46,8 @@ Read = Callable[[Any, Sequence[int], "tuple[int, int] | None"], Completion]
 
 MAX_SEED = 2**31
 """Some servers hold seeds in 32 bits with a sign."""
+
+_END_TOKEN = re.compile(r"(<\|[^<>|]+\|>|</s>|<eos>)\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,7 @@ def _lmdeploy_body(ids: Sequence[int], sampling: Sampling, model: str, routing: 
     for name in ("presence_penalty", "frequency_penalty"):
         body.pop(name)  # `/generate` of LMDeploy has no such fields
     body |= {"max_tokens": sampling.max_new_tokens, "return_routed_experts": routing}
+    body |= {"include_stop_str_in_output": True, "skip_special_tokens": True}
     return body | _ends(sampling)
 
 
@@ -136,6 +143,8 @@ def _read_vllm(answer: Any, ids: Sequence[int], shape: tuple[int, int] | None) -
 
 def _read_lmdeploy(answer: Any, ids: Sequence[int], shape: tuple[int, int] | None) -> Completion:
     completion, meta = generation(answer, ids), answer["meta_info"]
+    if completion.finish_reason == "stop":
+        completion = replace(completion, text=_END_TOKEN.sub("", completion.text))
     experts = meta.get("routed_experts")
     if experts is None:
         return completion

@@ -6,9 +6,16 @@ traceback and exits with code 2. `MissingExtraError` names the optional dependen
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class InputError(ValueError):
     """Something that came from outside is wrong: a file, a configuration value, an argument."""
+
+
+def no_folder(path: Path) -> str:
+    """What to say of a path that should be a folder and is none."""
+    return "this is a file, not a folder" if path.exists() else "there is no such folder"
 
 
 class MissingExtraError(InputError):

@@ -4,6 +4,7 @@
     complete  POST {base}/completions
     generate  POST {root}/generate           token ids in and out; other engines' forms are in `base.engine_forms`
     post      POST {base}{path}              any JSON: engines that are no language models, and control of engines
+    get       GET  {base}{path}              how a server is
 
 One call goes this way:
 
@@ -62,6 +63,7 @@ Answer = TypeVar("Answer")
 ROOT_PATHS = frozenset(
     {
         "/generate",
+        "/health",
         "/collective_rpc",
         "/continue_generation",
         "/pause",
@@ -207,6 +209,22 @@ class HttpClient:
 
         await self._call(path, body, keep, 0.0)
         return found[0]
+
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of one GET, tried once: how a server is, and what it serves.
+
+        Raises:
+            EndpointError: nobody answers, or not in time.
+        """
+        import httpx
+
+        where = self._address(path)
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                status, _, data = await self._exchange(where, None, "GET")
+        except (TimeoutError, httpx.HTTPError, OSError) as error:
+            raise EndpointError(f"{where}: {type(error).__name__}: {error}", kind="connection") from error
+        return status, data
 
     async def _with_routing(self, completion: Completion, ref: str, shape: tuple[int, int, int]) -> Completion:
         """Fetches the trace that an answer announced, and lets the server forget it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Generic, TypeVar
 
 Array = TypeVar("Array")
@@ -39,6 +40,11 @@ class Patches(Generic[Array]):
         if expected != got:
             raise ValueError(f"grids {self.grids} describe {expected} patches, pixel_values has {got} rows")
 
+    def one_by_one(self) -> list[Patches[Array]]:
+        """Every image or video as a record of its own; the arrays share memory."""
+        rows = _parts(self.pixel_values_PX, [t * h * w for t, h, w in self.grids])
+        return [Patches(pixel_values_PX=row, grids=(grid,)) for row, grid in zip(rows, self.grids, strict=True)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signals(Generic[Array]):
@@ -64,6 +70,12 @@ class Signals(Generic[Array]):
         expected, got = sum(length * channels for length, channels in self.shapes), _length(self.values_X)
         if expected != got:
             raise ValueError(f"signals of shapes {self.shapes} have {expected} values, got {got}")
+
+    def one_by_one(self) -> list[Signals[Array]]:
+        """Every signal as a record of its own; the arrays share memory."""
+        values = _parts(self.values_X, [length * channels for length, channels in self.shapes])
+        triples = zip(values, self.shapes, self.sampling_rates, strict=True)
+        return [Signals(values_X=x, shapes=(shape,), sampling_rates=(rate,)) for x, shape, rate in triples]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +136,11 @@ def _join_signals(parts: list[Signals[Array]], concatenate: Callable[[list[Array
         shapes=tuple(shape for part in parts for shape in part.shapes),
         sampling_rates=tuple(rate for part in parts for rate in part.sampling_rates),
     )
+
+
+def _parts(array: Any, sizes: Sequence[int]) -> list[Any]:
+    """The array cut along its first axis."""
+    return [array[stop - size : stop] for stop, size in zip(accumulate(sizes), sizes, strict=True)]
 
 
 def _length(array: Any) -> int:

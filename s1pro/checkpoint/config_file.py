@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 from s1pro.checkpoint.config_keys import (
     ARCHITECTURE,
     ARCHITECTURES,
@@ -60,7 +60,7 @@ def read_config_json(folder: Path) -> dict[str, Any]:
     """The file as it is, checked to be a JSON object of sane size."""
     path = folder / CONFIG
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; expected a model folder with {CONFIG}")
+        raise InputError(f"{folder}: {no_folder(folder)}; expected a model folder with {CONFIG}")
     if not path.is_file():
         raise InputError(f"{path}: missing; a model folder needs it")
     if path.stat().st_size > MAX_CONFIG_BYTES:

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 from s1pro.checkpoint.hf_arguments import HUB_ARGUMENTS, parse_device, parse_dtype, parse_num_bytes
 from s1pro.checkpoint.hf_cache import S1ProCache
 from s1pro.checkpoint.hf_config import S1ProConfig
@@ -125,7 +125,7 @@ class S1ProForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise TypeError(f"from_pretrained does not know {', '.join(sorted(unknown))}")
         folder = Path(pretrained_model_name_or_path)
         if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; download the model first (hf download) and give its folder")
+            raise InputError(f"{folder}: {no_folder(folder)}; download the model (hf download) and give its folder")
         network = load_network(folder, dtype=parse_dtype(dtype), device=parse_device(device_map))
         model = cls(S1ProConfig.from_pretrained(folder), network=network)
         if generation_config is not None:

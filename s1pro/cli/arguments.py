@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 
 if TYPE_CHECKING:
     from s1pro.base.records import Sampling
@@ -86,7 +86,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def check_model_folder(folder: Path) -> None:
     """Says at once, before anything slow is loaded, that a folder is no model."""
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder")
+        raise InputError(f"{folder}: {no_folder(folder)}")
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} is no model folder: it has no config.json")
 

@@ -56,6 +56,8 @@ def check(args: argparse.Namespace) -> None:
         raise InputError("--judge-key-variable belongs to --judge-url")
     if (args.user_url is None) != (args.user_model is None):
         raise InputError("--user-url and --user-model belong together")
+    if args.user_url is not None and args.solo:
+        raise InputError("--user-url has no effect with --solo: nobody plays the customer")
     for folder in filter(None, (args.folder, args.reference)):
         check_model_folder(folder)
     if args.reference is not None and args.folder is not None and args.reference.resolve() == args.folder.resolve():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="tokenizer and encoder (roberta-large) for benchmarks that compare texts by BERTScore",
     )
     group.add_argument("--bert-score-layer", type=int, metavar="N", help="of that encoder; SciReasoner's is 14")
-    group.add_argument("--tau2", type=Path, metavar="DIR", help="files of a domain of tau2: mock, retail, airline")
+    group.add_argument(
+        "--tau2", type=Path, metavar="DIR", help="files of a domain of tau2: mock, retail, airline, telecom"
+    )
+    group.add_argument("--split", metavar="NAME", help="of --tau2's split_tasks.json; base unless it says otherwise")
+    group.add_argument(
+        "--solo", action="store_true", help="no customer in --tau2: the agent has a ticket and the tools of both"
+    )
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
         "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"
@@ -86,6 +93,8 @@ def choose(args: argparse.Namespace) -> Chosen:
         raise InputError("--bert-score is of --benchmark")
     if args.bert_score_layer is not None and not args.bert_score:
         raise InputError("--bert-score-layer is of --bert-score")
+    if (args.solo or args.split) and not args.tau2:
+        raise InputError(f"{'--solo' if args.solo else '--split'} is of --tau2")
     kind = given[0] if given else "tasks"
     return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
 
@@ -209,9 +218,16 @@ def _own(args: argparse.Namespace) -> Chosen:
 def _tau2(args: argparse.Namespace) -> Chosen:
     from s1pro.eval.agents import Played
     from s1pro.tasks.tau2.domains import open_domain
-    from s1pro.tasks.tau2.records import read_tasks
+    from s1pro.tasks.tau2.records import in_split, read_tasks
+    from s1pro.tasks.tau2.solo import playable
 
-    played = Played(open_domain(args.tau2), read_tasks(args.tau2))
+    tasks = in_split(read_tasks(args.tau2), args.tau2, args.split)
+    if args.solo:
+        alone = playable(tasks)
+        if len(alone) < len(tasks):
+            print(f"{len(tasks) - len(alone)} of {len(tasks)} tasks need a customer and are left out", file=sys.stderr)
+        tasks = alone
+    played = Played(open_domain(args.tau2), tasks, solo=args.solo)
     return Chosen(tasks=[], name=f"eval-{played.name}", max_new_tokens=512, played=played)
 
 

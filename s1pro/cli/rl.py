@@ -16,6 +16,11 @@ Another engine can write the answers; it gets the weights of every round as a fo
     mkdir -p weights; s1pro serve runs/demo/model --control --weights-root weights
     s1pro rl --model runs/demo/model --tasks mass_from_smiles \\
         --engine s1pro --url http://127.0.0.1:8000/v1 --publish weights
+
+LMDeploy, and any other that only reads weights when it starts, is started again by a program of the user:
+
+    s1pro rl --model runs/demo/model --tasks mass_from_smiles --engine lmdeploy --url http://127.0.0.1:23333/v1 \\
+        --restart ./restart.sh {folder}
 """
 
 from __future__ import annotations
@@ -73,6 +78,12 @@ def add(commands: Commands) -> None:
     parser.add_argument("--served-model", metavar="NAME", help='what the server calls the model (default: "model")')
     parser.add_argument(
         "--publish", type=Path, metavar="DIR", help="where weights are published for it (default: FOLDER/published)"
+    )
+    parser.add_argument(
+        "--restart",
+        nargs="+",
+        metavar="WORD",
+        help="a program, with {folder} among its arguments, that starts the server again on new weights (lmdeploy)",
     )
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where the run writes")
     parser.add_argument("--validation", type=positive, default=100, metavar="N", help="held-out questions per task")
@@ -163,16 +174,21 @@ def _system(system: SystemConfig, mode: Literal["local", "ray"] | None, workers:
 
 def _engine(args: argparse.Namespace) -> EngineConfig | None:
     if args.engine is None and args.url is None:
-        if given := next((name for name in ("served_model", "publish") if getattr(args, name) is not None), None):
+        names = ("served_model", "publish", "restart")
+        if given := next((name for name in names if getattr(args, name) is not None), None):
             raise InputError(f"--{given.replace('_', '-')} has no effect without --engine and --url")
         return None
-    if args.engine is None or (args.url is None and args.engine != "lmdeploy"):
+    if args.engine is None or args.url is None:
         raise InputError("--engine and --url go together: who writes the answers, and where")
-    from s1pro.rl.system.config import EngineConfig
+    from s1pro.rl.system.config import EngineConfig, RestartConfig
 
     try:
         return EngineConfig(
-            name=args.engine, url=args.url or "", model=args.served_model or "model", folder=args.publish
+            name=args.engine,
+            url=args.url,
+            model=args.served_model or "model",
+            folder=args.publish,
+            restart=None if args.restart is None else RestartConfig(command=tuple(args.restart)),
         )
     except ValueError as error:
         raise InputError(f"--engine {args.engine}, --url {args.url}: {error}") from error

@@ -7,6 +7,9 @@ upstream's pass^k. A conversation whose endpoint failed for good, or whose judge
 
 Where a task names NL_ASSERTION, a judge reads the conversation (`tau2.rewards.asserted`); its prompts and replies are
 recorded like those of other judges.
+
+In solo mode (`tau2.solo`) nobody plays the customer, `prompt` is the ticket, and the file is
+`tau2-<domain>-solo.jsonl`.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from s1pro.tasks.task import Item, Prompt, Score, mean_parts
 from s1pro.tasks.tau2.orchestrator import (
     Conversation,
     ModelSpeaker,
+    Speaker,
     agent_instructions,
     converse,
     user_instructions,
@@ -41,6 +45,7 @@ from s1pro.tasks.tau2.orchestrator import (
 )
 from s1pro.tasks.tau2.records import Tau2Task
 from s1pro.tasks.tau2.rewards import ENDED, Profile, asserted, needs_judge, reward
+from s1pro.tasks.tau2.solo import SoloSpeaker, solo_instructions
 from s1pro.tasks.tau2.world import Domain
 
 PROFILES: tuple[Profile, ...] = ("compat", "strict")
@@ -51,12 +56,14 @@ class Played:
 
     Attributes:
         judge: who reads conversations for NL_ASSERTION.
+        policy: what the agent may do, alone or with a customer.
     """
 
     judge: Judge | None = None
 
-    def __init__(self, domain: Domain, tasks: Sequence[Tau2Task]) -> None:
-        self.name, self.domain = f"tau2-{domain.name}", domain
+    def __init__(self, domain: Domain, tasks: Sequence[Tau2Task], *, solo: bool = False) -> None:
+        self.name, self.domain, self.solo = f"tau2-{domain.name}{'-solo' if solo else ''}", domain, solo
+        self.policy = domain.read_policy(domain.solo_policies) if solo else domain.policy
         self.tasks = {task.id: task for task in tasks}
 
     def needs_judge(self) -> bool:
@@ -67,7 +74,8 @@ class Played:
         return [Item(id=name) for name in self.tasks]
 
     def prompt(self, item: Item) -> Prompt:
-        return Prompt(messages=(Message(role="user", content=self.tasks[item.id].instructions),))
+        task = self.tasks[item.id]
+        return Prompt(messages=(Message(role="user", content=task.ticket if self.solo else task.instructions),))
 
     async def score(self, item: Item, response: str) -> Score:
         """Of silence: a transcript alone does not say what it did to the databases."""
@@ -145,10 +153,7 @@ class _Playing:
         if repeat and sampling.seed is not None:
             sampling = dataclasses.replace(sampling, seed=sampling.seed + repeat)
         agent = _Counting(self.client)
-        speaker = ModelSpeaker(
-            agent, "assistant", agent_instructions(domain.policy), domain.tools["assistant"], sampling
-        )
-        customer = ModelSpeaker(self.user, "user", user_instructions(task), domain.tools["user"], sampling)
+        speaker, customer = self._speakers(task, agent, sampling)
         prompt = [message.as_dict() for message in self.played.prompt(item).messages]
         try:
             played = await converse(domain, task, speaker, customer)
@@ -158,6 +163,15 @@ class _Playing:
         except (EndpointError, ValueError) as error:
             reason = f"{type(error).__name__}: {error}"[:MAX_ERROR]
             return _line(item, prompt, "", dict.fromkeys(PROFILES, 0.0), None, agent, "failed", reason)
+
+    def _speakers(self, task: Tau2Task, agent: ModelClient, sampling: Sampling) -> tuple[Speaker, Speaker | None]:
+        tools, policy = self.played.domain.tools, self.played.policy
+        if self.played.solo:
+            return SoloSpeaker(agent, solo_instructions(policy, task), tools, sampling), None
+        return (
+            ModelSpeaker(agent, "assistant", agent_instructions(policy), tools["assistant"], sampling),
+            ModelSpeaker(self.user, "user", user_instructions(task), tools["user"], sampling),
+        )
 
     async def _borne_out(self, task: Tau2Task, played: Conversation) -> list[str] | None:
         """A, B, or nothing readable for every assertion. Raises `ValueError` for a judge that is away."""

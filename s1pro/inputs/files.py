@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 
 MAX_FILE_BYTES = 128 * 2**20
 
@@ -27,7 +27,7 @@ def read_file(folder: Path, name: str, *, max_bytes: int = MAX_FILE_BYTES) -> by
     """
     path = folder / name
     if not path.is_file():
-        what = "there is no such file" if folder.is_dir() else "there is no such folder"
+        what = "there is no such file" if folder.is_dir() else no_folder(folder)
         raise InputError(f"{path}: {what}; a tokenizer folder needs {name}")
     size = path.stat().st_size
     if size > max_bytes:

@@ -17,10 +17,11 @@ Exact mode takes the choice away from the library: it is only ever asked for pro
   an element lies; the composed one does not.
 
 Norms, softmax and log-softmax over the last dim are computed row by row by the library and are used as they are (tested
-too). Float64 and bfloat16 work as float32 does. Only forward passes are exact: gradients take the usual products.
+too). Towers of media compute as they always do, but one picture or signal at a time (`model.media`): calls of the same
+shapes on the same numbers give the same bits. Float64 and bfloat16 work as float32 does. Only forward passes are exact:
+gradients take the usual products.
 
-What it guarantees: equal bits on one machine with one number of threads, in one version of torch, on the CPU. It says
-nothing about media towers, nor about FP8 and expert parallelism, which refuse it.
+What it guarantees: equal bits on one machine with one number of threads, in one version of torch, on the CPU.
 
 Interface: `model.exact.use_exact_operators(network)` switches a network, for engine and trainer alike; from there on
 `network(...)`, `network.logits` and (with `exact=network.exact`) the functions of `kernels.cross_entropy` are exact.
@@ -132,6 +133,22 @@ def exact_silu(x: Tensor) -> Tensor:
     """`x / (1 + exp(-x))`, in float32 at least, rounded once to the dtype of x."""
     wide = x if x.dtype is torch.float32 else x.to(torch.promote_types(x.dtype, torch.float32))
     return (wide / wide.neg().exp_().add_(1)).to(x.dtype)
+
+
+def with_gradient_of(exact: Tensor, usual: Tensor) -> Tensor:
+    """The numbers of `exact`, and the gradient of `usual`, which is the same up to rounding."""
+    result: Tensor = _GradientOf.apply(exact, usual)
+    return result
+
+
+class _GradientOf(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, exact: Tensor, usual: Tensor) -> Tensor:
+        return exact.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad
 
 
 class _ExactProduct(torch.autograd.Function):

@@ -3,8 +3,10 @@
 `kernels.exact` defines a product by tiles of eight rows. That is wasteful at both ends: a single token pays for eight
 rows, and a trainer pays a call for every eight. But a library has few ways to sum a product, and many numbers of rows
 take the same one. Which ones is not documented and differs by processor, so it is *measured*, once per process for
-each shape of a weight: random numbers go through calls of 1 to 64 rows, and a number of rows is used where all bits are
-those of tiles. In float32 on an Intel Sapphire Rapids (torch 2.13):
+each shape of a weight: calls of 1 to 64 rows multiply numbers whose products cancel, so that all that is left of a sum
+is what its order rounded away (`cancelling`), and a number of rows is used where all bits are those of tiles. Ordinary
+random numbers do not do: in bfloat16 another order shows in one result of a hundred thousand. In float32 on an Intel
+Sapphire Rapids (torch 2.13):
 
 | inner size | as tiles of 8 | other orders of sums |
 |---|---|---|
@@ -12,9 +14,10 @@ those of tiles. In float32 on an Intel Sapphire Rapids (torch 2.13):
 | 128 | 6 to 64 rows | 1; 2 to 5 |
 | 256 | 2 to 8 rows | 1; 12 to 64 |
 
-and in bfloat16 any number of rows. Several weights with one input (queries, keys, values) are tried as one in the same
-way. The tile stays the definition. What is found here decides about the cost and never
-about a number: two processes that find different calls, or none, still compute the same bits.
+and in bfloat16 nearly any number of rows (with an inner size of 64 not 1, with 32 neither 1 nor 2). Several weights
+with one input (queries, keys, values) are tried as one weight in the same way. The tile stays the definition. What is
+found here decides about the cost and never about a number: two processes that find different calls, or none, still
+compute the same bits.
 
 Large weights are not tried: a trial is about a hundred calls.
 """
@@ -84,9 +87,8 @@ def smallest_call(rows: int, calls: tuple[int, ...]) -> int:
 def _calls(inner: int, outer: int, dtype: torch.dtype, threads: int) -> tuple[int, ...]:
     most = max(CANDIDATES)
     with torch.inference_mode(mode=False), torch.no_grad():
-        g = torch.Generator().manual_seed(inner + outer)
-        transposed = torch.randn(outer, inner, generator=g).to(dtype).t()
-        x = torch.randn(most + 1, inner, generator=g).to(dtype)
+        x, weight = cancelling(most + 1, outer, inner, dtype)
+        transposed = weight.t()
         agree = set(CANDIDATES)
         for first in (0, 1):  # rows may begin anywhere in memory
             rows = x[first : first + most]
@@ -98,15 +100,30 @@ def _calls(inner: int, outer: int, dtype: torch.dtype, threads: int) -> tuple[in
 @cache
 def _agree_together(inner: int, outers: tuple[int, ...], dtype: torch.dtype, threads: int) -> bool:
     with torch.inference_mode(mode=False), torch.no_grad():
-        g = torch.Generator().manual_seed(inner + sum(outers))
-        together = torch.randn(sum(outers), inner, generator=g).to(dtype)
-        x = torch.randn(max(CANDIDATES) + 1, inner, generator=g).to(dtype)
+        x, together = cancelling(max(CANDIDATES) + 1, sum(outers), inner, dtype)
         parts = together.split(outers)
         for rows in (x[:-1], x[1:]):
             separate = torch.cat([_product(rows, part.t(), TILE_ROWS) for part in parts], dim=1)
             if not torch.equal(_product(rows, together.t(), TILE_ROWS), separate):
                 return False
     return True
+
+
+def cancelling(rows: int, outer: int, inner: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """x `[rows, inner]` and a weight `[outer, inner]`, numbers of many sizes: every product of the first half occurs in
+    the second half with the other sign, in another place."""
+    g, half = torch.Generator().manual_seed(inner + outer), inner // 2
+
+    def draw(count: int) -> Tensor:
+        sizes = torch.randint(-6, 7, (count, half), generator=g).exp2()
+        return torch.randn(count, half, generator=g).mul_(sizes)
+
+    x_XH, weight_NH, order_H = draw(rows), draw(outer), torch.randperm(half, generator=g)
+    parts_x, parts_weight = [x_XH, x_XH[:, order_H]], [weight_NH, -weight_NH[:, order_H]]
+    if inner % 2:
+        parts_x.append(torch.randn(rows, 1, generator=g))
+        parts_weight.append(torch.randn(outer, 1, generator=g))
+    return torch.cat(parts_x, dim=1).to(dtype), torch.cat(parts_weight, dim=1).to(dtype)
 
 
 def _agrees(x_TD: Tensor, weight_DN: Tensor, size: int, tiles_TN: Tensor) -> bool:

@@ -18,7 +18,8 @@ CPU a shorter loop, whose cost depends on K, not on E. On a GPU five grouped pro
 device, and no wait for it. Fake tensors take the way of a GPU where they can, so that its memory can be planned;
 otherwise, and on the meta device, only shapes are computed. With `fp8` a fourth one
 takes their place, whose products see numbers rounded to 8 bits (`kernels.experts_fp8`), and with `exact` a fifth one,
-whose rows do not depend on each other to the last bit (`kernels.experts_exact`).
+whose rows do not depend on each other to the last bit (`kernels.experts_exact`); both together
+are `kernels.experts_fp8_exact`.
 
 `grouped_mlp` is the middle, steps 2 to 4 without weights, for rows that somebody else has sorted (expert parallelism).
 """
@@ -37,6 +38,7 @@ from torch.nn.functional import silu
 from s1pro.kernels import experts_exact, experts_few, experts_grouped, experts_loop
 from s1pro.kernels.expert_rows import ExpertRows
 from s1pro.kernels.experts_fp8 import Fp8Experts
+from s1pro.kernels.experts_fp8_exact import ExactFp8Experts
 
 
 def experts_forward(
@@ -57,7 +59,7 @@ def experts_forward(
         gate_up_EFD: `[E, 2F, D]`, gate rows above up rows.
         down_EDF: `[E, D, F]`.
         fp8: computes the products in FP8.
-        exact: the same bits for a token whatever the other tokens are; not together with `fp8`.
+        exact: the same bits for a token whatever the other tokens are.
 
     Raises:
         ValueError: shapes or dtypes that do not fit together.
@@ -78,7 +80,10 @@ def experts_forward(
         return forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     rows = ExpertRows.from_ids(topk_ids_TK, num_experts=gate_up_EFD.shape[0])
     weights_R = topk_weights_TK.reshape(-1).index_select(0, rows.order_R)
-    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, experts_exact if exact else fp8)
+    chosen: Any = fp8
+    if exact:
+        chosen = experts_exact if fp8 is None else ExactFp8Experts(fp8)
+    return _run(x_TD, weights_R, gate_up_EFD, down_EDF, rows, chosen)
 
 
 def grouped_mlp(

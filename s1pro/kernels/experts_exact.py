@@ -40,11 +40,20 @@ def forward(
     else:
         x_SD = x.index_select(0, pad(rows.tokens_R, (0, SPARE)))
     y_SD, act_SG = _run(x_SD, weights_R, gate_up_EFD, down_EDF, rows.runs)
-    y = y_SD[: rows.num_rows]
-    if rows.order_R is not None:
-        places_R = torch.arange(rows.num_rows, device=x.device)
-        y = _sum(y, torch.empty_like(places_R).index_copy_(0, rows.order_R, places_R), rows.top_k, x.dtype)
-    return y, act_SG[: rows.num_rows] if keep else None
+    return combine(y_SD[: rows.num_rows], rows), act_SG[: rows.num_rows] if keep else None
+
+
+def products(x_RD: Tensor, weight_END: Tensor, runs: Sequence[Run]) -> Tensor:
+    """Every row times the weight of its expert, `[R, N]`; rows are sorted by expert."""
+    return _products(pad(x_RD, (0, 0, 0, SPARE)), weight_END, runs)[: x_RD.shape[0]]
+
+
+def combine(y_RD: Tensor, rows: ExpertRows) -> Tensor:
+    """Adds to every token its experts, in the order of the router; rows that are tokens stay as they are."""
+    if rows.order_R is None:
+        return y_RD
+    places_R = torch.arange(rows.num_rows, device=y_RD.device)
+    return _sum(y_RD, torch.empty_like(places_R).index_copy_(0, rows.order_R, places_R), rows.top_k, y_RD.dtype)
 
 
 def forward_few(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: Weights, down_EDF: Weights) -> Tensor:

@@ -76,11 +76,11 @@ class Fp8Experts:
         keep: bool,
     ) -> tuple[Tensor, Tensor | None]:
         """As `experts_loop.forward`."""
-        gate_up, down = self._weights(gate_up_EFD, down_EDF, count=True)
-        x_RD = _take(self._rounded("x", x, ALONG_CHANNELS), rows)
+        gate_up, down = self.weights(gate_up_EFD, down_EDF, count=True)
+        x_RD = _take(self.rounded("x", x, ALONG_CHANNELS), rows)
         act_RG = _products(x_RD, gate_up.transpose(1, 2), rows.runs).to(x.dtype)
         h_RF = _scaled(_activation(act_RG)[2], weights_R)
-        y_RD = _products(self._rounded("h", h_RF, ALONG_CHANNELS), down.transpose(1, 2), rows.runs)
+        y_RD = _products(self.rounded("h", h_RF, ALONG_CHANNELS), down.transpose(1, 2), rows.runs)
         return _combine(y_RD, x, rows), act_RG if keep else None
 
     def backward(
@@ -96,10 +96,10 @@ class Fp8Experts:
     ) -> Gradients:
         """As `experts_loop.backward`."""
         grad_x = grad_weights_R = grad_gate_up = grad_down = None
-        gate_up, down = self._weights(gate_up_EFD, down_EDF, count=False)
+        gate_up, down = self.weights(gate_up_EFD, down_EDF, count=False)
         gate_RF, silu_RF, h_RF = _activation(act_RG)
         up_RF = act_RG.float().chunk(2, dim=-1)[1]
-        dh_RF = _products(_take(self._rounded("dy", grad_y, ALONG_CHANNELS), rows), down, rows.runs)
+        dh_RF = _products(_take(self.rounded("dy", grad_y, ALONG_CHANNELS), rows), down, rows.runs)
         if wanted[1] and weights_R is not None:
             grad_weights_R = torch.linalg.vecdot(dh_RF, h_RF).to(weights_R.dtype)
         h_RF, dh_RF = _scaled(h_RF, weights_R), _scaled(dh_RF, weights_R)
@@ -110,11 +110,11 @@ class Fp8Experts:
         if wanted[2]:
             grad_gate_up = self._weight_gradient(dact_R2F.flatten(1), _take(x, rows), rows.runs, gate_up_EFD)
         if wanted[0]:
-            dact_RG = self._rounded("da", dact_R2F, ALONG_CHANNELS).flatten(1)
+            dact_RG = self.rounded("da", dact_R2F, ALONG_CHANNELS).flatten(1)
             grad_x = _combine(_products(dact_RG, gate_up, rows.runs), x, rows)
         return grad_x, grad_weights_R, grad_gate_up, grad_down
 
-    def _weights(self, gate_up_EFD: Tensor, down_EDF: Tensor, *, count: bool) -> tuple[Tensor, Tensor]:
+    def weights(self, gate_up_EFD: Tensor, down_EDF: Tensor, *, count: bool) -> tuple[Tensor, Tensor]:
         """What the bytes stand for: float32 `[E, 2F, D]` and `[E, D, F]`."""
         if self.gathered is not None:
             pairs = (self.gathered["gate_up"], self.gathered["down"])
@@ -126,7 +126,8 @@ class Fp8Experts:
         gate_up_E2FD, down = (dequantize_blocks(*pair, block=SQUARE) for pair in pairs)
         return gate_up_E2FD.flatten(1, 2), down
 
-    def _rounded(self, operand: str, values: Tensor, block: tuple[int, int]) -> Tensor:
+    def rounded(self, operand: str, values: Tensor, block: tuple[int, int]) -> Tensor:
+        """The values after quantising and back; `operand` names them in the statistics."""
         quantized, scale = quantize_blocks(values, scale_format=self.scale_format, block=block, refuse=False)
         if self.statistics is not None:
             self.statistics.add(operand, values, quantized, scale, block)
@@ -136,7 +137,7 @@ class Fp8Experts:
         """`grad^T a` over the rows of each expert, both rounded in blocks of 128 of its rows; 0 without rows."""
         out_EOI = torch.zeros_like(weight_EOI, memory_format=torch.contiguous_format)
         for expert, start, stop in runs:
-            grad, a = (self._rounded("rows", t[start:stop], ALONG_ROWS) for t in (grad_RO, a_RI))
+            grad, a = (self.rounded("rows", t[start:stop], ALONG_ROWS) for t in (grad_RO, a_RI))
             out_EOI[expert] = grad.t() @ a
         return out_EOI
 

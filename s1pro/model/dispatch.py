@@ -18,13 +18,22 @@ if TYPE_CHECKING:
 
 
 class ExpertDispatch(Protocol):
-    """Combines the outputs of the chosen experts: `[T, D]`, ids and weights `[T, K]` -> `[T, D]`."""
+    """Combines the outputs of the chosen experts: `[T, D]`, ids and weights `[T, K]` -> `[T, D]`.
+
+    Attributes:
+        can_be_exact: whether exact experts give a token the bits of a single process: every result of an expert travels
+            by itself, and they are added in the router's order (`model.exact`).
+    """
+
+    can_be_exact: bool
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor: ...
 
 
 class LocalDispatch:
     """All experts live on this device."""
+
+    can_be_exact = True
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
         weights = (experts.gate_up_proj, experts.down_proj)

@@ -25,7 +25,7 @@ class Experts(nn.Module):
     Attributes:
         fp8: computes the products of these experts in FP8 (`model.precision`); None computes in the dtype of the
             weights. A dispatch hands it on to the kernel.
-        exact: as in `model.exact`; not together with `fp8`.
+        exact: as in `model.exact`.
     """
 
     def __init__(self, num_experts: int, hidden_size: int, width: int) -> None:

@@ -116,9 +116,7 @@ class Network(nn.Module):
         """
         h_TD = self.model.language_model.embed_tokens(input_ids_T) if inputs_embeds_TD is None else inputs_embeds_TD
         if media is not None:
-            if self.exact:
-                raise ValueError("exact mode is for text: the towers for images and signals are not exact")
-            h_TD = scatter_media(h_TD, input_ids_T, media, self.model, self.config)
+            h_TD = scatter_media(h_TD, input_ids_T, media, self.model, self.config, exact=self.exact)
         self._check_replay(routed_experts_LTK)
         hidden_TD, routers = self.model.language_model(h_TD, position_ids_T, context, routed_experts_LTK)
         logits = None

@@ -86,7 +86,9 @@ def _spread_experts(network: Network, ranks: Ranks, config: ParallelConfig) -> N
     assert ranks.expert_mesh is not None
     if not network.config.text.moe_layers:
         raise InputError(f"parallel.ep={ranks.sizes.ep}, but this model has no experts; use ep=1")
-    dispatch = build_dispatch(config.dispatch, network.config.text.router, ranks.expert_group, config.overlap)
+    dispatch = build_dispatch(
+        config.dispatch, network.config.text.router, ranks.expert_group, config.overlap, exact=network.exact
+    )
     _, _, mine = ranks.coordinates(ranks.rank, experts=True)
     for module in network.modules():
         if isinstance(module, MoE):

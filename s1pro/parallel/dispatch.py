@@ -21,6 +21,10 @@ pipeline: while one part is at the experts, the next one travels to them and the
 (`kernels.collectives_async`). Results agree to round-off: products have fewer rows, sums one term per part.
 It pays where the backend moves data by itself (NCCL).
 
+**Exact mode** (`model.exact`). Where results travel one by one they are added in the order of the router, and products
+do not see which rows meet at an expert: the bits are those of a single process. Sums that are made on the way are not,
+hence `AllGatherDispatch` is refused.
+
 Routing weights travel with the rows and are applied where the expert is, as in a single process; their gradient comes
 back through the same exchange, so the language-model loss reaches the router. The exchanges are in
 `kernels.collectives`, the arithmetic in `kernels.experts`; the moves on one rank in `parallel.rows`.
@@ -50,22 +54,29 @@ DispatchName = Literal["auto", "all_gather", "all_to_all", "counted"]
 
 
 def build_dispatch(
-    name: DispatchName, router: RouterConfig, group: dist.ProcessGroup, overlap: int = 1
+    name: DispatchName, router: RouterConfig, group: dist.ProcessGroup, overlap: int = 1, *, exact: bool = False
 ) -> ExpertDispatch:
     """The dispatch called `name`; "auto" moves least: all-gather where the router groups allow it, else counted.
 
     Args:
         overlap: parts in the pipeline of exchange and computation; 1 for none.
+        exact: for a network in exact mode; "auto" is then all-to-all or counted.
 
     Raises:
-        InputError: the experts or the router groups cannot be divided among the ranks of `group`.
+        InputError: the experts or the router groups cannot be divided among the ranks of `group`, or a dispatch that
+            cannot be exact.
     """
     ranks = group.size()
     if router.num_experts % ranks:
         raise InputError(f"parallel.ep={ranks}: {router.num_experts} experts cannot be divided among {ranks} ranks")
     is_static = router.num_groups % ranks == 0
     if name == "auto":
-        name = "all_gather" if is_static else "counted"
+        name = ("all_to_all" if exact else "all_gather") if is_static else "counted"
+    if exact and name == "all_gather":
+        raise InputError(
+            "parallel.dispatch='all_gather' adds the experts of a token in an order of its own, which exact mode "
+            "cannot have; use all_to_all, or counted"
+        )
     if name == "counted":
         if overlap > 1:
             raise InputError(
@@ -84,11 +95,13 @@ def build_dispatch(
 class AllGatherDispatch:
     """Every rank gets every token once, and sends back one sum per token."""
 
+    can_be_exact = False
+
     def __init__(self, group: dist.ProcessGroup, overlap: int = 1) -> None:
         self.group, self.overlap = group, overlap
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
-        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        ids_TK, weights_TK, _ = _by_expert(topk_ids_TK, topk_weights_TK)
         ids_RX, weights_RX = _send_slots(ids_TK, weights_TK, experts, self.group)
         if self.overlap > 1:
             return self._pipeline(x_TD, ids_RX, weights_RX, experts)
@@ -109,22 +122,26 @@ class AllGatherDispatch:
 class AllToAllDispatch:
     """Equal splits: T K / P rows from every rank to every rank."""
 
+    can_be_exact = True
+
     def __init__(self, group: dist.ProcessGroup, overlap: int = 1) -> None:
         self.group, self.overlap = group, overlap
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
-        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        ids_TK, weights_TK, columns_TK = _by_expert(topk_ids_TK, topk_weights_TK, routers_sum=experts.exact)
         ids_RX, weights_RX = _send_slots(ids_TK, weights_TK, experts, self.group)
         if self.overlap > 1:
-            return self._pipeline(x_TD, ids_TK, ids_RX, weights_RX, experts)
-        places_TK = _static_places(ids_TK, self.group.size())
+            return self._pipeline(x_TD, columns_TK, ids_RX, weights_RX, experts)
+        places_TK = _static_places(columns_TK, self.group.size())
         x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group)
         y_RD = _experts(x_RD, ids_RX.reshape(-1, 1), weights_RX.reshape(-1, 1), experts)
         return combine_rows(all_to_all(y_RD, self.group), places_TK)
 
-    def _pipeline(self, x_TD: Tensor, ids_TK: Tensor, ids_RX: Tensor, weights_RX: Tensor, experts: Experts) -> Tensor:
+    def _pipeline(
+        self, x_TD: Tensor, columns_TK: Tensor, ids_RX: Tensor, weights_RX: Tensor, experts: Experts
+    ) -> Tensor:
         ranks, group = self.group.size(), self.group
-        places = [_static_places(ids, ranks) for ids in ids_TK.tensor_split(self.overlap)]
+        places = [_static_places(columns, ranks) for columns in columns_TK.tensor_split(self.overlap)]
         parts = [spread_rows(x, place) for x, place in zip(x_TD.tensor_split(self.overlap), places, strict=True)]
         slots = zip(*(_token_parts(t, ranks, self.overlap) for t in (ids_RX, weights_RX)), strict=True)
         coming, going = start_all_to_all(parts[0], group), []
@@ -139,15 +156,17 @@ class AllToAllDispatch:
 class CountedDispatch:
     """Uneven splits for any routing: rows sorted by expert, after an exchange of counts."""
 
+    can_be_exact = True
+
     def __init__(self, group: dist.ProcessGroup) -> None:
         self.group = group
 
     def __call__(self, x_TD: Tensor, topk_ids_TK: Tensor, topk_weights_TK: Tensor, experts: Experts) -> Tensor:
-        ids_TK, weights_TK = _by_expert(topk_ids_TK, topk_weights_TK)
+        ids_TK, weights_TK, columns_TK = _by_expert(topk_ids_TK, topk_weights_TK, routers_sum=experts.exact)
         sorted_ids_R, order_R = ids_TK.reshape(-1).sort(stable=True)
-        places_TK = torch.empty_like(order_R)
-        places_TK[order_R] = torch.arange(order_R.numel(), device=order_R.device)
-        places_TK = places_TK.view(ids_TK.shape)
+        places_R = torch.empty_like(order_R)
+        places_R[order_R] = torch.arange(order_R.numel(), device=order_R.device)
+        places_TK = places_R.view(ids_TK.shape).gather(1, columns_TK)
         send, receive, ids_R = self._counts(sorted_ids_R, experts.gate_up_proj.shape[0])
         weights_R = all_to_all(weights_TK.reshape(-1).index_select(0, order_R), self.group, send, receive)
         x_RD = all_to_all(spread_rows(x_TD, places_TK), self.group, send, receive)
@@ -171,7 +190,7 @@ class CountedDispatch:
 def _experts(x_RD: Tensor, ids_RX: Tensor, weights_RX: Tensor, experts: Experts) -> Tensor:
     """The experts of this rank on rows of all ranks."""
     weights = (experts.gate_up_proj, experts.down_proj)
-    return experts_forward(x_RD, ids_RX, weights_RX, *weights, fp8=experts.fp8)
+    return experts_forward(x_RD, ids_RX, weights_RX, *weights, fp8=experts.fp8, exact=experts.exact)
 
 
 def _token_parts(slots_RX: Tensor, ranks: int, num_parts: int) -> list[Tensor]:
@@ -179,10 +198,18 @@ def _token_parts(slots_RX: Tensor, ranks: int, num_parts: int) -> list[Tensor]:
     return [part.flatten(0, 1) for part in slots_RX.unflatten(0, (ranks, -1)).tensor_split(num_parts, dim=1)]
 
 
-def _by_expert(ids_TK: Tensor, weights_TK: Tensor) -> tuple[Tensor, Tensor]:
-    """The slots of every token in the order of expert ids, and so of ranks; replayed ids come in any order."""
+def _by_expert(ids_TK: Tensor, weights_TK: Tensor, *, routers_sum: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """The slots of every token in the order of expert ids, and so of ranks; replayed ids come in any order.
+
+    Also in which order these slots are added up: as they stand, or (`routers_sum`) as the router named them.
+    """
     ids_TK, order_TK = ids_TK.sort(dim=1)
-    return ids_TK, weights_TK.gather(1, order_TK)
+    columns_TK = order_TK.argsort(dim=1) if routers_sum else _columns(ids_TK)
+    return ids_TK, weights_TK.gather(1, order_TK), columns_TK
+
+
+def _columns(ids_TK: Tensor) -> Tensor:
+    return torch.arange(ids_TK.shape[1], device=ids_TK.device).expand(ids_TK.shape)
 
 
 def _send_slots(
@@ -202,10 +229,9 @@ def _send_slots(
     return ids_R.detach().long().view(shape), weights_R.to(weights_TK.dtype).view(shape)
 
 
-def _static_places(ids_TK: Tensor, ranks: int) -> Tensor:
-    """Slot k of token t lies in the share of rank k // (K / P), tokens in order: `[T, K]`."""
-    tokens, top_k = ids_TK.shape
+def _static_places(columns_TK: Tensor, ranks: int) -> Tensor:
+    """Where slot k of token t lies: in the share of rank k // (K / P), tokens in order."""
+    tokens, top_k = columns_TK.shape
     share = top_k // ranks
-    slots_K = torch.arange(top_k, device=ids_TK.device)
-    starts_K = slots_K // share * (tokens * share) + slots_K % share
-    return torch.arange(tokens, device=ids_TK.device)[:, None] * share + starts_K
+    starts_TK = columns_TK // share * (tokens * share) + columns_TK % share
+    return torch.arange(tokens, device=columns_TK.device)[:, None] * share + starts_TK

@@ -1,4 +1,4 @@
-"""Rollouts on a server: our own, vLLM or SGLang, whose weights follow those of the trainer.
+"""Rollouts on a server: our own, vLLM, SGLang or LMDeploy, whose weights follow those of the trainer.
 
 `ServedEngine` is a `ModelClient`, so rollouts (`rl.system.served`) and parity take it as they take the engine in this
 process. What it adds is publication, in this order:
@@ -16,11 +16,11 @@ process. What it adds is publication, in this order:
 | sglang | `/pause_generation`, `/update_weights_from_disk`, `/continue_generation` |
 
 The server has to see the folder under the same path; ours has to be started with `--control`, vLLM with
-`VLLM_SERVER_DEV_MODE=1`. LMDeploy takes weights over HTTP as pickles only, which are not
-sent from here; it can still be asked, by rollouts of one policy and by `s1pro parity`.
+`VLLM_SERVER_DEV_MODE=1`. LMDeploy takes weights over HTTP as pickles only, which are not sent from here: it is started
+again on the new folder, by a command of the user (`rl.restart`); so can be any other.
 
-Servers that tell which weights answered (ours, SGLang) are held to it; the answers of vLLM are marked with the version
-that was published last.
+Servers that tell which weights answered (ours, SGLang) are held to it; the answers of others, and of those that are
+started again, are marked with the version that was published last.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from s1pro.checkpoint.released import save_network
 from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.model.precision import expert_layers
+from s1pro.rl.restart import Comparison, Restarts
 
 TELL_VERSIONS = frozenset({"s1pro", "sglang"})
 KEPT = 2
@@ -58,12 +59,24 @@ class ServedEngine:
         client: of the server; with `routing` in its settings answers carry the experts of their tokens.
         folder: where published folders go; None for a server whose weights never change.
         version: of the weights that it has now.
+        restarts: the server gets its weights by being started again.
+
+    Attributes:
+        probe: what the last restart found.
     """
 
     def __init__(
-        self, client: HttpClient, *, folder: Path | None = None, processor: Processor | None = None, version: int = 0
+        self,
+        client: HttpClient,
+        *,
+        folder: Path | None = None,
+        processor: Processor | None = None,
+        version: int = 0,
+        restarts: Restarts | None = None,
     ) -> None:
         self.client, self.folder, self.processor, self.version = client, folder, processor, version
+        self.restarts = restarts
+        self.probe: Comparison | None = None
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         return await self.client.chat(messages, sampling)
@@ -74,7 +87,7 @@ class ServedEngine:
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
         """Raises `PublicationError` if other weights answered than those that were published."""
         completion = await self.client.generate(prompt_token_ids, sampling)
-        if self.client.settings.engine in TELL_VERSIONS:
+        if self.client.settings.engine in TELL_VERSIONS and self.restarts is None:
             if completion.policy_version != self.version:
                 raise PublicationError(
                     f"{self.client.settings.base_url}: weights {completion.policy_version} answered, and "
@@ -89,15 +102,19 @@ class ServedEngine:
         """Gives the server the weights of `network` as `version`; returns the folder that it read.
 
         Raises:
-            InputError: no folder, or an engine that cannot take weights.
+            InputError: no folder, an engine that cannot take weights, or one that could not be started again with them.
             PublicationError: the bytes differ from the trainer's, or the server refused them.
         """
+        engine = self.client.settings.engine
         if self.folder is None:
             raise InputError("folder is missing: name one that the server sees under the same path")
-        if self.client.settings.engine == "lmdeploy":
-            raise InputError("LMDeploy takes weights over HTTP as pickles only; use s1pro, vllm or sglang")
+        if self.restarts is None and engine not in _TELL:
+            raise InputError(f"engine.restart is missing: {engine} takes weights over HTTP as pickles only")
         written = write_weights(network, self.folder / f"v{version}", self.processor)
-        await _TELL[self.client.settings.engine](self.client, written, version)
+        if self.restarts is None:
+            await _TELL[engine](self.client, written, version)
+        else:
+            self.probe = await self.restarts.load(self.client, network, written, version)
         self.version = version
         for old in sorted((f for f in self.folder.glob("v*") if _number(f) >= 0), key=_number)[:-KEPT]:
             shutil.rmtree(old)

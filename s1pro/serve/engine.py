@@ -84,7 +84,7 @@ class Engine:
         record_routing: return the experts of every token with the completion.
         policy_version: version of the weights, stamped on completions.
         exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
-            forward of that network, whatever the batch, the chunks and the cache. Slower, and for text only.
+            forward of that network, whatever the batch, the chunks and the cache. Slower.
         serves_only: nobody trains `network`: its weights are laid out for reading (`model.inner_first`). Not together
             with exact mode, where trainer and engine must take the same products.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
@@ -233,8 +233,6 @@ class Engine:
         Raises:
             ValueError: as `generate`; also media or a structure that cannot be used (`InputError`).
         """
-        if media is not None and self.network.exact:
-            raise InputError("an engine in exact mode takes text only: the towers for media are not exact")
         return self._preparation.request(prompt, sampling, media=media, streamed=streamed, on_text=on_text)
 
     def submit(self, request: Request) -> None:

@@ -44,7 +44,8 @@ def run_towers(prompt_ids: Sequence[int], media: Media[Any], network: Network) -
     ids_M = torch.tensor([prompt_ids[i] for i in positions], device=weight.device)
     tensors = media.map(lambda array: torch.as_tensor(array, device=weight.device))
     embedded_MD = network.model.language_model.embed_tokens(ids_M)
-    return MediaRows(positions, scatter_media(embedded_MD, ids_M, tensors, network.model, network.config))
+    rows_MD = scatter_media(embedded_MD, ids_M, tensors, network.model, network.config, exact=network.exact)
+    return MediaRows(positions, rows_MD)
 
 
 def embed_media(batch: MixedBatch, network: Network) -> Tensor | None:

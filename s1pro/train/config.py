@@ -152,7 +152,8 @@ class TrainRun(RunConfig):
         tokenizer: folder of the processor; None takes `init_from`.
         expert_precision: products of the experts in the dtype of the network, or in FP8 as `fp8` says.
         exact: forward passes whose numbers do not depend, to the last bit, on what is packed together
-            (`kernels.exact`): log-probabilities and routing are then those of an exact engine.
+            (`kernels.exact`): log-probabilities and routing are then those of an exact engine. "auto" dispatches by
+            all_to_all or counted.
         freeze_router: gates are not trained (default in reinforcement learning), whatever `trainable` says.
         straight_through: overrides the option of the router; None keeps what the model says.
         activation_checkpointing: recompute each block in the backward pass.
@@ -186,5 +187,5 @@ class TrainRun(RunConfig):
             raise ValueError(f"router_every must not be negative, got {self.router_every}")
         if self.expert_precision != "fp8" and self.fp8 != Fp8Config():
             raise ValueError("fp8 settings have no effect without expert_precision=fp8")
-        if self.exact and (self.expert_precision == "fp8" or self.parallel.ep > 1 or self.compile):
-            raise ValueError("exact does not work with expert_precision=fp8, parallel.ep above 1 or compile")
+        if self.exact and (self.compile or self.parallel.dispatch == "all_gather"):
+            raise ValueError("exact does not work with compile or parallel.dispatch=all_gather")

@@ -26,10 +26,14 @@ class Inner:
     betas: tuple[float, float] = (0.9, 0.95)
     kind: Literal["adamw", "muon"] = "adamw"
     clip: float | None = 1.0
+    rank: int = 0
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.lr < 0:
             raise ValueError(f"lr must not be negative, got {self.lr}")
+        if bool(self.rank) != (self.scale is not None):
+            raise ValueError("rank and scale go together")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ def test_override_reads_text_by_the_type_of_the_field(assignment: str, path: str
     ("assignment", "message"),
     [
         ("stepz=3", "valid here: steps, inner"),
-        ("inner.LR=3", "valid here: lr, betas, kind, clip"),
+        ("inner.LR=3", "valid here: lr, betas, kind, clip, rank"),
         ("steps=many", "expected int, got 'many'"),
         ("steps=1.5", "expected int"),
         ("flag=1", "expected bool"),
@@ -97,11 +101,24 @@ def test_override_reads_text_by_the_type_of_the_field(assignment: str, path: str
         ("sources.7.weight=1", "numbers 0 to 1"),
         ("steps.x=1", "single value"),
         ("inner.betas=[1]", "expected 2 values"),
+        ("folder=", "folder: empty; write . for the present folder"),
     ],
 )
 def test_override_errors_name_path_and_choices(assignment: str, message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         with_overrides(CONFIG, [assignment])
+
+
+def test_settings_that_go_together_may_be_given_in_any_order() -> None:
+    both = ["inner.rank=4", "steps=20", "inner.scale=0.5"]
+    for order in (both, both[::-1]):
+        changed = with_overrides(CONFIG, order)
+        assert (changed.inner.rank, changed.inner.scale, changed.steps) == (4, 0.5, 20)
+        assert type(changed) is Outer and type(changed.inner) is Inner and changed.sources == CONFIG.sources
+    with pytest.raises(InputError, match=r"inner\.rank: rank and scale go together"):
+        with_overrides(CONFIG, both[:2])
+    whole = with_overrides(CONFIG, ['inner={"rank": 2, "scale": 1.0}', "inner.rank=3", "sources.0.weight=3"])
+    assert (whole.inner.rank, whole.inner.scale, whole.sources[0].weight) == (3, 1.0, 3.0)
 
 
 def test_json_errors_name_the_path() -> None:

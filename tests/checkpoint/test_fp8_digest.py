@@ -37,7 +37,7 @@ def test_the_engine_multiplies_with_what_the_folder_says(small_network: Network,
     save_network(small_network, tmp_path / "model", fp8=True, scale_format="fp32")
     experts = expert_layers(small_network)[1]
     assert experts.fp8 is not None
-    gate_up, down = experts.fp8._weights(experts.gate_up_proj, experts.down_proj, count=False)
+    gate_up, down = experts.fp8.weights(experts.gate_up_proj, experts.down_proj, count=False)
     stored = StoredTensors(tmp_path / "model")
     for name, ours in (("gate", gate_up[2, :24]), ("up", gate_up[2, 24:]), ("down", down[2])):
         key = f"model.language_model.layers.1.mlp.experts.2.{name}_proj.weight"

@@ -14,6 +14,7 @@ from s1pro.kernels.cross_entropy import IGNORE_INDEX, linear_cross_entropy, toke
 from s1pro.kernels.exact import TILE_ROWS, exact_linear, exact_silu, tiled_product
 from s1pro.kernels.expert_rows import ExpertRows
 from s1pro.kernels.experts import experts_forward, experts_reference, grouped_mlp
+from s1pro.kernels.experts_fp8 import Fp8Experts
 
 DTYPES = [torch.float32, torch.bfloat16]
 SIZES = [(256, 256), (64, 8), (40, 24), (33, 17), (1000, 300), (2048, 16)]
@@ -176,6 +177,29 @@ def test_experts_do_not_see_other_tokens(dtype: torch.dtype, threads: int) -> No
         assert torch.equal(alone, everything[t])
     with_gradient = experts_forward(x_TD.requires_grad_(), ids_TK, weights_TK, gate_up, down, exact=True)
     assert with_gradient.requires_grad and torch.equal(with_gradient, everything)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_experts_in_fp8_do_not_see_other_tokens(dtype: torch.dtype, threads: int) -> None:
+    x_TD, ids_TK, weights_TK, gate_up, down = expert_inputs(77, dtype, hidden=200, width=136)
+    fp8 = Fp8Experts("ue8m0")
+    inputs = x_TD, ids_TK, weights_TK, gate_up, down
+    everything = experts_forward(*inputs, fp8=fp8, exact=True)
+    torch.testing.assert_close(
+        everything, experts_forward(*inputs, fp8=fp8), atol=0.02, rtol=1e-4 if dtype is torch.float32 else 0.02
+    )
+    for count in (1, 2, 5, 30, 76):
+        t = torch.randperm(77, generator=generator(count))[:count]
+        alone = experts_forward(x_TD[t], ids_TK[t], weights_TK[t], gate_up, down, fp8=fp8, exact=True)
+        assert torch.equal(alone, everything[t])
+    grads = []
+    for exact in (True, False):
+        leaves = [x_TD.clone().requires_grad_(), gate_up.clone().requires_grad_(), down.clone().requires_grad_()]
+        out = experts_forward(leaves[0], ids_TK, weights_TK, *leaves[1:], fp8=fp8, exact=exact)
+        assert not exact or torch.equal(out, everything)
+        grads.append(torch.autograd.grad(out.float().sum(), leaves))
+    for ours, usual in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, usual, atol=0.05 * float(usual.abs().max()), rtol=1e-3)
 
 
 def test_sorted_rows_and_no_rows() -> None:

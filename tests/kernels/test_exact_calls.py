@@ -8,10 +8,10 @@ from torch import Tensor
 
 from s1pro.kernels import exact_calls
 from s1pro.kernels.exact import ExactProducts, tiled_product
-from s1pro.kernels.exact_calls import CANDIDATES, TILE_ROWS, calls_of, pieces_of, smallest_call
+from s1pro.kernels.exact_calls import CANDIDATES, TILE_ROWS, calls_of, cancelling, pieces_of, smallest_call
 from s1pro.kernels.experts import experts_forward
 
-SIZES = [(256, 64), (128, 256), (40, 24), (33, 17)]
+SIZES = [(256, 64), (128, 256), (64, 64), (32, 64), (64, 8), (40, 24), (33, 17)]
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -28,7 +28,7 @@ def test_products_have_the_bits_of_tiles(
     sizes: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inner, outer = sizes
-    weight, x = numbers(outer, inner, seed=1).to(dtype), numbers(150, inner).to(dtype)
+    x, weight = cancelling(150, outer, inner, dtype)
     found = [tiled_product(x[:rows], weight) for rows in (1, 2, 5, 8, 9, 63, 150)]
     few = [ExactProducts(weight, weight[:5].contiguous())(x[:rows]) for rows in (1, 3, 8, 20)]
     only_tiles(monkeypatch)
@@ -39,6 +39,22 @@ def test_products_have_the_bits_of_tiles(
     for products in few:
         apart = [tiled_product(x[: len(products)], part) for part in (weight, weight[:5].contiguous())]
         assert torch.equal(products, torch.cat(apart, dim=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", SIZES)
+def test_a_row_of_a_tile_does_not_see_its_place_nor_its_neighbours(sizes: tuple[int, int], dtype: torch.dtype) -> None:
+    """The definition itself, by numbers that show every other order of a sum: rows shuffled, anywhere in memory."""
+    inner, outer = sizes
+    x, weight = cancelling(64, outer, inner, dtype)
+    tiles = torch.cat([torch.mm(rows, weight.t()) for rows in x.split(TILE_ROWS)])
+    assert (tiles != 0).float().mean() > 0.5  # the exact sums are 0, but for an odd number
+    g = torch.Generator().manual_seed(4)
+    for offset in range(9):
+        order = torch.randperm(64, generator=g)
+        memory = torch.empty(x.numel() + 16, dtype=dtype)[offset : offset + x.numel()].view_as(x).copy_(x[order])
+        again = torch.cat([torch.mm(rows, weight.t()) for rows in memory.split(TILE_ROWS)])
+        assert torch.equal(again, tiles[order])
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40, 300])

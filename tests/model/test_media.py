@@ -12,6 +12,7 @@ from s1pro.base.media import Media, Patches, Signals, join_media
 from s1pro.base.signal_tokens import signal_layout
 from s1pro.kernels.attention import PackedContext
 from s1pro.model.config import ModelConfig
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
 from s1pro.model.presets import small_time_series, tiny, with_media
 
@@ -72,6 +73,57 @@ def test_sequences_with_all_kinds_of_media_in_one_row(network: Network) -> None:
     together = run(network, sequences, join_media([first, later], torch.cat))
     alone = torch.cat([run(network, [sequences[0]], first), run(network, [sequences[1]], later)])
     torch.testing.assert_close(together, alone, atol=2e-5, rtol=1e-5)
+
+
+def mixed() -> tuple[list[list[int]], list[Media[Tensor]]]:
+    """Sequences with pictures of several sizes, a video, and signals of several rates, lengths and widths."""
+    media = [
+        Media(images=patches(1, 2, 4, 0), videos=patches(3, 2, 2, 1), signals=signal(40, 2, 20.0, 2)),
+        Media(images=patches(1, 4, 2, 3), signals=signal(300, 1, 100.0, 4)),
+        Media(images=join_media([Media(images=patches(1, 2, 2, s)) for s in (5, 6, 7)], torch.cat).images),  # type: ignore[union-attr]
+        Media(signals=signal(1700, 1, 2000.0, 8)),
+    ]
+    counts = [signal_layout(*case).tokens for case in ((40, 20.0), (300, 100.0), (1700, 2000.0))]
+    sequences = [
+        [1, IMAGE, IMAGE, 2, *[SIGNAL] * counts[0], 3, VIDEO, VIDEO, VIDEO, 4],
+        [*[SIGNAL] * counts[1], 7, IMAGE, IMAGE, 8],
+        [9, IMAGE, 10, IMAGE, IMAGE],
+        [*[SIGNAL] * counts[2], 11],
+    ]
+    return sequences, media
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_exact_mode_media_have_their_bits_in_any_company(dtype: torch.dtype) -> None:
+    """Alone, packed in any order, with and without gradients."""
+    network = Network(config(), seed=2).eval().to(dtype)
+    use_exact_operators(network)
+    sequences, media = mixed()
+    alone = [run(network, [ids], medium) for ids, medium in zip(sequences, media, strict=True)]
+    for order in ((0, 1, 2, 3), (3, 1, 0, 2), (2, 0), (1, 3)):
+        chosen = [sequences[i] for i in order]
+        joined = join_media([media[i] for i in order], torch.cat)
+        together = run(network, chosen, joined)
+        assert together.requires_grad
+        with torch.inference_mode():
+            assert torch.equal(run(network, chosen, joined), together)
+        assert torch.equal(together, torch.cat([alone[i] for i in order]))
+
+
+def test_gradients_of_towers_in_exact_mode_are_the_usual_ones() -> None:
+    sequences, media = mixed()
+    gradients = []
+    for exact in (False, True):
+        network = Network(config(), seed=2)
+        use_exact_operators(network, exact)
+        run(network, sequences, join_media(media, torch.cat)).square().mean().backward()
+        gradients.append({name: param.grad for name, param in network.named_parameters()})
+    usual, exactly = gradients
+    towers = [name for name in usual if name.startswith(("model.visual.", "model.time_series."))]
+    assert len(towers) > 20
+    for name in towers:
+        assert usual[name] is not None and exactly[name] is not None, name
+        torch.testing.assert_close(exactly[name], usual[name], atol=1e-6, rtol=1e-3, msg=name)
 
 
 @torch.no_grad()

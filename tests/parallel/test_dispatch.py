@@ -71,6 +71,7 @@ def compare(
     replay: bool = False,
     fp8: bool = False,
     overlap: int = 1,
+    exact: bool = False,
 ) -> dict[str, Any]:
     """Outputs and gradients of this rank's tokens and experts against one process with all tokens and experts."""
     ranks = dist.get_world_size()
@@ -82,12 +83,14 @@ def compare(
         ids_RK = moe_of(router, dtype).gate(x_RD).topk_ids_TK.flip(1)
     alone = moe_of(router, dtype)
     alone.experts.fp8 = Fp8Experts() if fp8 else None
+    alone.experts.exact = alone.gate.exact = exact
     whole = run_moe(alone, x_RD, upstream_RD, ids_RK)
     mine = slice(rank * TOKENS, (rank + 1) * TOKENS)
     moe = moe_of(router, dtype)
     keep_local_experts(moe.experts, rank, ranks)
-    moe.dispatch = build_dispatch(name, router, dist.group.WORLD, overlap)  # type: ignore[arg-type]
+    moe.dispatch = build_dispatch(name, router, dist.group.WORLD, overlap, exact=exact)  # type: ignore[arg-type]
     moe.experts.fp8 = alone.experts.fp8
+    moe.experts.exact = moe.gate.exact = exact
     part = run_moe(moe, x_RD[mine], upstream_RD[mine], None if ids_RK is None else ids_RK[mine])
     dist.all_reduce(part["gate.weight"])
     expected = {"y": whole["y"][mine], "x": whole["x"][mine], "gate.weight": whole["gate.weight"]}
@@ -141,6 +144,27 @@ def test_dispatches_equal_one_process(ranks: int) -> None:
         for name, error, same_bits in results:
             assert error < 1e-12, (name, error)
             assert same_bits or name == "all_gather", name
+
+
+def compare_exact(rank: int) -> list[tuple[Any, ...]]:
+    """Also with other rows per expert: parts of a pipeline, and slots that a record names in another order."""
+    results = []
+    for dtype, fp8, replay in itertools.product((torch.float32, torch.bfloat16), (False, True), (False, True)):
+        options: Any = {"fp8": fp8, "replay": replay, "exact": True}
+        found = {
+            "all_to_all": compare(rank, "all_to_all", GROUPED, dtype, **options),
+            "in parts": compare(rank, "all_to_all", GROUPED, dtype, overlap=3, **options),
+            "counted": compare(rank, "counted", PLAIN, dtype, **options),
+        }
+        results += [(name, dtype, fp8, replay, one["same_bits"], one["error"]) for name, one in found.items()]
+    return results
+
+
+def test_exact_experts_have_the_bits_of_one_process() -> None:
+    for results in run_ranks(compare_exact, 2):
+        assert len(results) == 24
+        for *case, same_bits, error in results:
+            assert same_bits and error < (0.15 if case[2] else 0.02), case  # blocks of rows differ between parts
 
 
 def compare_overlapped(rank: int, overlap: int) -> list[tuple[str, float]]:
@@ -266,6 +290,10 @@ def test_choice_and_its_errors() -> None:
     assert built("auto", GROUPED, 2) == built("auto", EQUAL, 4) == "AllGatherDispatch"
     assert built("auto", PLAIN, 4) == built("auto", GROUPED, 8) == "CountedDispatch"
     assert built("all_to_all", GROUPED, 4) == "AllToAllDispatch"
+    assert type(build_dispatch("auto", GROUPED, Group(2), exact=True)).__name__ == "AllToAllDispatch"  # type: ignore[arg-type]
+    assert type(build_dispatch("auto", PLAIN, Group(2), exact=True)).__name__ == "CountedDispatch"  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="an order of its own"):
+        build_dispatch("all_gather", GROUPED, Group(2), exact=True)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="8 experts cannot be divided among 3"):
         built("auto", PLAIN, 3)
     with pytest.raises(InputError, match=r"1 groups cannot be divided among parallel\.ep=4"):

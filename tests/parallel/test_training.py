@@ -31,6 +31,7 @@ from s1pro.train.setup import local_accumulation, prepare_network
 from tests.parallel.ranks import run_ranks
 from tests.parallel.runs import (
     MICRO_BATCHES,
+    VOCABULARY,
     History,
     Parts,
     assembled,
@@ -117,6 +118,39 @@ def test_experts_gathered_in_fp8(tmp_path: Path, layout: ParallelConfig) -> None
         assert gathered.reports[0].fp8.keys() == plain.reports[0].fp8.keys()
         for name, weights in plain.weights.tensors.items():
             assert torch.equal(gathered.weights.tensors[name], weights), name
+
+
+def exact_logits(run: TrainRun, ranks: Ranks) -> Tensor:
+    """Of the rows of this rank, with gradients as in a step of training."""
+    network = prepare_network(Network(small_model(), seed=3), run, ranks)
+    lengths = (19, 1, 30) if ranks.rank == 0 else (7, 12, 31)
+    ids = torch.randint(VOCABULARY, (50,), generator=torch.Generator().manual_seed(ranks.rank))
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    logits = network(ids, positions, PackedContext.from_lengths(lengths)).logits
+    assert logits.requires_grad
+    logits.square().mean().backward()
+    return logits.detach()
+
+
+def test_exact_mode_on_two_ranks_has_the_bits_of_one(tmp_path: Path) -> None:
+    fp8 = replace(small_run(tmp_path, exact=True), expert_precision="fp8", fp8=Fp8Config(keep_layers=(0,)))
+    runs = [
+        replace(small_run(tmp_path, exact=True), parallel=ParallelConfig(ep=2)),
+        replace(
+            small_run(tmp_path, exact=True),
+            parallel=ParallelConfig(ep=2, dispatch="counted", dp_shard=1, dp_replicate=2),
+        ),
+        replace(fp8, parallel=ParallelConfig(ep=2, dispatch="all_to_all", overlap=2)),
+        replace(fp8, fp8=replace(fp8.fp8, gather="fp8")),
+    ]
+
+    def on_rank(rank: int) -> list[Tensor]:
+        return [exact_logits(run, join(run.parallel, "cpu")) for run in runs]
+
+    for rank, results in enumerate(run_ranks(on_rank, 2)):
+        for run, logits in zip(runs, results, strict=True):
+            alone = replace(run, parallel=ParallelConfig(), fp8=replace(run.fp8, gather="network"))
+            assert torch.equal(logits, exact_logits(alone, replace(Ranks(), rank=rank))), run.parallel
 
 
 def test_what_is_gathered_in_fp8(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 The answers come from this project's engine, the forms from the public HTTP interfaces of 2026: vLLM 0.21
 (`/v1/completions` with `return_token_ids` and `--enable-return-routed-experts`, the routes of its development mode),
-LMDeploy's `/generate`, SGLang 0.5.9 (`/generate`, `--enable-return-routed-experts`, `/update_weights_from_disk`). As
-the real ones, they fill in sampling settings that were left out; here with ones that nobody wants, so that a request
-that relies on defaults shows.
+LMDeploy's `/generate` (main branch, August 2026), SGLang 0.5.9 (`/generate`, `--enable-return-routed-experts`,
+`/update_weights_from_disk`). As the real ones, they fill in sampling settings that were left out; here with ones that
+nobody wants, so that a request that relies on defaults shows. LMDeploy leaves the token that ended an answer out of it,
+unless asked to keep it, and refuses what is out of its bounds.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ DEFAULTS = {"temperature": 0.6, "top_p": 0.8, "top_k": 20, "repetition_penalty":
 
 _SHARED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "ignore_eos", "stop_token_ids", "stop")
 _NATIVE = ("input_ids", "return_logprob", "return_routed_experts")
+_ENDS = ("include_stop_str_in_output", "skip_special_tokens")
 _OPENAI = ("model", "prompt", "presence_penalty", "frequency_penalty", "logprobs", "max_tokens", "seed")
 KNOWN: Mapping[str, frozenset[str]] = {
     "vllm": frozenset((*_SHARED, *_OPENAI, "return_token_ids", "skip_special_tokens")),
-    "lmdeploy": frozenset((*_SHARED, *_NATIVE, "max_tokens")),
+    "lmdeploy": frozenset((*_SHARED, *_NATIVE, *_ENDS, "max_tokens")),
     "sglang": frozenset((*_NATIVE, "sampling_params")),
 }
 """Fields of a request for tokens; anything else is refused, which the real ones would do, or pass over in silence."""
@@ -49,8 +51,12 @@ class RecordingServer:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.version = "0"
         self.url = ""
+        self.model = "tiny"  # LMDeploy's `--model-name`; the path that it was started with, without
+        self.starting = 0  # how often /health says that the engine is not there yet
 
     def behave(self, number: int, path: str, body: dict[str, Any]) -> Reply:
+        if self.name == "lmdeploy" and path in ("/health", "/v1/models"):
+            return self._state_lmdeploy(path)
         self.calls.append((path, body))
         if path == "/v1/chat/completions":
             return self._chat(body)
@@ -63,6 +69,8 @@ class RecordingServer:
         unknown = sorted(set(body) - KNOWN[self.name])
         if unknown:
             return Reply(status=400, body={"error": {"message": f"extra fields {unknown}"}})
+        if self.name == "lmdeploy" and (refused := self._refused_lmdeploy(body)):
+            return Reply(status=400, body={"message": refused, "type": "invalid_request_error", "code": 400})
         how = body.get("sampling_params", body)
         completion = self._run(body.get("input_ids", body.get("prompt")), how)
         answer = {"vllm": self._vllm, "lmdeploy": self._lmdeploy, "sglang": self._sglang}[self.name](completion, body)
@@ -104,7 +112,32 @@ class RecordingServer:
         return {"id": "cmpl-1", "object": "text_completion", "model": body["model"], "choices": [choice]}
 
     def _lmdeploy(self, completion: Completion, body: Mapping[str, Any]) -> dict[str, Any]:
-        return self._native(completion, lambda ids: ids.tolist() if body["return_routed_experts"] else None)
+        ended = completion.finish_reason == "stop"
+        answer = self._native(completion, lambda ids: ids.tolist() if body["return_routed_experts"] else None)
+        if ended and body.get("include_stop_str_in_output"):
+            answer["text"] += self.processor.tokenizer.decode([completion.token_ids[-1]])
+        elif ended:
+            meta = answer["meta_info"]
+            for place, name in ((answer, "output_ids"), (meta, "output_token_logprobs"), (meta, "routed_experts")):
+                place[name] = None if place[name] is None else place[name][:-1]
+            meta["completion_tokens"] -= 1
+        return answer
+
+    def _refused_lmdeploy(self, body: Mapping[str, Any]) -> str:
+        if not body["input_ids"]:
+            return "The input_ids must not be an empty list"
+        if body["max_tokens"] <= 0:
+            return f"The max_tokens {body['max_tokens']!r} must be a positive integer."
+        within = {"top_p": 0 < body["top_p"] <= 1, "top_k": body["top_k"] >= 0, "temperature": body["temperature"] <= 2}
+        return "".join(f"The {name} {body[name]!r} is out of bounds" for name, good in within.items() if not good)
+
+    def _state_lmdeploy(self, path: str) -> Reply:
+        if path == "/v1/models":
+            return Reply(body={"object": "list", "data": [{"id": self.model, "object": "model", "root": self.model}]})
+        if self.starting:
+            self.starting -= 1
+            return Reply(status=503, body={"status": "initializing", "message": "Engine health monitor is starting."})
+        return Reply(body={"status": "healthy", "message": "Engine is healthy."})
 
     def _sglang(self, completion: Completion, body: Mapping[str, Any]) -> dict[str, Any]:
         def packed(ids: np.ndarray[Any, Any]) -> str:
@@ -141,7 +174,7 @@ class RecordingServer:
     def _control_vllm(self, path: str, body: dict[str, Any]) -> Reply:
         if path == "/collective_rpc":
             assert body["method"] == "reload_weights"
-            self._load(body["kwargs"]["weights_path"])
+            self.load(body["kwargs"]["weights_path"])
             return Reply(body={"results": [None]})
         if path in ("/reset_prefix_cache",):
             return Reply(body=b"")
@@ -155,11 +188,11 @@ class RecordingServer:
             return Reply(status=404, body={"detail": "Not Found"})
         if not body["model_path"].startswith("/"):
             return Reply(status=400, body={"success": False, "message": "no such folder", "num_paused_requests": 0})
-        self._load(body["model_path"])
+        self.load(body["model_path"])
         self.version = body["weight_version"]
         return Reply(body={"success": True, "message": "Succeeded to update model weights.", "num_paused_requests": 0})
 
-    def _load(self, folder: str) -> None:
+    def load(self, folder: str) -> None:
         network = load_network(folder).eval()
         self.engine.update_weights(dict(network.state_dict()), int(self.version) + 1)
 

@@ -126,6 +126,40 @@ def test_answers_that_are_damaged_are_no_rollouts(name: str) -> None:
         check_record(question, found, SHAPE)
 
 
+def ending(prompt: tuple[int, ...]) -> Network:
+    """NETWORK, but after the second greedy token the most likely one ends the answer."""
+    network, sampling = copy.deepcopy(NETWORK), Sampling(max_new_tokens=3, ignore_eos=True)
+    top, eos = ours(sampling, prompt).token_ids[2], running.processor().tokenizer.eos_token_id
+    with torch.no_grad():
+        network.lm_head.weight[eos] = network.lm_head.weight[top]
+        network.lm_head.weight[top] *= 0.9
+    return network
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_token_that_ends_an_answer_belongs_to_it(name: str) -> None:
+    """Else a policy would never learn to stop. LMDeploy has to be asked for it, and writes its name behind the text."""
+    network, sampling = ending(PROMPT), Sampling(max_new_tokens=8)
+    expected = ours(sampling, network=network)
+    assert expected.finish_reason == "stop" and len(expected.token_ids) == 3, "a fault of the test"
+    with serving(name, network, running.processor()) as server:
+        found = asyncio.run(client_of(server).generate(PROMPT, sampling))
+    assert found.finish_reason == "stop" and found.token_ids == expected.token_ids
+    assert found.token_ids[-1] == running.processor().tokenizer.eos_token_id
+    assert found.logprobs == expected.logprobs and found.text == expected.text
+    check_record(Question(task="t", item=Item(id="1"), token_ids=PROMPT), found, SHAPE)
+
+
+def test_lmdeploy_without_being_asked_leaves_it_out() -> None:
+    """What the server of the tests does then, as the real one: nothing is damaged, and the record is of one piece."""
+    client_free = {"include_stop_str_in_output": False}
+    network, sampling = ending(PROMPT), Sampling(max_new_tokens=8)
+    with serving("lmdeploy", network, running.processor()) as server:
+        found = asyncio.run(client_of(server, extra_body=client_free).generate(PROMPT, sampling))
+    assert found.finish_reason == "stop" and len(found.token_ids) == 2
+    check_record(Question(task="t", item=Item(id="1"), token_ids=PROMPT), found, SHAPE)
+
+
 def test_a_reference_that_only_pickle_reads_is_refused() -> None:
     def referred(answer: dict[str, Any]) -> None:
         answer["meta_info"]["routed_experts"] = "gASVCAAAAAAAAACMBHdvcmSULg=="
@@ -207,7 +241,7 @@ def test_a_failed_publication_leaves_no_server_paused(name: str, monkeypatch: py
 
 def test_what_cannot_be_published(tmp_path: Path) -> None:
     with serving("lmdeploy", NETWORK, running.processor()) as server:
-        with pytest.raises(InputError, match="as pickles only"):
+        with pytest.raises(InputError, match=r"engine\.restart is missing: lmdeploy takes weights .* as pickles only"):
             asyncio.run(ServedEngine(client_of(server), folder=tmp_path).publish(NETWORK, 1))
         with pytest.raises(InputError, match="folder is missing"):
             asyncio.run(ServedEngine(client_of(server)).publish(NETWORK, 1))

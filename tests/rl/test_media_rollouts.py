@@ -87,7 +87,7 @@ def policy(processor: Processor) -> Network:
     return Network(presets.with_media(presets.tiny(320), **ids), seed=2)
 
 
-def learn(processor: Processor, folder: Path, **options: Any) -> Network:
+def learn(processor: Processor, folder: Path, *, exact: bool = False, **options: Any) -> Network:
     run = run_in(
         folder,
         steps=4,
@@ -97,6 +97,7 @@ def learn(processor: Processor, folder: Path, **options: Any) -> Network:
         rollout=RolloutConfig(prompts=6, group_size=3, max_new_tokens=6),
         data=DataConfig(tokens_per_batch=192),
         eval_every=1,
+        exact=exact,
     )
     network = policy(processor)
     train_rl(run, tasks={"shown": Shown()}, network=network, processor=processor, **options)
@@ -120,6 +121,16 @@ def test_the_trainer_sees_the_media_of_the_engine_also_after_a_stop(processor: P
     for name in ("model.visual.", "model.time_series."):  # the towers learn too
         moved = [not torch.equal(p, before[key]) for key, p in parts.named_parameters() if key.startswith(name)]
         assert moved and any(moved), name
+
+
+def test_in_exact_mode_there_is_no_gap_with_media_either(processor: Processor, tmp_path: Path) -> None:
+    network = learn(processor, tmp_path, exact=True)
+    for record in read_metrics(tmp_path, "rollout"):
+        assert record["mismatch"]["exact"] and record["mismatch"]["tokens"] > 50
+        assert set(record["mismatch"]["routing_agreement"]) == {1.0}
+    before = dict(policy(processor).named_parameters())
+    for name in ("model.visual.", "model.time_series."):
+        assert any(not torch.equal(p, before[key]) for key, p in network.named_parameters() if key.startswith(name))
 
 
 def test_batches_with_media_survive_text(processor: Processor) -> None:

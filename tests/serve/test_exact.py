@@ -6,18 +6,21 @@ import random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
-from s1pro.base.errors import InputError
+from s1pro.base.media import join_media
 from s1pro.base.records import Completion, Sampling
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import token_logprobs
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
+from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import tiny
 from s1pro.serve.engine import Engine
 from tests.serve.traffic import Asked, make_network, make_processor, run
+from tests.serve.traffic import make_traffic as make_mixed_traffic
 
 VOCAB = 320
 SETTINGS: list[dict[str, Any]] = [
@@ -46,12 +49,14 @@ def make_traffic(count: int, seed: int) -> list[Asked]:
 
 @torch.no_grad()
 def check(network: Network, answers: list[tuple[Asked, Completion]]) -> None:
-    """All sequences in one packed row, as a trainer has them."""
+    """All sequences in one packed row, as a trainer has them, with all of their media."""
     sequences = [[*asked.prompt, *answer.token_ids] for asked, answer in answers]
     fed = [ids[:-1] for ids in sequences]
     flat = torch.tensor([token for ids in fed for token in ids])
     positions = torch.cat([torch.arange(len(ids)) for ids in fed])
-    output = network(flat, positions, PackedContext.from_lengths([len(ids) for ids in fed]))
+    media = join_media([asked.media for asked, _ in answers if asked.media is not None], np.concatenate)
+    tensors = None if media is None else media.map(torch.as_tensor)
+    output = network(flat, positions, PackedContext.from_lengths([len(ids) for ids in fed]), media=tensors)
     logprobs_TV = output.logits.log_softmax(-1)
     routing_TLK, start = output.routing_LTK.transpose(0, 1).numpy(), 0
     for (asked, answer), ids in zip(answers, sequences, strict=True):
@@ -64,15 +69,18 @@ def check(network: Network, answers: list[tuple[Asked, Completion]]) -> None:
         if answer.prompt_logprobs is not None:
             assert list(answer.prompt_logprobs[1:]) == expected[:first]
         if answer.top_logprobs is not None:
-            best = own_TV[first:].topk(2).values.tolist()
+            best = own_TV[first:].topk(asked.sampling.logprobs).values.tolist()
             assert [[value for _, value in top] for top in answer.top_logprobs] == best
         assert answer.routing is not None
         np.testing.assert_array_equal(answer.routing.experts_TLK, routing_TLK[rows])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("fp8", [False, True])
+def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(dtype: torch.dtype, fp8: bool) -> None:
     network = Network(tiny(VOCAB), seed=3).eval().to(dtype)
+    if fp8:
+        use_fp8_experts(network)
     texts, preemptions = [], 0
     for settings in SETTINGS:
         engine = Engine(network, max_context=128, exact=True, **settings)
@@ -85,15 +93,60 @@ def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(d
     assert preemptions > 0 and counters.cached_tokens > 0 and counters.accepted_tokens > 0
 
 
-def test_exact_mode_refuses_media() -> None:
-    """A network with towers answers text; a picture is refused before it is computed."""
+def mixed_traffic(count: int, seed: int) -> tuple[Network, list[Asked]]:
     processor = make_processor()
-    engine = Engine(make_network(processor), exact=True)
-    assert engine.generate([[5, 6, 7]], Sampling(max_new_tokens=2, ignore_eos=True))[0].token_ids
-    picture = {"type": "image", "image": np.zeros((32, 32, 3), np.uint8)}
-    encoded = processor.encode([{"role": "user", "content": [picture]}], add_generation_prompt=True)
-    with pytest.raises(InputError, match="text only"):
-        engine.prepare(encoded.token_ids, Sampling(max_new_tokens=2), media=encoded.media)
+    traffic = make_mixed_traffic(processor, count, seed=seed, longest_answer=30)
+    return make_network(processor), traffic
+
+
+def writes_no_media(network: Network) -> npt.NDArray[np.bool_]:
+    """Nobody can write a picture: its placeholders are not sampled."""
+    config = network.config
+    return ~np.isin(np.arange(VOCAB), [config.image_token_id, config.video_token_id, config.ts_token_id])
+
+
+def answered(engine: Engine, traffic: list[Asked]) -> list[tuple[Asked, Completion]]:
+    return [pair for pair in run(engine, traffic) if pair[1].finish_reason != "abort"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pictures_videos_and_signals_have_every_bit_too(dtype: torch.dtype) -> None:
+    texts, preemptions, cached = [], 0, 0
+    for settings in SETTINGS:
+        network, traffic = mixed_traffic(20, seed=5)
+        media = [asked.media for asked in traffic if asked.media is not None]
+        assert all(any(getattr(m, kind) is not None for m in media) for kind in ("images", "videos", "signals"))
+        mask = writes_no_media(network)
+        engine = Engine(network.to(dtype), sampleable=mask, max_context=128, exact=True, **settings)
+        answers = answered(engine, traffic)
+        assert sum(asked.media is not None for asked, _ in answers) > 5
+        check(network, answers)
+        texts.append([answer.token_ids for asked, answer in answers if asked.leaves is None])
+        preemptions += engine.stats().counters.preemptions
+        cached += engine.stats().counters.cached_tokens
+    assert texts[0] == texts[1] == texts[2]
+    assert preemptions > 0 and cached > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+def test_media_in_many_mixtures(seed: int) -> None:
+    rng = random.Random(seed)
+    network, traffic = mixed_traffic(60, seed=100 + seed)
+    size = rng.choice([1, 4, 16])
+    engine = Engine(
+        network.to(rng.choice([torch.float32, torch.bfloat16])),
+        sampleable=writes_no_media(network),
+        max_context=128,
+        exact=True,
+        max_batch=rng.randint(2, 9),
+        block_size=size,
+        cache_tokens=max(rng.choice([160, 400, 2048]) // size * size, 128),
+        step_tokens=rng.choice([9, 16, 40, 512]),
+        prefix_cache=rng.random() < 0.8,
+        draft_tokens=rng.choice([0, 3]),
+    )
+    check(network, answered(engine, traffic))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

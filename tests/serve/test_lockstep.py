@@ -5,21 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import torch.distributed as dist
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Sampling
+from s1pro.model.config import RouterConfig
+from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
+from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import tiny
-from s1pro.serve.async_engine import AsyncEngine
+from s1pro.serve.async_engine import AsyncEngine, EngineStopped
 from s1pro.serve.engine import Engine
-from s1pro.serve.lockstep import spread_experts
+from s1pro.serve.expert_shares import spread_experts
+from s1pro.serve.lockstep import RanksLost
 from tests.parallel.ranks import run_ranks
+from tests.serve.test_exact import check
+from tests.serve.traffic import Asked
 
 RANKS = 2
 VOCAB = 96
@@ -58,6 +67,60 @@ def test_spread_experts_give_what_one_process_gives(dispatch: str) -> None:
             np.testing.assert_array_equal(routing, answer.routing.experts_TLK)
 
 
+EXACT = [
+    ("auto", torch.float32, False, False),
+    ("auto", torch.bfloat16, True, True),
+    ("counted", torch.float32, True, False),
+    ("counted", torch.bfloat16, False, True),
+]
+"""Dispatch, dtype, experts in FP8, router groups."""
+
+
+def exact_network(dtype: torch.dtype, fp8: bool, grouped: bool) -> Network:
+    config = tiny(vocab_size=VOCAB)
+    router = RouterConfig(num_experts=8, top_k=4, num_groups=4) if grouped else RouterConfig(num_experts=8, top_k=3)
+    network = Network(replace(config, text=replace(config.text, router=router)), seed=4).eval().to(dtype)
+    if fp8:
+        use_fp8_experts(network)
+    use_exact_operators(network)
+    return network
+
+
+def exact_on_rank(rank: int, _: Any) -> list[list[Completion]]:
+    group, answers = dist.group.WORLD, []
+    for dispatch, dtype, fp8, grouped in EXACT:
+        network = spread_experts(exact_network(dtype, fp8, grouped), group, dispatch)  # type: ignore[arg-type]
+        engine = Engine(
+            network, expert_group=group, exact=True, max_batch=4, step_tokens=12, cache_tokens=96, block_size=8
+        )
+        answers.append(engine.generate(*load(rank)))
+    return answers
+
+
+@pytest.mark.slow
+def test_in_exact_mode_two_ranks_have_the_bits_of_one_trainer() -> None:
+    results = run_ranks(exact_on_rank, RANKS, None)
+    for case, (_, *kind) in enumerate(EXACT):
+        network = exact_network(*kind)
+        for rank in range(RANKS):
+            prompts, samplings = load(rank)
+            asked = [Asked(p, s) for p, s in zip(prompts, samplings, strict=True)]
+            check(network, list(zip(asked, results[rank][case], strict=True)))
+
+
+def test_exact_engines_refuse_sums_in_another_order() -> None:
+    def refused(rank: int) -> str:
+        group = dist.group.WORLD
+        network = spread_experts(exact_network(torch.float32, False, True), group, "all_to_all")
+        assert Engine(network, expert_group=group, exact=True).network.exact
+        plain = Network(exact_network(torch.float32, False, True).config).eval()
+        with pytest.raises(ValueError, match="spread the experts after switching to exact mode") as found:
+            Engine(spread_experts(plain, group), expert_group=group, exact=True)
+        return str(found.value)
+
+    assert all("AllGatherDispatch" in message for message in run_ranks(refused, RANKS))
+
+
 def callers_on_rank(rank: int, _: Any) -> list[tuple[Any, ...]]:
     """Rank 1 has its first request when rank 0 is done, and is closed first; a client of rank 0 goes away."""
     group, test = dist.group.WORLD, dist.new_group()  # the first one belongs to the thread of the engine
@@ -88,6 +151,50 @@ def callers_on_rank(rank: int, _: Any) -> list[tuple[Any, ...]]:
     engine.close()
     assert not engine.alive
     return [(answer.token_ids, answer.logprobs) for answer in answers]
+
+
+def failing_on_rank(rank: int, _: Any) -> list[str]:
+    """Rank 1 fails in the middle of a pass; rank 0 has a request, then another and an attempt to close."""
+    group = dist.new_group(timeout=timedelta(seconds=2))
+
+    def build() -> Engine:
+        network = spread_experts(Network(tiny(vocab_size=VOCAB)).eval(), group)
+        if rank == 1:
+            count = iter(range(40))
+
+            def fail(*_: Any) -> None:
+                if next(count, None) is None:
+                    raise ValueError("a fault of this rank")
+
+            network.model.language_model.layers[1].register_forward_pre_hook(fail)
+        return Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=256, block_size=8)
+
+    engine = AsyncEngine(build)
+
+    async def ask() -> list[str]:
+        said = []
+        for _ in range(2):
+            try:
+                stream = engine.submit([1, 2, 3], Sampling(max_new_tokens=200, ignore_eos=True), stream=False)
+                await stream.result()
+            except EngineStopped as error:
+                said.append(str(error))
+        return said
+
+    said = asyncio.run(ask())
+    engine.close()
+    assert isinstance(engine.failure, RanksLost) and not engine.alive and engine.engine.lockstep is not None
+    assert (str(engine.failure.__cause__) == "a fault of this rank") == (rank == 1)
+    with pytest.raises(RanksLost, match="lost each other"):
+        engine.engine.lockstep.idle()
+    return said
+
+
+def test_a_rank_that_fails_in_a_pass_ends_all_within_the_time_limit() -> None:
+    for rank, said in enumerate(run_ranks(failing_on_rank, RANKS, None)):
+        assert len(said) == 2
+        for message in said:
+            assert f"the engine has stopped: rank {rank} of 2 cannot go on" in message
 
 
 async def refusals(engine: AsyncEngine) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 
 Kind = Literal["train", "contrastive", "rl", "expand", "eval", "claims"]
 Record = Mapping[str, Any]
@@ -80,7 +80,7 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     found: list[Run] = []
     for folder, label in zip(folders, labels(folders), strict=True):
         if not folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder")
+            raise InputError(f"{folder}: {no_folder(folder)}")
         found.extend(_parts(folder, label, several=len(folders) > 1))
     trained = [run.folder for run in found if run.trains]
     return [replace(run, number=trained.index(run.folder)) if run.trains else run for run in found]

@@ -44,9 +44,17 @@ def rewards_section(runs: Sequence[Run]) -> Section | None:
     return Section(
         title="Rewards",
         intro="Every question is answered several times; the answers teach by their differences in reward. Held-out "
-        "questions are about other molecules and are answered greedily.",
+        f"questions are never learned from and are answered {_manner(learned)}.",
         blocks=[*figures(panels, name="rewards", alt="Reinforcement learning"), *_held_out(learned)],
     )
+
+
+def _manner(runs: Sequence[Run]) -> str:
+    """How held-out questions are answered: a run that draws answers keeps them under `items`, beside greedy ones."""
+    drawn = {"drawn" in (record.get("items") or {}) for run in runs for record in run.of("validation")}
+    if drawn == {True}:
+        return "as the policy draws, several times each"
+    return "greedily" if drawn <= {False} else "greedily in some of the runs, as the policy draws in others"
 
 
 def _by_name(run: Run, field: str, title: str) -> plots.Panel | None:

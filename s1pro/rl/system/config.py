@@ -89,6 +89,36 @@ class SystemConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestartConfig:
+    """How a server gets new weights that only reads them when it starts (`rl.restart`).
+
+    Attributes:
+        command: words of a program and its arguments, run without a shell; `{folder}` and `{version}` are replaced. It
+            ends the server, starts it again on the folder, in the background, and ends.
+        seconds: for the command.
+        ready_seconds: until the server is ready.
+        limit: largest mean difference of log-probabilities between the server and the trainer.
+    """
+
+    command: tuple[str, ...]
+    seconds: float = 300.0
+    ready_seconds: float = 1200.0
+    limit: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not self.command or not self.command[0]:
+            raise ValueError("engine.restart.command is empty: name a program, and {folder} among its arguments")
+        if not any("{folder}" in word or "{version}" in word for word in self.command):
+            raise ValueError(
+                f"engine.restart.command {list(self.command)} has neither {{folder}} nor {{version}} in it: it could "
+                "not know what to load"
+            )
+        for name in ("seconds", "ready_seconds", "limit"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"engine.restart.{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """A server that writes the answers, instead of the engine in this process (`rl.engines`, `rl.system.served`).
 
@@ -100,6 +130,7 @@ class EngineConfig:
             the run.
         seconds: for one answer.
         api_key_variable: environment variable that holds the key.
+        restart: the server gets its weights by being started again; needed for LMDeploy, possible for every one.
     """
 
     name: EngineName = "s1pro"
@@ -108,12 +139,13 @@ class EngineConfig:
     folder: Path | None = None
     seconds: float = 300.0
     api_key_variable: str | None = None
+    restart: RestartConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.name == "lmdeploy":
+        if self.name == "lmdeploy" and self.restart is None:
             raise ValueError(
-                "engine.name=lmdeploy cannot learn: over HTTP it takes new weights as pickles only, which are not sent "
-                "from here; use s1pro, vllm or sglang (`s1pro parity --engine lmdeploy` measures one without them)"
+                "engine.name=lmdeploy needs engine.restart: over HTTP it takes new weights as pickles only, which are "
+                "not sent from here; name a command that starts it again on a folder (docs/rl.md)"
             )
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"engine.url must be like http://127.0.0.1:8000/v1, got {self.url!r}")

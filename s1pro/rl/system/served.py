@@ -1,4 +1,4 @@
-"""Rollouts on a server: our own, vLLM or SGLang, which gets the weights of every round (`rl.engines`).
+"""Rollouts on a server: our own, vLLM, SGLang or LMDeploy, which gets the weights of every round (`rl.engines`).
 
     trainer ── publish v ──> folder of safetensors ──> server         wait for answers under way first
             ── submit ─────> a thread asks the server, judges score    the trainer is free
@@ -25,6 +25,7 @@ from s1pro.inputs.processor import Processor
 from s1pro.model.network import Network
 from s1pro.rl.config import RLRun
 from s1pro.rl.engines import ServedEngine
+from s1pro.rl.restart import Restarts
 from s1pro.rl.system.work import Answerer, Group, Unit
 
 Result = TypeVar("Result")
@@ -50,7 +51,10 @@ def served_engine(run: RLRun, network: Network, processor: Processor) -> ServedE
     )
     folder = (config.folder or run.folder / "published").resolve()
     return ServedEngine(
-        HttpClient(settings, api_key_variable=config.api_key_variable), folder=folder, processor=processor
+        HttpClient(settings, api_key_variable=config.api_key_variable),
+        folder=folder,
+        processor=processor,
+        restarts=None if config.restart is None else Restarts(config.restart, processor),
     )
 
 
@@ -72,7 +76,7 @@ class ServedWorkers:
         self._thread.start()
 
     def publish(self, version: int) -> None:
-        """Raises `PublicationError`, `EndpointError`."""
+        """Raises `PublicationError`, `EndpointError`, `InputError`."""
         if version == self._published:
             return
         concurrent.futures.wait([unit for units in self._units.values() for unit in units])
@@ -94,16 +98,24 @@ class ServedWorkers:
         return {number: [group for unit in units for group in unit.result()] for number, units in self._units.items()}
 
     def report(self) -> dict[str, object]:
-        return {"publish_seconds": self._seconds}
+        found: dict[str, object] = {"publish_seconds": self._seconds}
+        if (probe := self._engine.probe) is not None:
+            found["probe_gap"] = probe.gap
+        return found
 
     def close(self) -> None:
-        for units in self._units.values():
-            for unit in units:
-                unit.cancel()
-        self._start(self._engine.client.aclose()).result()
+        self._start(self._end()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _end(self) -> None:
+        """Answers under way are given up, and may clean up, before the connections are closed."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await self._engine.client.aclose()
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

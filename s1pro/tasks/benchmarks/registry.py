@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from s1pro.base.errors import InputError
+from s1pro.base.errors import InputError, no_folder
 from s1pro.tasks.benchmarks.bert_score import Similarity
 from s1pro.tasks.benchmarks.biology_instructions import BIOLOGY_INSTRUCTIONS
 from s1pro.tasks.benchmarks.gaia import GAIA
@@ -53,7 +53,7 @@ LISTED = (
     ),
     _listed(
         "tau2", "tau2-bench", 80.9, "needs a judge", "sierra-research/tau2-bench", "MIT",
-        "an agent benchmark, no set of questions: --tau2 plays mock, retail (with a judge) and airline",
+        "an agent benchmark, no set of questions: --tau2 plays mock, retail (with a judge), airline and telecom",
     ),
 )  # fmt: skip
 BENCHMARKS: Mapping[str, Benchmark] = {
@@ -115,7 +115,7 @@ def load(
         raise InputError(f"{benchmark.title} has no tasks here ({benchmark.status}): {'; '.join(benchmark.notes)}")
     chosen = benchmark.subtasks if subtasks is None else [benchmark.subtask(subtask) for subtask in subtasks]
     if not folder.is_dir() and not all(subtask.made for subtask in chosen):
-        raise InputError(f"{folder}: no such folder; {benchmark.title} comes from {benchmark.source}")
+        raise InputError(f"{folder}: {no_folder(folder)}; {benchmark.title} comes from {benchmark.source}")
     if similarity is None:
         wanting = [subtask.name for subtask in chosen if subtask.weights]
         if wanting and subtasks is not None:

@@ -4,7 +4,11 @@
    after their answers the side that had asked.
 2. A turn with calls goes to the tools, whatever else it says; the other side hears only words.
 3. It ends when the user says one of `STOP_WORDS` (user_stop); when a side says nothing at all (agent_error,
-   user_error); after `max_steps` turns; or after `max_errors` failed calls. Only user_stop can earn a reward.
+   user_error); after `max_steps` turns, all answers to the calls of a turn being one; or after `max_errors` failed
+   calls. Only user_stop can earn a reward.
+
+Without a user (`solo`) nobody greets, every turn is the agent's, and it ends by its tool `DONE` (agent_stop), which
+earns a reward too, or by words without a call (agent_error).
 
 Speakers are models by `ModelClient` (`ModelSpeaker`) or scripts of tests. Tools are described in the system message,
 and calls are read from `<tool_call>{"name": ..., "arguments": {...}}</tool_call>`; so any endpoint that completes text
@@ -26,6 +30,7 @@ from s1pro.tasks.tau2.world import Domain, World
 
 GREETING = "Hi! How can I help you today?"
 STOP_WORDS = ("###STOP###", "###TRANSFER###", "###OUT-OF-SCOPE###")
+DONE = "done"
 MAX_STEPS, MAX_ERRORS = 200, 10
 _CALL = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
 
@@ -51,29 +56,34 @@ async def converse(
     domain: Domain,
     task: Tau2Task,
     agent: Speaker,
-    user: Speaker,
+    user: Speaker | None,
     *,
     max_steps: int = MAX_STEPS,
     max_errors: int = MAX_ERRORS,
 ) -> Conversation:
-    """Runs one conversation to its end."""
+    """Runs one conversation to its end. Without a user the agent is alone."""
     world = domain.world(task)
-    turns = list(task.history) or [Turn(speaker="assistant", text=GREETING)]
-    speakers: dict[Side, Speaker] = {"assistant": agent, "user": user}
+    turns = list(task.history)
+    if user is not None and not turns:
+        turns = [Turn(speaker="assistant", text=GREETING)]
+    speakers: dict[Side, Speaker] = {"assistant": agent, "user": user or agent}
     pending = _open_calls(turns)
     errors = 0
     for _ in range(max_steps):
         if pending:
-            answer = world.answer(pending.pop(0))
-            turns.append(answer)
-            errors += answer.failed
+            answers = [world.answer(call) for call in pending]
+            turns += answers
+            pending = []
+            errors += sum(answer.failed for answer in answers)
             if errors >= max_errors:
                 return Conversation(turns=tuple(turns), ending="too_many_errors", world=world)
             continue
-        side = _next(turns[-1])
+        side = "assistant" if user is None else _next(turns[-1])
         turn = await speakers[side].speak(turns)
+        ending = _solo_ending(turn) if user is None else _ending(turn, side)
+        if ending == "agent_stop":
+            turn = Turn(speaker="assistant", text=STOP_WORDS[0])
         turns.append(turn)
-        ending = _ending(turn, side)
         if ending:
             return Conversation(turns=tuple(turns), ending=ending, world=world)
         pending = list(turn.calls)
@@ -85,7 +95,13 @@ class ModelSpeaker:
 
     Args:
         instructions: its system message; tools are added.
+
+    Attributes:
+        hears: whose tools' answers it sees.
+        opening: what it reads where nobody has spoken yet.
     """
+
+    opening = "(The conversation begins.)"
 
     def __init__(
         self,
@@ -96,6 +112,7 @@ class ModelSpeaker:
         sampling: Sampling | None = None,
     ) -> None:
         self.client, self.side = client, side
+        self.hears: frozenset[Side] = frozenset({side})
         self.sampling = sampling or Sampling(max_new_tokens=1024)
         self.system = Message(role="system", content=instructions + _tool_text(tools))
 
@@ -111,10 +128,10 @@ class ModelSpeaker:
                 seen.append(Message(role="assistant", content=write_turn(turn)))
             elif turn.speaker != "tool" and turn.text and not turn.calls:
                 seen.append(Message(role="user", content=turn.text))
-            elif turn.speaker == "tool" and turn.side == self.side:
+            elif turn.speaker == "tool" and turn.side in self.hears:
                 seen.append(Message(role="user", content=f"<tool_response>\n{turn.text}\n</tool_response>"))
         if seen[-1].role != "user":
-            seen.append(Message(role="user", content="(The conversation begins.)"))
+            seen.append(Message(role="user", content=self.opening))
         return seen
 
 
@@ -170,7 +187,7 @@ def _next(last: Turn) -> Side:
 
 def _open_calls(turns: Sequence[Turn]) -> list[ToolCall]:
     """Calls at the end of a history that its author did not answer."""
-    return list(turns[-1].calls)
+    return list(turns[-1].calls) if turns else []
 
 
 def _ending(turn: Turn, side: Side) -> str:
@@ -178,6 +195,12 @@ def _ending(turn: Turn, side: Side) -> str:
         return "agent_error" if side == "assistant" else "user_error"
     stopped = side == "user" and not turn.calls and any(word in turn.text for word in STOP_WORDS)
     return "user_stop" if stopped else ""
+
+
+def _solo_ending(turn: Turn) -> str:
+    if any(call.name == DONE for call in turn.calls):
+        return "agent_stop"
+    return "" if turn.calls else "agent_error"
 
 
 def _tool_text(tools: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,8 +1,9 @@
 """tau2-bench's tasks as records, and the reader of its files.
 
     folder/tasks.json         a list: user_scenario, initial_state, evaluation_criteria, ...
+    folder/split_tasks.json   names of sets of tasks; upstream plays `base` unless told otherwise
     folder/policy.md          what the agent may do
-    folder/db.json, user_db.json
+    folder/db.json, user_db.json (or .toml)
 
 What a task leaves out has upstream's default: a call is the assistant's, an assertion expects true, the reward is made
 of DB and COMMUNICATE.
@@ -11,7 +12,8 @@ of DB and COMMUNICATE.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -64,6 +66,7 @@ class Tau2Task:
     id: str
     instructions: str
     persona: str = ""
+    ticket: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     user_data: Mapping[str, Any] = field(default_factory=dict)
     preparation: tuple[ToolCall, ...] = ()
@@ -91,16 +94,60 @@ def read_tasks(folder: Path) -> list[Tau2Task]:
     return tasks
 
 
+def in_split(tasks: Sequence[Tau2Task], folder: Path, name: str | None) -> list[Tau2Task]:
+    """Those of a set that `split_tasks.json` names; without a name `base`, or all where there is no such set.
+
+    Raises:
+        InputError: there is no such set, or none of its tasks is there.
+    """
+    path = folder / "split_tasks.json"
+    if name is None and not path.is_file():
+        return list(tasks)
+    splits = read_json(path, dict)
+    wanted = "base" if name is None else name
+    if wanted not in splits:
+        if name is None:
+            return list(tasks)
+        raise InputError(f"{path}: has no split {wanted!r}; there are {', '.join(sorted(splits))}")
+    chosen = {str(one) for one in splits[wanted]} if isinstance(splits[wanted], list) else set()
+    found = [task for task in tasks if task.id in chosen]
+    if not found:
+        names = sorted(key for key, ids in splits.items() if {task.id for task in tasks} & set(map(str, ids)))
+        there = ", ".join(names) or "none"
+        raise InputError(f"{folder / 'tasks.json'}: has no task of the split {wanted!r}; it has tasks of {there}")
+    return found
+
+
 def read_json(path: Path, kind: type) -> Any:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
+        data = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(data, kind):
         raise InputError(f"{path}: expected a {kind.__name__}, got {type(data).__name__}")
     return data
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """An object from JSON or TOML; days and times of TOML become text."""
+    found: dict[str, Any]
+    if path.suffix != ".toml":
+        found = read_json(path, dict)
+        return found
+    try:
+        found = json.loads(json.dumps(tomllib.loads(read_text(path)), default=str))
+        return found
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from error
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error})") from error
 
 
 def _task(entry: Any, where: str) -> Tau2Task:
@@ -121,6 +168,7 @@ def _task(entry: Any, where: str) -> Tau2Task:
         id=str(name),
         instructions=instructions if isinstance(instructions, str) else json.dumps(instructions, ensure_ascii=False),
         persona=_get(scenario, "persona", str, where, default=""),
+        ticket=_get(entry, "ticket", str, where, default=""),
         data=_get(prepared, "agent_data", dict, where, default={}),
         user_data=_get(prepared, "user_data", dict, where, default={}),
         preparation=tuple(_function(f, where) for f in _get(state, "initialization_actions", list, where, default=[])),

@@ -10,7 +10,9 @@
 
 Two profiles. **compat** is upstream: a golden call is met by one that agrees in the arguments *which the model gave*
 (so a call without arguments meets all); commas are removed from what was said but not from what is expected, so "1,200"
-is never found. **strict**: the arguments of the golden call count; commas inside numbers are removed on both sides.
+is never found; and between golden actions the two databases do not learn from each other (`World.sync`), so that of a
+bill asked for and paid only the asking is golden. **strict**: the arguments of the golden call count; commas inside
+numbers are removed on both sides; databases learn after every call.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def reward(
         return Reward(value=1.0, parts={}, note="no criteria")
     calls = [call for turn in turns for call in turn.calls]
     parts = {
-        "DB": _database(domain, task, world),
+        "DB": _database(domain, task, world, profile),
         "ENV_ASSERTION": float(all(_holds(world, task, i) for i in range(len(task.assertions or ())))),
         "ACTION": float(all(any(_meets(g, call, profile) for call in calls) for g in task.actions or ())),
         "COMMUNICATE": float(all(_said(info, turns, profile) for info in task.communicate)),
@@ -98,12 +100,12 @@ async def asserted(task: Tau2Task, turns: Sequence[Turn], judge: Judge) -> list[
     return list(await asyncio.gather(*(judge.ask(question, plain_verdict, (0.0,)) for question in questions)))
 
 
-def _database(domain: Domain, task: Tau2Task, world: World) -> float:
+def _database(domain: Domain, task: Tau2Task, world: World, profile: Profile) -> float:
     if task.actions is None and task.assertions is None:
         return 1.0
     golden = domain.world(task)
     for action in task.actions or ():
-        golden.answer(action.call)
+        golden.answer(action.call, synced=profile == "strict")
     return float(golden.digest() == world.digest())
 
 

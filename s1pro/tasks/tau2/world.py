@@ -1,7 +1,7 @@
 """A domain of tau2 in memory: databases, and functions on them that the two sides may call.
 
 A call that fails changes nothing. Functions that no side may call prepare a task or check its end. Two worlds are equal
-if the hashes of their databases are. Domains (`mock_domain`, `retail_domain`) say which functions there are.
+if the hashes of their databases are. Domains (`mock_domain`, `retail_domain`, ...) say which functions there are.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s1pro.base.errors import InputError
-from s1pro.tasks.tau2.records import Side, Tau2Task, ToolCall, Turn, read_json
+from s1pro.tasks.tau2.records import Side, Tau2Task, ToolCall, Turn, read_table, read_text
 
 Tools = Mapping[Side, Mapping[str, Mapping[str, Any]]]
 
@@ -33,6 +33,9 @@ class World:
     Attributes:
         tools: what each side may call, as the models see it.
         hidden: functions of each side that nobody may call.
+
+    Raises:
+        InputError: the databases are not of the domain.
     """
 
     tools: ClassVar[Tools]
@@ -40,19 +43,29 @@ class World:
 
     def __init__(self, db: Mapping[str, Any], user_db: Mapping[str, Any]) -> None:
         self.db, self.user_db = json.loads(json.dumps([db, user_db]))  # ten times as fast as a deep copy
+        self.settle()
+
+    def settle(self) -> None:
+        """Adds what the databases leave out, and refuses what they must not hold. Nothing, unless a domain says so."""
+
+    def sync(self) -> None:
+        """What each database learns from the other, after every call. Nothing, unless a domain says so."""
 
     def prepare(self, task: Tau2Task) -> None:
         """The beginning of a task: its data, its preparation, the calls of its history that were answered there."""
         _merge(self.db, task.data)
         _merge(self.user_db, task.user_data)
+        self.settle()
         for call in task.preparation:
             self.function(call)
+            self.sync()
         open_calls = task.history[-1:] if task.history and task.history[-1].calls else ()
         for turn in task.history:
             for call in () if turn in open_calls else turn.calls:
                 self.answer(call)
+        self.sync()
 
-    def answer(self, call: ToolCall) -> Turn:
+    def answer(self, call: ToolCall, *, synced: bool = True) -> Turn:
         """Does what a side asks for; errors are answers too."""
         allowed = self.tools[call.side]
         try:
@@ -61,6 +74,8 @@ class World:
             if call.name not in allowed:
                 raise ToolError(f"there is no tool {call.name!r}; there are {', '.join(allowed)}")
             value = self.function(call)
+            if synced:
+                self.sync()
         except ToolError as error:
             return Turn(speaker="tool", text=f"Error: {error}", side=call.side, failed=True)
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -93,25 +108,39 @@ class Domain:
     """The files of a domain: fresh worlds, and the policy. Raises `InputError` for files that are wrong.
 
     Attributes:
-        tables: that its databases have, by file.
+        tables: that its databases have, by file; the agent's database is `db`, the user's `user_db`.
+        rows: what a table is.
+        policies, solo_policies: their files by the name of the part; a policy of one part is its text.
     """
 
     name: ClassVar[str]
     kind: ClassVar[type[World]]
     tables: ClassVar[Mapping[str, tuple[str, ...]]]
+    rows: ClassVar[type] = dict
+    policies: ClassVar[Mapping[str, str]] = {"policy": "policy.md"}
+    solo_policies: ClassVar[Mapping[str, str]] = {"policy": "policy_solo.md"}
 
     def __init__(self, folder: Path) -> None:
-        self.tools = self.kind.tools
-        data = {file: read_json(folder / file, dict) for file in self.tables}
+        self.tools, self.folder = self.kind.tools, folder
+        data: dict[str, Any] = {}
         for file, tables in self.tables.items():
+            found = data[file.partition(".")[0]] = read_table(folder / file)
             for table in tables:
-                if not isinstance(data[file].get(table), dict):
-                    raise InputError(f"{folder / file}: the field {table!r} is missing or no object")
-        self._db, self._user_db = data["db.json"], data.get("user_db.json", {})
+                if not isinstance(found.get(table), dict | self.rows):
+                    raise InputError(f"{folder / file}: the field {table!r} is missing or no {self.rows.__name__}")
+        self._db, self._user_db = data["db"], data.get("user_db", {})
         try:
-            self.policy = (folder / "policy.md").read_text(encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{folder / 'policy.md'}: {error.strerror}") from error
+            self.kind(self._db, self._user_db)
+        except InputError as error:
+            raise InputError(f"{folder}: {error}") from error
+        self.policy = self.read_policy(self.policies)
+
+    def read_policy(self, files: Mapping[str, str]) -> str:
+        """Of several parts, each in the tag of its name. Raises `InputError` for a missing file."""
+        parts = {name: read_text(self.folder / file) for name, file in files.items()}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts.items())
 
     def world(self, task: Tau2Task) -> World:
         """As the task begins."""

@@ -28,8 +28,16 @@ def test_arms_and_mechanisms(tmp_path: Path) -> None:
     assert unit_expansion(replace(unit, without="partition")).strategy == "B"
     assert unit_expansion(replace(unit, arm="random", without="partition")).strategy == "random"
     assert unit_expansion(replace(unit, without="noise")).noise == 0
-    assert base_folder(tmp_path, settings, 3) == base_folder(tmp_path, settings, 9)
-    assert base_folder(tmp_path, settings, 3) != base_folder(tmp_path, settings, 10)
+    assert base_folder(tmp_path, settings, 3) != base_folder(tmp_path, settings, 4)
+
+
+def test_horizons_of_the_full_setting() -> None:
+    settings = CLAIM.settings["full"]
+    assert (settings.short, settings.comparison.steps) == (100, 1000)
+    assert {settings.short, settings.early} <= {
+        *range(0, settings.comparison.steps + 1, settings.comparison.eval_every),
+        *settings.comparison.eval_at,
+    }
 
 
 @pytest.mark.slow

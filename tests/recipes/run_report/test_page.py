@@ -20,6 +20,7 @@ from s1pro.recipes.run_report import claims, curves, folders, positions, routers
 from s1pro.recipes.run_report.copies import copies_section
 from s1pro.recipes.run_report.folders import Run, read_runs
 from s1pro.recipes.run_report.page import build, legend_of, write_report
+from s1pro.recipes.run_report.rollouts import rewards_section
 from s1pro.recipes.run_report.rounding import rounding_section
 from s1pro.recipes.run_report.samples import samples_section
 from s1pro.recipes.run_report.surroundings import differences, environment_section
@@ -33,6 +34,29 @@ from tests.train.conftest import CopySource
 
 def section(report: Report, title: str) -> Section:
     return next(one for one in report.sections if one.title == title)
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ([{}], "greedily."),
+        ([{"drawn": {}, "greedy": {}}], "as the policy draws, several times each."),
+        ([{}, {"drawn": {}}], "greedily in some of the runs, as the policy draws in others."),
+    ],
+)
+def test_how_held_out_questions_are_answered(kept: list[dict[str, object]], said: str) -> None:
+    runs = [
+        Run(
+            label="a",
+            folder=Path("a"),
+            kind="rl",
+            config={},
+            records={"rollout": [{"step": 1, "reward": 0.5}], "validation": [{"step": 0, "items": items}]},
+        )
+        for items in kept
+    ]
+    found = rewards_section(runs)
+    assert found is not None and found.intro.endswith(said)
 
 
 def titles(report: Report) -> list[str]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,12 +23,14 @@ from s1pro.model.network import Network
 from s1pro.rl.config import RLRun, RolloutConfig
 from s1pro.rl.engines import PublicationError
 from s1pro.rl.loop import train_rl
+from s1pro.rl.restart import NUM_PROMPTS
 from s1pro.rl.rollout import RecordError
-from s1pro.rl.system.config import EngineConfig, SystemConfig
+from s1pro.rl.system.config import EngineConfig, RestartConfig, SystemConfig
 from s1pro.serve.http.service import Service
 from s1pro.train.metrics import read_metrics
 from tests.rl.engine_servers import serving
 from tests.rl.letters import StoppedError, run_in, stops_once, tasks
+from tests.rl.restarts import restartable
 from tests.serve.http import running
 
 CONFIG = running.config()
@@ -110,6 +115,44 @@ def test_other_engines_are_asked_and_published_to_in_their_form(name: Any, tmp_p
         assert record["mismatch"]["tokens"] > 0 and min(record["mismatch"]["routing_agreement"]) > 0.99
 
 
+def test_lmdeploy_is_started_again_for_every_round(tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    folders: list[str] = []
+
+    def chosen(folder: str) -> str:
+        folders.append(Path(folder).name)
+        return folder
+
+    with (
+        serving("lmdeploy", Network(CONFIG, seed=6).eval(), running.processor()) as server,
+        restartable(server, chosen) as command,
+    ):
+        restart = RestartConfig(command=command)
+        engine = EngineConfig(name="lmdeploy", url=server.url, model="tiny", folder=weights, restart=restart)
+        records = learn(run_of(tmp_path / "run", steps=3, engine=engine))
+        paths = [path for path, _ in server.calls]
+    assert folders == ["v0", "v1", "v2"] and paths == ["/generate"] * 3 * (NUM_PROMPTS + 24)
+    rounds = [record for record in records if record["kind"] == "rollout"]
+    assert [record["version"] for record in rounds] == [0, 1, 2]
+    for record in rounds:
+        assert record["replayed"] == 1.0 and record["mismatch"]["k3"] < 1e-9 and record["probe_gap"] < 1e-5
+
+
+def test_the_command_of_a_restart_that_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_network(Network(CONFIG, seed=5), tmp_path / "model")
+    running.processor().save_pretrained(tmp_path / "model")
+    program = tmp_path / "restart.sh"
+    program.write_text('#!/bin/sh\necho "no device for $1"; exit 4\n')
+    program.chmod(0o755)
+    command = ["rl", "--model", str(tmp_path / "model"), "--tasks", "group_in_smiles", "--steps", "1", "--folder",
+               str(tmp_path / "run"), "--validation", "2", "--engine", "lmdeploy", "--url", "http://127.0.0.1:1/v1",
+               "--restart", str(program), "{folder}"]  # fmt: skip
+    assert main(command) == 2
+    folder, says = tmp_path / "run" / "published", capsys.readouterr().err
+    assert f"failed with exit code 4: no device for {folder / 'v0'}; see {folder / 'restart.log'}" in says
+    assert "Traceback" not in says and sorted(p.name for p in folder.iterdir()) == ["restart.log", "v0"]
+
+
 def test_an_engine_that_returns_no_experts(tmp_path: Path) -> None:
     def forget(answer: Any) -> None:
         answer["choices"][0].pop("routed_experts")
@@ -158,7 +201,9 @@ def test_settings_that_cannot_work(tmp_path: Path, capsys: pytest.CaptureFixture
         (["--url", "http://127.0.0.1:1/v1"], "--engine and --url go together"),
         (["--publish", "weights"], "--publish has no effect without --engine and --url"),
         (["--engine", "vllm", "--url", "localhost:1"], "engine.url must be like http://127.0.0.1:8000/v1"),
-        (["--engine", "lmdeploy", "--url", "http://127.0.0.1:1/v1"], "takes new weights as pickles only"),
+        (["--restart", "x", "{folder}"], "--restart has no effect without --engine and --url"),
+        (["--engine", "lmdeploy", "--url", "http://127.0.0.1:1/v1"], "lmdeploy needs engine.restart"),
+        (["--engine", "lmdeploy", "--url", "http://127.0.0.1:1/v1", "--restart", "x"], "neither {folder} nor {versio"),
     ):
         assert main([*command, *given]) == 2
         assert says in capsys.readouterr().err
@@ -195,3 +240,49 @@ def test_the_two_commands_work_together(tmp_path: Path) -> None:
         assert ours["asked"] == theirs["asked"] and ours["length"] == theirs["length"]
         assert ours["reward"] == pytest.approx(theirs["reward"], abs=1e-6)
         assert ours["mismatch"]["k3"] < 1e-9
+
+
+@pytest.mark.slow
+def test_the_command_learns_with_an_lmdeploy_that_is_started_again(tmp_path: Path) -> None:
+    """`s1pro rl --engine lmdeploy` against a process that speaks as LMDeploy does and reads weights when it starts, and
+    only then; a shell script ends it and starts it for every round. LMDeploy takes no seed, so both runs take the most
+    likely tokens; they learn from the length of their answers, and are the same run."""
+    save_network(Network(CONFIG, seed=5), tmp_path / "model")
+    running.processor().save_pretrained(tmp_path / "model")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script, pid = tmp_path / "restart.sh", tmp_path / "pid"
+    script.write_text(
+        f"""#!/bin/sh
+        if [ -f {pid} ]; then
+            kill "$(cat {pid})"
+            while kill -0 "$(cat {pid})" 2>/dev/null; do sleep 0.1; done
+        fi
+        setsid {sys.executable} -m tests.rl.lmdeploy_stand_in "$1" {port} &
+        echo $! > {pid}
+        """
+    )
+    script.chmod(0o755)
+    command = ["rl", "--model", str(tmp_path / "model"), "--tasks", "group_in_smiles", "--steps", "3", "--json",
+               "--validation", "8", "--set", "rollout.prompts=8", "--set", "rollout.group_size=2", "--set",
+               "rollout.top_p=1e-4", "--set", "rollout.drop_uniform=false", "--set", "objective.baseline=none",
+               "--set", "reward.length=0.2", "--set", "reward.free_tokens=0", "--set", "reward.full_tokens=64",
+               "--set", "optimizer.lr=1e-3"]  # fmt: skip
+    assert main([*command, "--folder", str(tmp_path / "local")]) == 0
+    engine = ["--engine", "lmdeploy", "--url", f"http://127.0.0.1:{port}/v1", "--restart", str(script), "{folder}"]
+    try:
+        assert main([*command, "--folder", str(tmp_path / "served"), *engine]) == 0
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+    local, served = (
+        [*read_metrics(tmp_path / name, "rollout"), *read_metrics(tmp_path / name, "train")]
+        for name in ("local", "served")
+    )
+    assert all(record.pop("probe_gap") < 1e-5 for record in served[:3])
+    check_same([_bare(record) for record in served], [_bare(record) for record in local])
+    assert served[3]["grad_norm"] > 0 and abs(served[0]["entropy"] - served[2]["entropy"]) > 1e-4, "nothing moved"
+    assert sorted(path.name for path in (tmp_path / "served" / "published").iterdir()) == ["restart.log", "v1", "v2"]
+
+
+def _bare(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in OWN}
