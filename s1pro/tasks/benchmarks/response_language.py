@@ -13,19 +13,30 @@ from typing import Any
 
 
 def response_language(text: str, language: str) -> bool:
-    from langdetect.lang_detect_exception import LangDetectException
+    return _detected(text) in (language, None)
 
-    detector = _profiles().create()
-    detector.append(text)
-    try:
-        return bool(detector.detect() == language)
-    except LangDetectException:
-        return True
+
+def in_english(text: str) -> bool:
+    """True without the package."""
+    return is_missing() or response_language(text, "en")
 
 
 def is_missing() -> bool:
     """Whether the package is not here."""
     return importlib.util.find_spec("langdetect") is None
+
+
+@lru_cache(maxsize=20_000)
+def _detected(text: str) -> str | None:
+    """None for a text without letters. Kept, because intervals count the same replies hundreds of times."""
+    from langdetect.lang_detect_exception import LangDetectException
+
+    detector = _profiles().create()
+    detector.append(text)
+    try:
+        return str(detector.detect())
+    except LangDetectException:
+        return None
 
 
 @lru_cache(maxsize=1)
