@@ -311,11 +311,8 @@ class Engine:
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:
-        """Gives the memory of the cache back. Requests under way are computed again after `wake`.
-
-        Raises:
-            InputError: other ranks were not told to sleep in time.
-        """
+        """Gives the memory of the cache back. Requests under way are computed again after `wake`. Other ranks must be
+        told as well, and for `wake` too (`LockStep.meet`)."""
         if self.lockstep is not None:
             self.lockstep.meet(SLEEP)
             self.lockstep.cache = None
@@ -326,11 +323,7 @@ class Engine:
         self.asleep = True
 
     def wake(self) -> None:
-        """Takes the memory of the cache again.
-
-        Raises:
-            InputError: other ranks were not told to wake in time.
-        """
+        """Takes the memory of the cache again."""
         if self.asleep:
             if self.lockstep is not None:
                 self.lockstep.meet(WAKE)
