@@ -1,7 +1,7 @@
 """Expert expansion on a small chemist: fitted, A, random cuts, B, and from scratch.
 
     python bench/expansion.py [--folder runs/expansion] [--seeds 5] [--first-seed 0]
-                              [--lr 1e-3] [--base-per-seed] [--experts 8] [--json FILE]
+                              [--lr 1e-3] [--base-per-seed] [--experts 8] [--demo runs/demo] [--json FILE]
     python bench/expansion.py --tune 1e-3,3e-4,1e-4 [--first-seed 20]    areas of fitted, A and B by rate, one seed
 
 A corpus of molecules is built (`corpus.build`, needs the extra `science`), a base of 8 experts is trained once,
@@ -11,6 +11,8 @@ fitted than by A and by random cuts on held-out text; copies of A that differ af
 
 `--experts 32` grows a base of 32 experts, top-8, each a quarter as wide, to 128: as in the paper there are then more
 originals than groups, and A and B both lose some. Criterion, fixed before the run: area A < B (95 % interval).
+
+`--demo` grows the base of a finished demo, on the demo's descriptions, instead of training one.
 
 The loss is taken every 5 steps. It rises within the first ten and wanders afterwards; six points, 20 steps apart, put
 more noise into an area than the arms differ by (seeds 20 to 23, on which this was found: spread of A - fitted over
@@ -32,6 +34,7 @@ from paired import environment
 
 from s1pro.checkpoint.expansion import expand_network
 from s1pro.checkpoint.expansion_plan import ExpansionConfig
+from s1pro.checkpoint.released import load_network
 from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import demo
@@ -62,6 +65,16 @@ def base_model(experts: int) -> ModelConfig:
     width = text.moe_intermediate_size * text.router.num_experts // experts
     router = replace(text.router, num_experts=experts, top_k=experts // 4)
     return replace(model, text=replace(text, router=router, moe_intermediate_size=width))
+
+
+def link_demo(demo_run: Path, folder: Path) -> Network:
+    """The demo's model before expansion; its descriptions and tokenizer are put where `molecule_data` looks."""
+    place = folder / "molecules"
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("data", "tokenizer"):
+        if not (place / name).exists():
+            (place / name).symlink_to((demo_run / name).resolve())
+    return load_network(demo_run / "pretrain" / "model").eval()
 
 
 def symmetric_copies(settings: ComparisonSettings, data: Data) -> dict[str, float]:
@@ -111,14 +124,17 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="constant rate of all grown networks")
     parser.add_argument("--base-per-seed", action="store_true", help="every seed grows a base of its own")
     parser.add_argument("--experts", type=int, default=8, help="of the base; a quarter of them is active")
+    parser.add_argument("--demo", type=Path, metavar="RUN", help="grow the base of this demo; needs its own --folder")
     parser.add_argument("--tune", help="rates to try, with commas; nothing else is measured")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     started, cpu = time.perf_counter(), time.process_time()
-    prepare_molecules(args.folder)
+    network = None if args.demo is None else link_demo(args.demo, args.folder)
+    if network is None:
+        prepare_molecules(args.folder)
     settings = ComparisonSettings(
-        model=base_model(args.experts),
+        model=base_model(args.experts) if network is None else network.config,
         base_steps=args.base_steps,
         base_per_seed=args.base_per_seed,
         steps=args.steps,
@@ -130,7 +146,7 @@ def main() -> None:
     if args.tune:
         tune(replace(settings, strategies=("fitted", "A", "B")), data, [float(rate) for rate in args.tune.split(",")])
         return
-    results = compare(settings, data, say=lambda line: print(line, flush=True))
+    results = compare(settings, data, network=network, say=lambda line: print(line, flush=True))
     report = {
         "environment": environment(),
         "arms": table(results),

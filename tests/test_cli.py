@@ -76,6 +76,7 @@ def test_python_dash_m_is_the_same_command() -> None:
     [
         *([name] for name in NAMES),
         ["data", "inspect"],
+        ["data", "fetch"],
         *(["corpus", name] for name in CORPUS),
         *(["claims", name] for name in ("list", "run", "report")),
     ],

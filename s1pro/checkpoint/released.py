@@ -26,6 +26,7 @@ import torch
 from torch import Size, Tensor
 
 from s1pro.base.errors import InputError
+from s1pro.base.region import Region
 from s1pro.checkpoint import quantization
 from s1pro.checkpoint.config_file import (
     CONFIG,
@@ -51,6 +52,9 @@ Targets = Callable[[Piece], "tuple[Tensor, Callable[[Tensor], Tensor]] | None"]
 """Where a released tensor goes: memory, and which part of the tensor that is. None if nothing of it is wanted."""
 
 Fill = Callable[[Targets], None]
+
+Held = Callable[[str], tuple[Tensor, Region]]
+"""What this process holds of one of our tensors: the memory, and which box of the whole tensor it is."""
 
 Gather = Callable[[Piece], Tensor]
 """A released tensor of a network that is spread over ranks; all ranks call it for the same pieces in the same order."""
@@ -120,6 +124,20 @@ def open_network(folder: str | Path, *, dtype: torch.dtype | None = torch.float3
         quantization.warn_if_not_powers(where, origin.fp8)
 
     return network, fill
+
+
+def targets_of_boxes(held: Held) -> Targets:
+    """For a process that holds a box of each tensor. Released tensors that lie outside are not read."""
+
+    def targets(piece: Piece) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+        local, mine = held(piece.own)
+        box = piece.region(mine.shape)
+        common = box.overlap(mine)
+        if common is None:
+            return None
+        return local[common.inside(mine)], lambda whole: piece.boxed(whole)[common.inside(box)]
+
+    return targets
 
 
 def stored_dtype(data: Mapping[str, Any]) -> torch.dtype:

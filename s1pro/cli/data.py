@@ -1,4 +1,4 @@
-"""`s1pro data inspect FILE`: what training would see.
+"""`s1pro data inspect FILE`: what training would see. (`s1pro data fetch NAME` is in `data_fetch`.)
 
 Samples of a JSONL or Parquet file are tokenised and packed exactly as training does it, and one batch is shown token by
 token: bright tokens carry loss, dim ones are only read. Every segment is a sample (or a chunk of one) with its own
@@ -12,6 +12,7 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1pro.cli import data_fetch
 from s1pro.cli.arguments import Commands, add_command, positive, print_json
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
 
 
 def add(commands: Commands) -> None:
-    summary = "look at training data"
+    summary = "look at training data; fetch data of benchmarks"
     data = commands.add_parser("data", help=summary, description=summary.capitalize() + ".")
+    commands = data.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    data_fetch.add(commands)
     parser = add_command(
-        data.add_subparsers(title="commands", metavar="COMMAND", required=True),
+        commands,
         "inspect",
         run,
         summary="show a packed batch, and which of its tokens carry loss",

@@ -7,6 +7,8 @@ line), so that they stand in no list of processes.
 Under torchrun every rank serves requests of its own, at the port plus its number, and holds its share of the experts:
 
     torchrun --nproc-per-node 2 -m s1pro serve FOLDER --port 8000
+
+If one of them dies or does not answer for `--rank-timeout` seconds, the others answer 503 and end with code 1.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +30,12 @@ if TYPE_CHECKING:
     from s1pro.serve.http.settings import ServerSettings
 
 ANY_ADDRESS = ("0.0.0.0", "::")
+
+RANK_TIMEOUT = 120
+"""Seconds."""
+
+LOADING_TIMEOUT = 3600.0
+"""Seconds for which a rank that has loaded its weights waits for the others."""
 
 
 def add(commands: Commands) -> None:
@@ -55,6 +64,13 @@ def add(commands: Commands) -> None:
     engine.add_argument("--max-context", type=positive, metavar="N", help="longest prompt with its answer")
     engine.add_argument("--draft-tokens", type=int, default=0, metavar="N", help="guesses per step; 0 does not guess")
     engine.add_argument("--exact", action="store_true", help="log-probs with the bits of the trainer; slower")
+    engine.add_argument(
+        "--rank-timeout",
+        type=positive,
+        metavar="S",
+        help="under torchrun: seconds that a rank waits for the others before all of them stop; longer than any step "
+        "takes; default 120",
+    )
     engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
     access = parser.add_argument_group("access")
     access.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line; without, none is asked for")
@@ -82,8 +98,12 @@ def run(args: argparse.Namespace) -> int:
     from s1pro.parallel.mesh import launched_rank
     from s1pro.serve.http.app import create_app
     from s1pro.serve.http.server import make_server
+    from s1pro.serve.lockstep import RanksLost
 
-    service, rank = _service(args, settings), launched_rank()
+    try:
+        service, rank = _service(args, settings), launched_rank()
+    except RanksLost as error:
+        return _failed(error)
     try:
         server, listening = make_server(
             create_app(service, figures_of_pdf=figures_reader()),
@@ -91,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
             port=args.port + rank if args.port else 0,
             drain_seconds=args.drain,
             access_log=args.verbose,
+            failed=lambda: service.failure is not None,
         )
     except InputError:
         service.close()
@@ -100,7 +121,13 @@ def run(args: argparse.Namespace) -> int:
     if not settings.api_keys and args.host in ANY_ADDRESS:
         print("warning: everybody who reaches this address can use it; see --api-key-file", file=sys.stderr)
     server.run(sockets=[listening])
-    return 0
+    return 0 if service.failure is None else _failed(service.failure)
+
+
+def _failed(failure: Exception) -> int:
+    seen = [] if failure.__cause__ is None else str(failure.__cause__).strip().splitlines()[:1]
+    print(f"error: {failure}", *(f"({line})" for line in seen), file=sys.stderr)
+    return 1
 
 
 def _settings(args: argparse.Namespace) -> ServerSettings:
@@ -146,25 +173,25 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
 
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
-    from s1pro.model.exact import use_exact_operators
     from s1pro.parallel.mesh import local_device
     from s1pro.serve.async_engine import AsyncEngine
     from s1pro.serve.client import build_engine
     from s1pro.serve.engine import Engine
+    from s1pro.serve.expert_shares import load_share
     from s1pro.serve.http.service import Service
-    from s1pro.serve.lockstep import spread_experts
+    from s1pro.serve.lockstep import wait_for_all
 
     processor, group = Processor.from_pretrained(args.folder), _other_ranks(args)
 
     def build() -> Engine:
-        device = local_device(args.device)
-        network = load_network(args.folder, dtype=getattr(torch, args.dtype), device=device).eval()
-        if args.exact:
-            use_exact_operators(network)
-        if group is not None:
-            spread_experts(network, group)
+        where = {"dtype": getattr(torch, args.dtype), "device": local_device(args.device)}
+        if group is None:
+            network = load_network(args.folder, **where)
+        else:
+            network = load_share(args.folder, group, exact=args.exact, **where)
+            wait_for_all()  # from here on every rank answers within --rank-timeout
         return build_engine(
-            network,
+            network.eval(),
             processor,
             max_batch=args.max_batch,
             cache_tokens=args.cache_tokens,
@@ -172,6 +199,7 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             draft_tokens=args.draft_tokens,
             record_routing=not args.no_routing,
             exact=args.exact,
+            serves_only=not args.exact,
             expert_group=group,
         )
 
@@ -179,16 +207,20 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
 
 
 def _other_ranks(args: argparse.Namespace) -> ProcessGroup | None:
-    """All ranks that torchrun started; None in a process of its own."""
+    """All ranks that torchrun started, as a group for the engine alone; None in a process of its own."""
     from s1pro.parallel.config import ParallelConfig
     from s1pro.parallel.mesh import join, launched_ranks
 
     if launched_ranks() == 1:
+        if args.rank_timeout is not None:
+            raise InputError(
+                "--rank-timeout has no effect in one process; start several with torchrun, or leave it out"
+            )
         return None
-    join(ParallelConfig(ep=launched_ranks()), args.device)
-    from torch.distributed import group
+    join(ParallelConfig(ep=launched_ranks(), timeout=LOADING_TIMEOUT), args.device)
+    from torch.distributed import new_group
 
-    return group.WORLD
+    return new_group(timeout=timedelta(seconds=args.rank_timeout or RANK_TIMEOUT))
 
 
 def _shown(host: str) -> str:

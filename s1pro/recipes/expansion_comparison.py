@@ -130,17 +130,24 @@ Results = dict[int, dict[str, Arm]]
 """By seed and arm."""
 
 
-def compare(settings: ComparisonSettings, data: Data, *, say: Callable[[str], None] = lambda line: None) -> Results:
+def compare(
+    settings: ComparisonSettings,
+    data: Data,
+    *,
+    network: Network | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Results:
     """Runs all arms of all seeds.
 
     Args:
+        network: the base of all seeds, trained elsewhere; otherwise bases are trained as `settings` say.
         say: told about every finished arm.
     """
     results: Results = {}
-    base: _Base | None = None
+    base = None if network is None else _measured(network, data)
     for seed in settings.seeds:
-        if base is None or settings.base_per_seed:
-            base = _measured_base(settings, data, seed if settings.base_per_seed else 0)
+        if base is None or (settings.base_per_seed and network is None):
+            base = _measured(trained_base(settings, data, seed=seed if settings.base_per_seed else 0), data)
             say(f"base: loss {base.loss:.4f}")
         results[seed] = {"base": Arm(losses={0: base.loss, settings.steps: base.loss})}
         for strategy in settings.strategies:
@@ -162,8 +169,7 @@ class _Base:
     unseen: Calibration
 
 
-def _measured_base(settings: ComparisonSettings, data: Data, seed: int) -> _Base:
-    network = trained_base(settings, data, seed=seed)
+def _measured(network: Network, data: Data) -> _Base:
     return _Base(
         network=network,
         loss=validation_loss(network, data.held_out)["loss"],

@@ -15,7 +15,9 @@ With experts spread over ranks (`serve.lockstep`) every rank has an `AsyncEngine
 goes on lending its experts, and `close` waits until all ranks are closed.
 
 If a step raises (logits that are not numbers, memory that ends), every request of that moment gets the error and the
-engine goes on with an empty batch. If its thread dies all later calls raise `EngineStopped`.
+engine goes on with an empty batch. If its thread dies all later calls raise `EngineStopped`, and `failure` says why. It
+does so when other ranks are lost (`RanksLost`): nobody can go on without them. The process group of such an engine must
+be its own: a collective of the caller in the middle of a pass would be taken for one of the pass.
 """
 
 from __future__ import annotations
@@ -35,13 +37,11 @@ from torch import Tensor
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, Sampling
 from s1pro.serve.engine import Engine
+from s1pro.serve.lockstep import NAP, RanksLost
 from s1pro.serve.request import Delta, Request, Timing
 from s1pro.serve.statistics import EngineStats
 
 Result = TypeVar("Result")
-
-NAP = 0.005
-"""Seconds for which a rank waits for a command while no rank has work."""
 
 
 class EngineStopped(RuntimeError):
@@ -131,6 +131,7 @@ class AsyncEngine:
 
     Attributes:
         engine: for its settings; its methods belong to its thread.
+        failure: why the thread has ended without being told to; None while it runs and after `close`.
     """
 
     engine: Engine
@@ -139,6 +140,7 @@ class AsyncEngine:
         self.max_waiting = max_waiting
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._streams: dict[Request, Stream] = {}
+        self.failure: Exception | None = None
         self._paused = self._draining = self._closing = False
         self._idle_waiters: list[Future[None]] = []
         ready: Future[Engine] = Future()
@@ -175,7 +177,7 @@ class AsyncEngine:
             EngineStopped: the engine is closed or drained.
         """
         if not self.accepting:
-            raise EngineStopped("the engine takes no requests any more")
+            raise self._stopped("the engine takes no requests any more")
         if self.max_waiting is not None and self.engine.num_waiting >= self.max_waiting:
             raise EngineFull(f"{self.engine.num_waiting} requests wait already; try again later")
         request = self.engine.prepare(prompt_ids, sampling, media=media, streamed=stream)
@@ -184,7 +186,7 @@ class AsyncEngine:
         self.engine.submit(request)
         self._commands.put(_nothing)  # wakes the thread
         if not self.alive and self._streams.pop(request, None) is not None:
-            raise EngineStopped("the engine has stopped")
+            raise self._stopped("the engine has stopped")
         return answer
 
     def abort(self, request: Request) -> None:
@@ -216,11 +218,12 @@ class AsyncEngine:
         self._draining = False
 
     async def update_weights(self, source: Mapping[str, Tensor] | str | Path, version: int, **options: Any) -> None:
-        """`Engine.update_weights` between two steps; requests under way go on with the new weights."""
+        """`Engine.update_weights` between two steps; requests under way go on with the new weights. With several ranks
+        every one of them must get weights, at the same time."""
         await asyncio.wrap_future(self._command(lambda: self.engine.update_weights(source, version, **options)))
 
     async def sleep(self) -> None:
-        """Gives the memory of the cache back; requests wait until `wake`."""
+        """Gives the memory of the cache back; requests wait until `wake`. Every rank must be told, as with weights."""
         await asyncio.wrap_future(self._command(self.engine.sleep))
 
     async def wake(self) -> None:
@@ -237,11 +240,14 @@ class AsyncEngine:
     def _command(self, call: Callable[[], Result]) -> Future[Result]:
         """Runs `call` in the thread of the engine, between two steps."""
         if not self.alive:
-            raise EngineStopped("the engine has been closed")
+            raise self._stopped("the engine has been closed")
         future: Future[Result] = Future()
 
         def run() -> None:
             if not future.set_running_or_notify_cancel():
+                return
+            if self._closing:
+                future.set_exception(self._stopped("the engine has been closed"))
                 return
             try:
                 future.set_result(call())
@@ -250,6 +256,9 @@ class AsyncEngine:
 
         self._commands.put(run)
         return future
+
+    def _stopped(self, otherwise: str) -> EngineStopped:
+        return EngineStopped(otherwise if self.failure is None else f"the engine has stopped: {self.failure}")
 
     # from here on: the thread of the engine
 
@@ -263,13 +272,25 @@ class AsyncEngine:
         try:
             while not self._closing:
                 self._turn()
+            self._end()
+            if self.engine.lockstep is not None:
+                self.engine.lockstep.leave()
+        except RanksLost as error:
+            self.failure = error
         finally:
+            if not self._closing and self.failure is None:
+                self.failure = EngineStopped("its thread died of an error that nobody foresaw")
             self._closing = True
-            self._fail(list(self._streams), EngineStopped("the engine has stopped"))
-            for future in self._idle_waiters:
-                future.set_exception(EngineStopped("the engine has stopped"))
-        if self.engine.lockstep is not None:
-            self.engine.lockstep.leave()
+            self._end()
+
+    def _end(self) -> None:
+        """Tells everybody who still waits."""
+        self._fail(list(self._streams), self._stopped("the engine has stopped"))
+        for future in self._idle_waiters:
+            if not future.done():
+                future.set_exception(self._stopped("the engine has stopped"))
+        while not self._commands.empty():
+            self._commands.get()()
 
     def _turn(self) -> None:
         """Commands, then one step; without work it waits for a command."""
@@ -288,6 +309,8 @@ class AsyncEngine:
             return
         try:
             finished = self.engine.step()
+        except RanksLost:
+            raise
         except (ValueError, RuntimeError, MemoryError) as error:
             self._fail(self.engine.reset(), error)
             return

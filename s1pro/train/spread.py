@@ -23,7 +23,7 @@ from s1pro.base.errors import InputError
 from s1pro.base.region import Region
 from s1pro.base.stamp import write_json
 from s1pro.checkpoint.names import Piece, pieces
-from s1pro.checkpoint.released import open_network, save_network
+from s1pro.checkpoint.released import open_network, save_network, targets_of_boxes
 from s1pro.model.network import Network
 from s1pro.parallel.mesh import Ranks, local_device
 from s1pro.parallel.regions import local_part, places
@@ -63,15 +63,7 @@ def load_spread(folder: Path, ranks: Ranks, prepare: Callable[[Network], Network
     network.to_empty(device=device)
     spread = places(network, ranks)
     local = {name: local_part(tensor) for name, tensor in network.state_dict().items()}
-
-    def targets(piece: Piece) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
-        held, box = spread[piece.own].region(ranks, ranks.rank), piece.region(spread[piece.own].shape)
-        common = box.overlap(held)
-        if common is None:
-            return None
-        return local[piece.own][common.inside(held)], lambda whole: piece.boxed(whole)[common.inside(box)]
-
-    fill(targets)
+    fill(targets_of_boxes(lambda name: (local[name], spread[name].region(ranks, ranks.rank))))
     return network
 
 

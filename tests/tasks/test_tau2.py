@@ -109,6 +109,8 @@ def test_endings() -> None:
     errors = play(one, (call("delete_task", task_id="task_1"),))
     assert errors.ending == "too_many_errors"
     assert sum(turn.failed for turn in errors.turns) == 10
+    several = play(one, (call("delete_task", task_id="task_1") * 3,))  # all calls of a turn are done, then counted
+    assert several.ending == "too_many_errors" and sum(turn.failed for turn in several.turns) == 12
     silent = play(one, ("<think>hm</think>",))
     assert silent.ending == "agent_error"
     done = play(one, (CREATE, "Done."), ("Do it.", "Really?"))

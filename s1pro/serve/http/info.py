@@ -39,8 +39,9 @@ def info_routes(service: Service) -> APIRouter:
     @router.get("/health")
     async def health() -> Response:
         """200 while requests can be answered, 503 while the server stops or after the engine has died."""
-        alive = service.engine.accepting
-        return Json({"status": "ok" if alive else "stopping"}, status_code=200 if alive else 503)
+        if service.engine.accepting:
+            return Json({"status": "ok"})
+        return Json({"status": "stopping" if service.failure is None else "failed"}, status_code=503)
 
     @router.get("/metrics")
     async def metrics() -> Response:

@@ -69,6 +69,11 @@ class Service:
     def max_context(self) -> int:
         return self.engine.engine.max_context
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the engine has ended without being told to."""
+        return self.engine.failure
+
     @asynccontextmanager
     async def admit(self, sequences: int) -> AsyncIterator[None]:
         """Places for so many sequences while the block runs.
@@ -142,6 +147,8 @@ class Service:
         self.engine.close()
 
     def _check_awake(self) -> None:
+        if self.failure is not None:
+            raise ApiError(503, f"the engine has stopped: {self.failure}", code="failed")
         if not self.engine.accepting:
             raise ApiError(503, "the server is stopping", code="stopping", retry_after=5)
         if self.engine.engine.asleep:

@@ -1,8 +1,10 @@
 """Checkers of instructions, by their names in IFEval and IFBench; `CHECKS` lists what there is.
 
-Not here: `language:response_language` (needs a language detector). Sentences are counted by the rules of
-`ifbench_sentences`, where upstream has a trained model. IFBench's own constraints are in `ifbench_checks`; two of them
-need data of nltk that are a download (`unsupported`).
+Sentences are counted by the rules of `ifbench_sentences`, where upstream has a trained model. Compat has checkers of
+its own (`UPSTREAM_CHECKS`) for what upstream does otherwise: keywords are regular expressions, words in capitals are
+nltk's tokens, and text in capital or small letters must be English to langdetect, which a few words often are not
+(without the package the letters alone count). IFBench's own constraints are in `ifbench_checks`; two of them need data
+of nltk that are a download (`unsupported`).
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from s1pro.tasks.benchmarks.ifbench_checks import IFBENCH_CHECKS
 from s1pro.tasks.benchmarks.ifbench_custom import CUSTOM_CHECKS
-from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS, sentences
+from s1pro.tasks.benchmarks.ifbench_sentences import SENTENCE_CHECKS, sentences, tokens
 from s1pro.tasks.benchmarks.ifbench_words import WORD_CHECKS, missing
+from s1pro.tasks.benchmarks.response_language import in_english, is_missing, response_language
 
 
 def _compared(number: float, bound: float, relation: str) -> bool:
@@ -153,6 +156,7 @@ def quotation(text: str) -> bool:
     return len(text) > 1 and text[0] == text[-1] == '"'
 
 
+LANGUAGE = "language:response_language"
 CHECKS: Mapping[str, Callable[..., bool]] = {
     "keywords:existence": existence,
     "keywords:forbidden_words": forbidden,
@@ -178,6 +182,7 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
     "change_case:english_capital": all_capital,
     "change_case:english_lowercase": all_small,
     "punctuation:no_comma": no_comma,
+    LANGUAGE: response_language,
     **IFBENCH_CHECKS,
     **SENTENCE_CHECKS,
     **CUSTOM_CHECKS,
@@ -185,6 +190,35 @@ CHECKS: Mapping[str, Callable[..., bool]] = {
 }
 
 
+def _pattern(word: str, *, whole: bool = False) -> re.Pattern[str]:
+    """A keyword as upstream takes it: as a regular expression; one that is none stands for itself."""
+    border = r"\b" if whole else ""
+    try:
+        return re.compile(f"{border}{word}{border}", re.IGNORECASE)
+    except re.error:
+        return re.compile(f"{border}{re.escape(word)}{border}", re.IGNORECASE)
+
+
+def _upstream_capitals(text: str, capital_frequency: int, capital_relation: str) -> bool:
+    """Of words as nltk cuts them: "IT'S" is two."""
+    return _compared(sum(token.isupper() for token in tokens(text)), capital_frequency, capital_relation)
+
+
+UPSTREAM_CHECKS: Mapping[str, Callable[..., bool]] = {
+    **CHECKS,
+    "keywords:existence": lambda text, keywords: all(_pattern(word).search(text) for word in keywords),
+    "keywords:forbidden_words": lambda text, forbidden_words: (
+        not any(_pattern(word, whole=True).search(text) for word in forbidden_words)
+    ),
+    "keywords:frequency": lambda text, keyword, frequency, relation: _compared(
+        len(_pattern(keyword).findall(text)), frequency, relation
+    ),
+    "change_case:capital_word_frequency": _upstream_capitals,
+    "change_case:english_capital": lambda text: all_capital(text) and in_english(text),
+    "change_case:english_lowercase": lambda text: all_small(text) and in_english(text),
+}
+
+
 def unsupported(name: str) -> bool:
-    """Whether an instruction has no checker, or one whose data are not on this machine."""
-    return name not in CHECKS or missing(name)
+    """Whether an instruction has no checker, or one whose data or package is not on this machine."""
+    return name not in CHECKS or missing(name) or (name == LANGUAGE and is_missing())

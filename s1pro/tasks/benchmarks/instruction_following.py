@@ -9,19 +9,21 @@ it.
 Checkers are in `instruction_checks`. An instruction without one, or without the data that it needs, counts as not
 followed, and the report says how many there were (`unsupported`), so the number is a lower bound.
 
-Both profiles are the same but for the reasoning: compat keeps what the run's post-processor leaves.
+Compat keeps of the reasoning what the run's post-processor leaves, and has upstream's checkers where they do something
+else (`instruction_checks.UPSTREAM_CHECKS`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks.extract import answer_part, upstream_visible
-from s1pro.tasks.benchmarks.instruction_checks import CHECKS, unsupported
+from s1pro.tasks.benchmarks.instruction_checks import CHECKS, UPSTREAM_CHECKS, unsupported
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, Pair, Profile, Record, Subtask, user_prompt
 
 FIELDS: Mapping[str, type | tuple[type, ...]] = {
@@ -51,11 +53,14 @@ def gold(record: Record) -> list[dict[str, Any]]:
     ]
 
 
-def follows(instruction: Mapping[str, Any], reply: str) -> bool:
+Checks = Mapping[str, Callable[..., bool]]
+
+
+def follows(instruction: Mapping[str, Any], reply: str, checks: Checks = CHECKS) -> bool:
     """Whether one reading follows one instruction. Empty replies follow none."""
     if unsupported(instruction["id"]) or not reply.strip():
         return False
-    check = CHECKS[instruction["id"]]
+    check = checks[instruction["id"]]
     arguments = dict(instruction["kwargs"])
     if instruction["id"] == "combination:repeat_prompt":
         arguments.setdefault("prompt_to_repeat", instruction["prompt"])
@@ -65,16 +70,18 @@ def follows(instruction: Mapping[str, Any], reply: str) -> bool:
         raise InputError(f"the instruction {instruction['id']} has wrong arguments {arguments} ({error})") from error
 
 
-def verdicts(instructions: Sequence[Mapping[str, Any]], reply: str) -> tuple[list[bool], list[bool]]:
+def verdicts(
+    instructions: Sequence[Mapping[str, Any]], reply: str, checks: Checks = CHECKS
+) -> tuple[list[bool], list[bool]]:
     """Strict and loose, per instruction."""
     readings = variants(reply)
-    loose = [any(follows(instruction, reading) for reading in readings) for instruction in instructions]
-    return [follows(instruction, reply) for instruction in instructions], loose
+    loose = [any(follows(instruction, reading, checks) for reading in readings) for instruction in instructions]
+    return [follows(instruction, reply, checks) for instruction in instructions], loose
 
 
-def metric(pairs: Sequence[Pair]) -> Mapping[str, float]:
+def metric(pairs: Sequence[Pair], *, checks: Checks = CHECKS) -> Mapping[str, float]:
     """The four accuracies times 100, and how many instructions have no checker."""
-    both = [verdicts(p.gold, p.prediction or "") for p in pairs]
+    both = [verdicts(p.gold, p.prediction or "", checks) for p in pairs]
     numbers = {}
     for place, name in enumerate(("strict", "loose")):
         lists = [pair[place] for pair in both]
@@ -85,26 +92,32 @@ def metric(pairs: Sequence[Pair]) -> Mapping[str, float]:
     return {"score": float(np.mean(list(numbers.values()))), **numbers, "unsupported": float(unchecked)}
 
 
-def _value(instructions: Sequence[Mapping[str, Any]], reply: str) -> float:
-    held = verdicts(instructions, reply)[0]
+def _value(instructions: Sequence[Mapping[str, Any]], reply: str, *, checks: Checks = CHECKS) -> float:
+    held = verdicts(instructions, reply, checks)[0]
     return sum(held) / len(held) if held else 1.0
 
 
 def _benchmark(name: str, title: str, files: tuple[str, ...], source: str, published: float | None) -> Benchmark:
-    read: tuple[Callable[[str, Record], Any], ...] = (
-        lambda response, record: upstream_visible(response),
-        lambda response, record: answer_part(response) or None,
+    compat = Profile(
+        extract=lambda response, record: upstream_visible(response),
+        value=partial(_value, checks=UPSTREAM_CHECKS),
+        metric=partial(metric, checks=UPSTREAM_CHECKS),
     )
-    profiles = [Profile(extract=extract, value=_value, metric=metric) for extract in read]
+    strict = Profile(extract=lambda response, record: answer_part(response) or None, value=_value, metric=metric)
     subtask = Subtask(
         name="test",
         files=files,
         fields=FIELDS,
         prompt=lambda record: user_prompt(record["prompt"]),
         gold=gold,
-        compat=profiles[0],
-        strict=profiles[1],
-        defects=("instructions without a checker here count as not followed", "lm-eval drops arguments that are 0"),
+        compat=compat,
+        strict=strict,
+        defects=(
+            "instructions without a checker here count as not followed",
+            "lm-eval drops arguments that are 0",
+            "keywords are regular expressions, so a.b is found in a-b; IT'S are two words in capitals",
+            "text in capital or small letters must be English to langdetect, which is often wrong about a few words",
+        ),
     )
     return Benchmark(
         name=name, title=title, subtasks=(subtask,), aggregate=MEAN, source=source, licence="Apache-2.0",
@@ -113,8 +126,12 @@ def _benchmark(name: str, title: str, files: tuple[str, ...], source: str, publi
 
 
 IFEVAL = _benchmark(
-    "ifeval", "IFEval", ("ifeval*.jsonl", "input_data.jsonl"), "google/IFEval on the Hugging Face Hub", None
+    "ifeval",
+    "IFEval",
+    ("ifeval*.jsonl", "input_data.jsonl", "*.parquet"),
+    "google/IFEval on the Hugging Face Hub",
+    None,
 )
 IFBENCH = _benchmark(
-    "ifbench", "IFBench", ("IFBench_test.jsonl",), "allenai/IFBench_test on the Hugging Face Hub", 71.2
+    "ifbench", "IFBench", ("IFBench_test.jsonl", "*.parquet"), "allenai/IFBench_test on the Hugging Face Hub", 71.2
 )

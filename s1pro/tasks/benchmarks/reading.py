@@ -15,7 +15,7 @@ from typing import Any
 
 from s1pro.base.errors import InputError
 
-MAX_BYTES = 2_000_000_000
+MAX_BYTES = 8_000_000_000
 Fields = Mapping[str, type | tuple[type, ...]]
 
 

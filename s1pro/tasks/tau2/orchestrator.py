@@ -4,7 +4,8 @@
    after their answers the side that had asked.
 2. A turn with calls goes to the tools, whatever else it says; the other side hears only words.
 3. It ends when the user says one of `STOP_WORDS` (user_stop); when a side says nothing at all (agent_error,
-   user_error); after `max_steps` turns; or after `max_errors` failed calls. Only user_stop can earn a reward.
+   user_error); after `max_steps` turns, all answers to the calls of a turn being one; or after `max_errors` failed
+   calls. Only user_stop can earn a reward.
 
 Without a user (`solo`) nobody greets, every turn is the agent's, and it ends by its tool `DONE` (agent_stop), which
 earns a reward too, or by words without a call (agent_error).
@@ -70,9 +71,10 @@ async def converse(
     errors = 0
     for _ in range(max_steps):
         if pending:
-            answer = world.answer(pending.pop(0))
-            turns.append(answer)
-            errors += answer.failed
+            answers = [world.answer(call) for call in pending]
+            turns += answers
+            pending = []
+            errors += sum(answer.failed for answer in answers)
             if errors >= max_errors:
                 return Conversation(turns=tuple(turns), ending="too_many_errors", world=world)
             continue

@@ -99,6 +99,7 @@ class ScriptedEngine:
     """
 
     accepting = True
+    failure = None
     allowed: float = math.inf
 
     def __init__(self, write: Callable[[str], str]) -> None:

@@ -96,7 +96,7 @@ def test_four_numbers() -> None:
     records = [
         instructions(("punctuation:no_comma", {}), ("startend:end_checker", {"end_phrase": "Bye", "x": None})),
         instructions(("keywords:letter_frequency", {"letter": "z", "let_frequency": 0, "let_relation": "at least"})),
-        instructions(("language:response_language", {"language": "de"})),
+        instructions(("language:rhyme", {})),
     ]
     got = numbers("ifeval", "test", records, ["Sure, here:\nHello *bye*", "x", "Ja"])
     assert got["strict.prompt_strict"] == pytest.approx(100 / 3)
@@ -236,3 +236,53 @@ def test_other_text_metrics() -> None:
     pytest.importorskip("rouge_score")
     assert rouge_l("a b c d", "a c x") == pytest.approx(2 * (2 / 3) * 0.5 / (2 / 3 + 0.5))
     assert rouge_l("running", "runs", stem=True) == 1.0
+
+
+GERMAN = "Der schnelle braune Fuchs springt über den faulen Hund, und niemand weiß, warum er das tut."
+
+
+def test_the_language_of_a_reply_is_that_of_langdetect() -> None:
+    """Against the package with the same seed, and twice, since without one it draws at random."""
+    langdetect = pytest.importorskip("langdetect")
+    langdetect.DetectorFactory.seed = 0
+    check = CHECKS["language:response_language"]
+    texts = [
+        GERMAN,
+        "The quick brown fox jumps over the lazy dog.",
+        "Быстрая бурая лисица прыгает.",
+        "ok danke",
+        "hello",
+    ]
+    for text in texts:
+        expected = langdetect.detect(text)
+        assert [check(text, language=expected) for _ in range(3)] == [True] * 3
+        assert not check(text, language="ta")
+    assert check(GERMAN, language="de") and check("12 345", language="de")  # no letters: followed, as upstream
+    got = numbers("ifeval", "test", [instructions(("language:response_language", {"language": "de"}))], [GERMAN])
+    assert got["strict"] == 100.0 and got["strict.unsupported"] == 0.0
+
+
+def test_capital_letters_are_english_to_upstream() -> None:
+    langdetect = pytest.importorskip("langdetect")
+    langdetect.DetectorFactory.seed = 0
+    for text in (GERMAN.upper(), "HELLO WORLD", "THIS IS ALL IN CAPITAL LETTERS.", "1 + 1 = A"):
+        got = numbers("ifeval", "test", [instructions(("change_case:english_capital", {}))], [text])
+        assert got["compat.prompt_strict"] == (100.0 if langdetect.detect(text) == "en" else 0.0)
+        assert got["strict.prompt_strict"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text", "compat", "strict"),
+    [
+        ("keywords:existence", {"keywords": ["a.b"]}, "a-b", True, False),
+        ("keywords:existence", {"keywords": ["(x"]}, "f(x)", True, True),  # no regular expression
+        ("keywords:forbidden_words", {"forbidden_words": ["ye."]}, "yes", False, True),
+        ("keywords:frequency", {"keyword": "o|i", "frequency": 2, "relation": "at least"}, "io", True, False),
+        ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "IT'S", True,
+         False),
+    ],
+)  # fmt: skip
+def test_upstream_has_other_words(name: str, arguments: dict[str, Any], text: str, compat: bool, strict: bool) -> None:
+    """As lm-eval's checkers say."""
+    got = numbers("ifeval", "test", [instructions((name, arguments))], [text])
+    assert (got["compat.prompt_strict"], got["strict.prompt_strict"]) == (100.0 * compat, 100.0 * strict)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s1pro.tasks.benchmarks.instruction_checks import CHECKS
+from s1pro.tasks.benchmarks.instruction_checks import CHECKS, unsupported
 from s1pro.tasks.benchmarks.listing import details, overview
 from s1pro.tasks.benchmarks.registry import BENCHMARKS
 
@@ -30,5 +30,6 @@ def test_every_benchmark_and_defect_is_told() -> None:
             assert all(defect in text for defect in subtask.defects)
 
 
-def test_checks_that_are_said_to_be_missing_are_missing() -> None:
-    assert "language:response_language" not in CHECKS
+def test_checks_that_are_said_to_be_missing_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s1pro.tasks.benchmarks.instruction_checks.is_missing", lambda: True)
+    assert unsupported("language:response_language") and "language:response_language" in CHECKS
