@@ -5,8 +5,8 @@
 
 The same network in the same process, usual and exact in turn. Decoding: prompt 64, 128 new tokens, greedy. Training:
 forward, backward and AdamW on sequences of 512 tokens; `--fp8` computes the experts of both sides in FP8. Media:
-pictures and signals through small towers, one by one instead of together, without gradients. The ratio is exact over usual time, pair by pair; beside it the
-same ratio of processor time, which other programs on the machine disturb less.
+pictures and signals through small towers, one by one instead of together, without gradients. The ratio is exact over
+usual time, pair by pair; beside it the same ratio of processor time, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
