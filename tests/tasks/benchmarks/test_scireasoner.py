@@ -10,6 +10,7 @@ from s1pro.tasks.benchmarks import scireasoner_biology as biology
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
 from s1pro.tasks.benchmarks import scireasoner_materials as materials
 from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
+from s1pro.tasks.benchmarks import scireasoner_words as words
 from tests.tasks.benchmarks.scoring import numbers
 
 
@@ -75,8 +76,44 @@ def test_opi() -> None:
 
 def test_peer() -> None:
     records = [{"input": "q", "output": "Yes"}] * 3
-    got = numbers("scireasoner", "PEER/stability", records, ["The answer is yes, no doubt", "no", ""])
+    got = numbers("scireasoner", "PEER/solubility", records, ["The answer is yes, no doubt", "no", ""])
     assert got["compat"] == pytest.approx(100 / 3)
+    got = numbers("scireasoner", "PEER/human_ppi", records, ["It is incorrect.", "They dissolve easily", "I know"])
+    assert got["compat"] == pytest.approx(100 / 3) and got["compat.n_valid"] == 2 and got["strict"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "compat", "strict"),
+    [
+        ("It is 1.2", True, True),
+        ("0.9 or 2", False, True),
+        ("-2", True, False),
+        ("1e3", False, True),
+        ("yes", None, True),
+    ],
+)
+def test_stability_is_a_number(reply: str, compat: bool | None, strict: bool | None) -> None:
+    assert words.peer_stability(reply, {}) is compat and words.strict_stability(reply, {}) is strict
+    assert words.gold_yes({"output": 1.3}) is True and words.gold_yes({"output": "No"}) is False
+
+
+@pytest.mark.parametrize(
+    ("reply", "gue", "biology_class"),
+    [
+        ("The motif was detected", True, None),
+        ("It contains a site", True, True),
+        ("It contains sites, but not here", False, True),
+        ("not found", False, False),
+        ("Nothing", None, None),
+        ("It is likely", None, True),
+        ("Indeed plausible", None, True),
+        ("<think>positive", None, True),
+        ("I cannot confirm that", False, False),
+    ],
+)
+def test_words_of_classes(reply: str, gue: bool | None, biology_class: bool | None) -> None:
+    """As OpenCompass' functions say."""
+    assert words.gue_label(reply, {}) is gue and words.keyword_class(reply, {}) is biology_class
 
 
 def test_smolinstruct_in_the_original_way() -> None:
