@@ -54,7 +54,7 @@ def mixed_load(rng: random.Random) -> Load:
 
 
 def own(network: Network, load: Callable[[], Load], **settings: Any) -> Callable[[], object]:
-    engine = Engine(network, **settings)
+    engine = Engine(network, serves_only=True, **settings)
 
     def call() -> object:
         asked = load()
@@ -135,7 +135,7 @@ def first_part(network: Network, rng: random.Random, rounds: int) -> dict[str, A
     for others in (0, 7, 31):
         seconds = []
         for _ in range(rounds + 1):
-            engine = Engine(network)
+            engine = Engine(network, serves_only=True)
             for prompt, new in equal_load(rng, others):
                 engine.submit(engine.prepare(prompt, Sampling(max_new_tokens=new, ignore_eos=True)))
             for _ in range(8):
@@ -155,7 +155,7 @@ def prefix_part(network: Network, rng: random.Random, rounds: int) -> dict[str, 
     """Processor time until the first token is there."""
     result: dict[str, Any] = {"part": "prefix, ms to first token"}
     for name, cached in (("cache", True), ("no cache", False)):
-        engine, seconds = Engine(network, prefix_cache=cached), []
+        engine, seconds = Engine(network, prefix_cache=cached, serves_only=True), []
         for _ in range(rounds):
             opening = [rng.randrange(1, VOCAB) for _ in range(480)]
             engine.generate([opening], Sampling(max_new_tokens=1))

@@ -199,6 +199,7 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             draft_tokens=args.draft_tokens,
             record_routing=not args.no_routing,
             exact=args.exact,
+            serves_only=not args.exact,
             expert_group=group,
         )
 

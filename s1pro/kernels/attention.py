@@ -131,6 +131,10 @@ class PagedContext:
         return (blocks_BM[:, :, None] * size + offsets).flatten(1)[:, :longest]
 
     @cached_property
+    def flat_slots(self) -> Tensor:
+        return self.slots_BS.flatten()
+
+    @cached_property
     def visible(self) -> tuple[Tensor, ...]:
         """Which cached tokens each new token of a sequence sees, bool `[new, length]` per sequence."""
         masks = []
@@ -246,16 +250,18 @@ def _decode(q_BHC: Tensor, context: PagedContext, layer: int, scale: float) -> T
     cache = context.cache
     if context.single is not None and attention_single.is_supported(q_BHC):
         return attention_single.attend_single(q_BHC, cache.slots[layer], context.single, scale)
-    k_BJSC, v_BJSC = (_cached(slots[layer], context) for slots in (cache.key_slots, cache.value_slots))
+    if context.stride is None:
+        kv_BS2JC = cache.slots[layer].index_select(0, context.flat_slots).unflatten(0, context.slots_BS.shape)
+        k_BJSC, v_BJSC = kv_BS2JC.transpose(1, 3).unbind(2)
+    else:
+        k_BJSC, v_BJSC = (_strided(slots[layer], context) for slots in (cache.key_slots, cache.value_slots))
     q_BJGC = q_BHC.unflatten(1, (k_BJSC.shape[1], -1))
     out = scaled_dot_product_attention(q_BJGC, k_BJSC, v_BJSC, attn_mask=context.bias_B11S, scale=scale)
     return out.reshape(q_BHC.shape)
 
 
-def _cached(slots_NJC: Tensor, context: PagedContext) -> Tensor:
-    """Cached keys or values of a decoding batch, `[B, J, S, C]`."""
-    if context.stride is None:
-        return slots_NJC[context.slots_BS].transpose(1, 2)
+def _strided(slots_NJC: Tensor, context: PagedContext) -> Tensor:
+    """Cached keys or values of a decoding batch whose sequences lie at equal distances, `[B, J, S, C]`."""
     shape, strides, offset = context.view_BJSC
     return slots_NJC.as_strided(shape, strides, slots_NJC.storage_offset() + offset)
 

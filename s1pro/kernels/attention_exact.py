@@ -64,21 +64,22 @@ def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, seen: Seen, scale: 
     kv_heads = keys.numel() // (bias_bB11N.numel() * channels)
     group = heads // kv_heads
     keys, values = _wide(keys).view(-1, KEY_BLOCK, channels).mT, _wide(values).view(-1, KEY_BLOCK, channels)
-    q_bBJRC = values.new_zeros(blocks, batch, kv_heads, group + -group % QUERY_ROWS, channels)
-    new_BJGC = _wide(q_BHC).view(batch, kv_heads, group, channels)
-    torch.mul(new_BJGC.expand(blocks, -1, -1, -1, -1), scale, out=q_bBJRC[..., :group, :])
-    outs = []
-    for q_bBJMC in q_bBJRC.split(QUERY_ROWS, dim=3):  # one unless more than QUERY_ROWS heads share their keys
-        scores = torch.bmm(q_bBJMC.reshape(-1, QUERY_ROWS, channels), keys)
-        scores = scores.view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)
+    q_BJRC = values.new_zeros(batch, kv_heads, group + -group % QUERY_ROWS, channels)
+    torch.mul(_wide(q_BHC).view(batch, kv_heads, group, channels), scale, out=q_BJRC[:, :, :group])
+    outs: list[Tensor] = []
+    for q_BJMC in q_BJRC.split(QUERY_ROWS, dim=2):  # one unless more than QUERY_ROWS heads share their keys
+        q_bBJMC = q_BJMC.expand(blocks, -1, -1, -1, -1)
+        tiles = torch.bmm(q_bBJMC.reshape(-1, QUERY_ROWS, channels), keys)
+        # rows that fill a tile cost as much as others where numbers are taken one by one: there they are left out
+        scores = tiles.view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)[..., : group - QUERY_ROWS * len(outs), :]
         _exponentials(scores.add_(bias_bB11N)).mul_(seen_bB11N)
-        parts = torch.bmm(scores.view(-1, QUERY_ROWS, KEY_BLOCK), values).view(blocks, batch, kv_heads, -1, channels)
-        first, *others = parts.unbind()
+        parts = torch.bmm(tiles, values).view(blocks, batch, kv_heads, QUERY_ROWS, channels)
+        first, *others = parts[..., : scores.shape[-2], :].unbind()
         for part in others:
             first += part
         outs.append(first.div_(_total(scores)[..., None]))
-    o_BJRC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
-    return o_BJRC[:, :, :group].reshape(q_BHC.shape).to(q_BHC.dtype)
+    o_BJGC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
+    return o_BJGC.reshape(q_BHC.shape).to(q_BHC.dtype)
 
 
 def in_blocks(x_BNJC: Tensor) -> Tensor:

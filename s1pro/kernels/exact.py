@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from s1pro.kernels.exact_calls import TILE_ROWS, Piece, calls_of, pieces_of, smallest_call
+from s1pro.kernels.exact_calls import TILE_ROWS, Piece, calls_of, is_one_product, pieces_of, smallest_call
 
 
 def tiled_product(x_TD: Tensor, weight_ND: Tensor, out_TN: Tensor | None = None) -> Tensor:
@@ -89,11 +89,16 @@ class ExactProducts:
     """`tiled_product` of one x with some weights, side by side, for the few rows of a decoding step: what does not
     change from step to step is at hand. For float32 on a CPU.
 
+    Args:
+        together: the same weights above each other: one product where it has the same bits.
+
     Attributes:
         calls: numbers of rows, up to `TILE_ROWS`, that are a call as they are.
     """
 
-    def __init__(self, *weights: Tensor) -> None:
+    def __init__(self, *weights: Tensor, together: Tensor | None = None) -> None:
+        if together is not None and is_one_product(weights):
+            weights = (together,)
         self._weights = weights
         each = [set(calls_of(weight_ND)) for weight_ND in weights]
         self.calls = tuple(sorted(size for size in set.intersection(*each) if size <= TILE_ROWS))

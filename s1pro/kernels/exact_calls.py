@@ -14,15 +14,17 @@ Sapphire Rapids (torch 2.13):
 | 128 | 6 to 64 rows | 1; 2 to 5 |
 | 256 | 2 to 8 rows | 1; 12 to 64 |
 
-and in bfloat16 nearly any number of rows (with an inner size of 64 not 1, with 32 neither 1 nor 2). The tile stays the
-definition. What is found here decides about the cost and never about a number: two processes that find different calls,
-or none, still compute the same bits.
+and in bfloat16 nearly any number of rows (with an inner size of 64 not 1, with 32 neither 1 nor 2). Several weights
+with one input (queries, keys, values) are tried as one weight in the same way. The tile stays the definition. What is
+found here decides about the cost and never about a number: two processes that find different calls, or none, still
+compute the same bits.
 
 Large weights are not tried: a trial is about a hundred calls.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import torch
@@ -49,6 +51,17 @@ def calls_of(weight_ND: Tensor) -> tuple[int, ...]:
         return (TILE_ROWS,)
     outer, inner = weight_ND.shape
     return _calls(inner, outer, weight_ND.dtype, torch.get_num_threads())
+
+
+def is_one_product(weights: Sequence[Tensor]) -> bool:
+    """Whether these weights above each other, as one weight, give the bits that tiles give with each of them."""
+    first, *others = weights
+    plain = all(weight.device.type == "cpu" and weight.is_contiguous() for weight in weights)
+    alike = all(weight.dtype is first.dtype and weight.shape[1] == first.shape[1] for weight in others)
+    outers = tuple(weight.shape[0] for weight in weights)
+    if not plain or not alike or sum(outers) * first.shape[1] > LARGEST_WEIGHT:
+        return False
+    return _agree_together(first.shape[1], outers, first.dtype, torch.get_num_threads())
 
 
 @cache
@@ -82,6 +95,18 @@ def _calls(inner: int, outer: int, dtype: torch.dtype, threads: int) -> tuple[in
             tiles = _product(rows, transposed, TILE_ROWS)
             agree = {n for n in agree if _agrees(rows if n > TILE_ROWS else rows[:FEW], transposed, n, tiles)}
     return tuple(sorted(agree | {TILE_ROWS}))
+
+
+@cache
+def _agree_together(inner: int, outers: tuple[int, ...], dtype: torch.dtype, threads: int) -> bool:
+    with torch.inference_mode(mode=False), torch.no_grad():
+        x, together = cancelling(max(CANDIDATES) + 1, sum(outers), inner, dtype)
+        parts = together.split(outers)
+        for rows in (x[:-1], x[1:]):
+            separate = torch.cat([_product(rows, part.t(), TILE_ROWS) for part in parts], dim=1)
+            if not torch.equal(_product(rows, together.t(), TILE_ROWS), separate):
+                return False
+    return True
 
 
 def cancelling(rows: int, outer: int, inner: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

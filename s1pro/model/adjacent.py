@@ -1,9 +1,10 @@
 """Weights of several linear layers side by side in memory, so that inference computes them as one product.
 
 `lay_together` moves the weights of queries, keys and values of every layer into one piece of memory, of which each
-parameter is a part. Nothing else changes: parameters keep their identity, name and shape, optimizers and loaders write
-into them in place, and there is no copy that could be out of date. Whoever gives a parameter new memory (a cast, a move
-to a device, sharding) undoes it: addresses are compared at every use, and then the layers are computed one by one.
+parameter is a part: its rows, or its columns where they lie so (`model.inner_first`). Nothing else changes: parameters
+keep their identity, name and shape, optimizers and loaders write into them in place, and there is no copy that could be
+out of date. Whoever gives a parameter new memory (a cast, a move to a device, sharding) undoes it: addresses are
+compared at every use, and then the layers are computed one by one.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Adjacent:
             return
         with torch.inference_mode(mode=False), torch.no_grad():
             together = torch.cat([weight.detach() for weight in weights])
+            if not weights[0].is_contiguous():
+                together = together.t().contiguous().t()
             for weight, part in zip(weights, together.split([w.shape[0] for w in weights]), strict=True):
                 weight.data = part
         self._together = together
@@ -69,7 +72,7 @@ def _is_plain(layer: nn.Linear) -> bool:
         and type(weight.data) is Tensor
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
-        and weight.is_contiguous()
+        and (weight.is_contiguous() or weight.t().is_contiguous())
     )
 
 

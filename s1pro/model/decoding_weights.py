@@ -21,6 +21,7 @@ from s1pro.kernels.exact import ExactProducts
 from s1pro.kernels.linear import linear
 from s1pro.model.decoder import Attention, Decoder, DecoderLayer
 from s1pro.model.dispatch import LocalDispatch
+from s1pro.model.inner_first import is_inner_first
 from s1pro.model.layers import Embedding, Linear, RMSNorm
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network, Towers
@@ -146,7 +147,7 @@ def _is_plain(parameter: nn.Parameter) -> bool:
         and type(parameter.data) is Tensor
         and parameter.dtype is torch.float32
         and parameter.device.type == "cpu"
-        and parameter.is_contiguous()
+        and (parameter.is_contiguous() or is_inner_first(parameter))
     )
 
 
@@ -159,7 +160,7 @@ def _layer(layer: DecoderLayer, exact: bool) -> LayerWeights | None:
     q_k_v = (layer.weight.detach() for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
     return LayerWeights(
         norm_D=layer.input_layernorm.weight.detach(),
-        qkv=ExactProducts(*q_k_v) if exact else partial(plain_linear, weight=qkv_ND),
+        qkv=ExactProducts(*q_k_v, together=qkv_ND) if exact else partial(plain_linear, weight=qkv_ND),
         q_norm_C=attention.q_norm.weight.detach(),
         k_norm_C=attention.k_norm.weight.detach(),
         o=_product(attention.o_proj.weight, exact),

@@ -10,6 +10,7 @@ single process.
 from __future__ import annotations
 
 from s1pro.model.decoder import Attention, Decoder
+from s1pro.model.inner_first import is_inner_first
 from s1pro.model.layers import Linear
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network
@@ -21,7 +22,8 @@ def use_exact_operators(network: Network, exact: bool = True) -> None:
     """Switches the decoder and the head; `exact=False` switches back.
 
     Raises:
-        ValueError: experts on several ranks by a dispatch that adds their results in another order.
+        ValueError: experts on several ranks by a dispatch that adds their results in another order, or weights laid out
+            for serving alone.
     """
     text = network.model.language_model
     if exact:
@@ -39,3 +41,5 @@ def _check(text: Decoder) -> None:
                 f"{type(module.dispatch).__name__} adds the results of experts in an order of its own: spread the "
                 "experts after switching to exact mode, or by all_to_all or counted"
             )
+        if any(parameter.dim() > 1 and is_inner_first(parameter) for parameter in module.parameters(recurse=False)):
+            raise ValueError("exact mode does not work with weights laid out for serving alone: load the network anew")

@@ -94,12 +94,16 @@ class LocalClient:
         enable_thinking: bool = False,
         **engine_settings: Any,
     ) -> LocalClient:
-        """Loads a model folder in the released layout with its tokenizer. Raises `InputError` if it is not one."""
+        """Loads a model folder in the released layout with its tokenizer. Raises `InputError` if it is not one.
+
+        The network is nobody else's, so it is laid out for serving alone, unless it is to be exact.
+        """
         from s1pro.checkpoint.released import load_network
 
         network = load_network(folder, dtype=getattr(torch, dtype), device=device).eval()
         processor = Processor.from_pretrained(folder)
-        return cls.from_network(network, processor, enable_thinking=enable_thinking, **engine_settings)
+        settings = {"serves_only": not engine_settings.get("exact", False)} | engine_settings
+        return cls.from_network(network, processor, enable_thinking=enable_thinking, **settings)
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         return await self._run(self._prepare_chat(messages, sampling))

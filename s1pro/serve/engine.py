@@ -43,6 +43,7 @@ from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.adjacent import lay_together
 from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
+from s1pro.model.inner_first import lay_inner_first
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.serve.lockstep import LockStep
 from s1pro.serve.media_rows import embed_media
@@ -84,6 +85,8 @@ class Engine:
         policy_version: version of the weights, stamped on completions.
         exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
             forward of that network, whatever the batch, the chunks and the cache. Slower.
+        serves_only: nobody trains `network`: its weights are laid out for reading (`model.inner_first`). Not together
+            with exact mode, where trainer and engine must take the same products.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
 
@@ -111,6 +114,7 @@ class Engine:
         record_routing: bool = True,
         policy_version: int = 0,
         exact: bool = False,
+        serves_only: bool = False,
         expert_group: dist.ProcessGroup | None = None,
     ) -> None:
         for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
@@ -122,7 +126,11 @@ class Engine:
             raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
         if exact:
             use_exact_operators(network)
+        if network.exact and serves_only:
+            raise ValueError("serves_only lays weights out anew, and then exact mode has not the bits of a trainer")
         lay_together(network)
+        if serves_only:
+            lay_inner_first(network)
         self.network = network
         self.decode = decode
         self.policy_version = policy_version

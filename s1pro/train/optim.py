@@ -34,6 +34,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from s1pro.model.inner_first import is_inner_first
 from s1pro.parallel.mesh import Ranks
 from s1pro.parallel.regions import Place, local_part, places
 from s1pro.train.muon import ExpertMuon, GatheredMuon
@@ -118,6 +119,7 @@ class Optimizer:
             raise ValueError("nothing to train: every parameter is frozen")
         every_name = [name for name, _ in network.named_parameters()]
         check_patterns(every_name, [pattern for pattern, _ in config.lr_multipliers], "optimizer.lr_multipliers")
+        self._check_order()
         self._params = {name: _owned(p) for name, p in self._network_params.items()}
         self._places = places(network, self._ranks)
         self._parts = self._build()
@@ -166,6 +168,7 @@ class Optimizer:
     @torch.no_grad()
     def step(self, scale: float) -> None:
         """Updates the weights."""
+        self._check_order()
         self._follow_moved_memory()
         for part in self._parts:
             for group in part.param_groups:
@@ -209,6 +212,15 @@ class Optimizer:
     def _is_master(self, name: str) -> bool:
         """Whether what is updated is a wider copy of the weights of the network, not these themselves."""
         return self._params[name].dtype != self._network_params[name].dtype
+
+    def _check_order(self) -> None:
+        """Fused updates go through memory without looking at strides."""
+        for name, param in self._network_params.items():
+            if param.dim() > 1 and is_inner_first(param):
+                raise ValueError(
+                    f"{name} is laid out for an engine that only serves (serves_only=True) and cannot be trained: "
+                    "load the network anew, or give the engine a network of its own"
+                )
 
     def _follow_moved_memory(self) -> None:
         """FSDP may move a shard to padded memory when it first runs."""

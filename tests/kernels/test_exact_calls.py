@@ -95,3 +95,25 @@ def test_pieces_cover_all_rows(rows: int, calls: tuple[int, ...]) -> None:
         covered += size * count
     assert rows <= covered <= rows + TILE_ROWS - 1
     assert smallest_call(min(rows, TILE_ROWS), calls) >= min(rows, TILE_ROWS)
+
+
+def test_weights_with_one_input_are_one_product_where_the_bits_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, x = [numbers(outer, 256, seed=outer) for outer in (128, 64, 64)], numbers(40, 256, seed=9)
+    together = torch.cat(weights)
+    products = ExactProducts(*weights, together=together)
+    for rows in (1, 2, 7, 8, 13, 40):
+        apart = torch.cat([tiled_product(x[:rows], weight) for weight in weights], dim=1)
+        assert torch.equal(products(x[:rows]), apart)
+    found = exact_calls.is_one_product(weights)
+    assert (len(products._weights) == 1) == found
+    product = exact_calls._product
+    exact_calls._agree_together.cache_clear()
+
+    def other(x_TD: Tensor, weight_DN: Tensor, size: int) -> Tensor:  # a library that sums wide weights differently
+        return product(x_TD, weight_DN, size) * (1.5 if weight_DN.shape[1] == len(together) else 1.0)
+
+    monkeypatch.setattr(exact_calls, "_product", other)
+    assert not exact_calls.is_one_product(weights)
+    assert len(ExactProducts(*weights, together=together)._weights) == 3
+    exact_calls._agree_together.cache_clear()
+    assert not exact_calls.is_one_product([weights[0], weights[1].double()])

@@ -72,8 +72,10 @@ def gradients(function, tensors: tuple[Tensor, ...], grad_TD: Tensor) -> tuple[T
     return torch.autograd.grad(out, leaves, grad_TD, allow_unused=True, materialize_grads=True)
 
 
-@pytest.fixture(params=["rows first", "weight first", "loop", "loop in small batches"])
+@pytest.fixture(params=["grouped", "rows first", "weight first", "loop", "loop in small batches"])
 def cpu_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param != "grouped":
+        monkeypatch.setattr(experts_few, "_is_grouped", lambda *_: False)
     monkeypatch.setattr(experts_few, "prefers_weight_first", lambda: request.param == "weight first")
     if request.param.startswith("loop"):
         monkeypatch.setattr(experts_few, "is_supported", lambda *_: False)
@@ -102,6 +104,28 @@ def test_values_in_float32(case, cpu_engine):
     y_TD = experts_forward(*tensors)
     assert y_TD.dtype == torch.float32
     torch.testing.assert_close(y_TD.double(), by_hand(*tensors), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("inner_first", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", ["usual", "idle experts", "all on the last", "one token", "twice the same expert"])
+def test_few_rows_in_one_grouped_product(case, dtype, inner_first, monkeypatch):
+    """Both orders of the weights in memory; and it is this way that is taken with one thread."""
+    x_TD, ids_TK, weights_TK, *stacked = inputs(ALIGNED[case], dtype)
+    if inner_first:
+        stacked = [weight.mT.contiguous().mT for weight in stacked]
+    calls = []
+    grouped = experts_few._grouped
+    monkeypatch.setattr(experts_few, "prefers_weight_first", lambda: False)
+    monkeypatch.setattr(experts_few, "_grouped", lambda *args: calls.append(1) or grouped(*args))
+    y_TD = experts_forward(x_TD, ids_TK, weights_TK, *stacked)
+    assert len(calls) == (len(x_TD) > 1 or dtype is torch.bfloat16) and y_TD.dtype is dtype
+    tolerance = 1e-5 if dtype is torch.float32 else 3e-2
+    expected_TD = by_hand(x_TD, ids_TK, weights_TK, *stacked)
+    torch.testing.assert_close(y_TD.double(), expected_TD, atol=tolerance, rtol=tolerance)
+    for wrong in (-1, stacked[0].shape[0]):
+        with pytest.raises(ValueError, match="expert ids must lie in"):
+            experts_forward(x_TD, ids_TK.clone().fill_(wrong), weights_TK, *stacked)
 
 
 def test_small_steps_take_the_short_way_and_gradients_do_not(monkeypatch):
