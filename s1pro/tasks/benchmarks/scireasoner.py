@@ -210,7 +210,13 @@ _BIO_DEFECTS = (
     "replies with more numbers than asked for are unreadable; a word of 'no' anywhere makes a class negative",
 )
 _MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
-    "protein_design": ("the best protein of the whole set is the score",),
+    "protein_design": ("the best protein of the whole set is the score", "without the tag there is no protein"),
+    **dict.fromkeys(
+        molecules.ORDER[7:11],
+        ("replies without a molecule in the SMILES tag are left out of the share", "stereochemistry is forgotten"),
+    ),
+    "property_prediction_str": ("the first number counts, the sign of a whole one is lost, and no number is 0",),
+    "molecular_description_generation": ("what follows the last full stop is cut off",),
     "true_or_false_question": ("'no' anywhere, also in 'know', is a no",),
     "multi_choice_question": ("an A in brackets or between blanks wins over the other letters",),
     "chemical_protein_interaction_extraction": ("its F1 is never added to the group",),

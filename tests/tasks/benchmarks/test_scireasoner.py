@@ -228,7 +228,11 @@ def test_molecules_in_either_notation() -> None:
     got = numbers(
         "scireasoner", "Mol_Instructions/retrosynthesis", records, ["OCC", "<SELFIES>[O][C][C]</SELFIES>", "no idea"]
     )
-    assert got["compat"] == pytest.approx(2 / 3)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.0, 0, pytest.approx(2 / 3))  # no SMILES tag
+    records = [{"input": "q", "output": "<SMILES> C[C@H](N)O </SMILES>"}] * 4
+    replies = ["<SMILES>C[C@@H](N)O</SMILES> or <SMILES>C</SMILES>", "<SMILES>CCO</SMILES>", "<SMILES>C1</SMILES>", ""]
+    got = numbers("scireasoner", "Mol_Instructions/retrosynthesis", records, replies)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.5, 2, 0.0)
     records = [{"input": "q", "output": "-0.25"}, {"input": "q", "output": "0.05"}]
     got = numbers("scireasoner", "Mol_Instructions/property_prediction_str", records, ["-0.249", ""])
     assert got["compat"] == pytest.approx(1000 * (0.001 + 0.05) / 2)
@@ -246,3 +250,23 @@ def test_aggregate_is_the_mean_of_the_groups() -> None:
     assert scireasoner.aggregate(scores) == pytest.approx(80 / 9)
     for group, tasks in scireasoner.ORDER.items():
         assert len(tasks) == groups.GROUPS[group][0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [("-0.5 or 1", -0.5), ("-2", 2.0), ("0. 12", 0.12), ("1 2", 12.0), ("t</think>.5", 0.5), ("none", None)],
+)
+def test_the_first_number_of_a_property(reply: str, number: float | None) -> None:
+    """As OpenCompass' post-processor reads it."""
+    assert molecules.upstream_property(reply, {}) == number
+
+
+def test_texts_of_molecules_in_the_upstream_way() -> None:
+    assert molecules.tagged_smiles("<SMILES>[Na+].[Cl-]</SMILES>") == "[Na+].[Cl-]"  # no SELFIES, though it looks so
+    assert molecules.description("It is an acid. It is sol", {}) == "It is an acid."
+    assert molecules.description("It is an acid", {}) == "It is an acid."
+    assert molecules.text_answer("Answer: I would say that (a, b)", {}) == "(a, b)"
+    assert molecules.upstream_option("Apple", {}) == "Apple" and molecules.upstream_option("B", {}) == "B"
+    assert molecules.upstream_protein("<protein>MKxv L</protein><protein>AA</protein>", {}) == "MKL"
+    assert molecules.upstream_protein("MKVL", {}) is None
+    assert molecules.gold_protein({"output": "It is <protein>MKV</protein>"}) == "MKV"
