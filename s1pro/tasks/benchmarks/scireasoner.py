@@ -6,7 +6,8 @@ Data are lists in `{task}/test/data.json` with `input` (the prompt) and `output`
   class of their own
 * OPI: EC numbers, fold and location by equal strings; functions by ROUGE-L with stems; terms, keywords, cancer and
   tissue by the mean F1 of sets, split at semicolons and commas
-* PEER: yes or no; upstream's second stage asks a model, and can never count a hit, so it is left out
+* PEER: yes or no (`scireasoner_words`); upstream's second stage asks a model, and can never count a hit, so it is left
+  out
 * SmolInstruct in the original scorer's way: the first tag, molecules equal as sets of InChIs, true RMSE over readable
   replies (strict: unreadable errs at worst), booleans right over all
 
@@ -28,9 +29,10 @@ from s1pro.tasks.benchmarks import scireasoner_generation as generation
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
 from s1pro.tasks.benchmarks import scireasoner_materials as materials
 from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
+from s1pro.tasks.benchmarks import scireasoner_words as words
 from s1pro.tasks.benchmarks import smolinstruct as smol
 from s1pro.tasks.benchmarks.biology_metrics import strict_mcc
-from s1pro.tasks.benchmarks.extract import answer_part, final_number, final_yes_no, number_in, upstream_visible
+from s1pro.tasks.benchmarks.extract import final_number, final_yes_no, number_in, upstream_visible
 from s1pro.tasks.benchmarks.formulas import strict_formula_match, upstream_formula_match
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, matthews, mean_of
 from s1pro.tasks.benchmarks.molecules import same_molecules
@@ -60,27 +62,6 @@ SMOL = (
     "property_prediction-lipo", "property_prediction-bbbp", "property_prediction-clintox", "property_prediction-hiv",
     "property_prediction-sider", "USPTO_50K",
 )  # fmt: skip
-_RESULT = re.compile(r"\bthe prediction result is\s+(positive|negative)\b", re.IGNORECASE)
-
-
-def gue_label(response: str, record: Record) -> bool | None:
-    """Upstream's sentence, else the only one of the words positive and negative that occurs."""
-    text = upstream_visible(response)
-    found = _RESULT.search(text)
-    if found:
-        return found[1].lower() == "positive"
-    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
-    return words.pop() == "positive" if len(words) == 1 else None
-
-
-def strict_gue_label(response: str, record: Record) -> bool | None:
-    """The last of the sentences or, without one, a single word or a clear yes or no."""
-    text = answer_part(response)
-    found = _RESULT.findall(text)
-    if found:
-        return str(found[-1]).lower() == "positive"
-    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
-    return words.pop() == "positive" if len(words) == 1 else final_yes_no(response)
 
 
 def gold_label(record: Record) -> bool:
@@ -110,20 +91,6 @@ def set_f1(gold: str, prediction: str) -> float:
 
 def stemmed_rouge(gold: str, prediction: str) -> float:
     return rouge_l(gold, prediction, stem=True)
-
-
-def gold_yes(record: Record) -> bool:
-    text = str(record["output"])
-    meant = final_yes_no(text)
-    if meant is None:
-        raise InputError(f"the field 'output' is {text!r:.60}, expected yes or no")
-    return meant
-
-
-def peer_answer(response: str, record: Record) -> bool | None:
-    """Upstream's sentence, else a clear yes or no."""
-    found = re.search(r"The answer is\s+(Yes|No)", upstream_visible(response), re.IGNORECASE)
-    return found[1].lower() == "yes" if found else final_yes_no(response)
 
 
 def first_tag(*tags: str) -> Any:
@@ -206,7 +173,7 @@ def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any
     return Subtask(
         name=f"{group}/{task}",
         files=(f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
-        fields={"LLM4Mat": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
+        fields={"LLM4Mat": ANY_FIELDS, "PEER": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
         prompt=lambda record: user_prompt(record["input"] + ("." if group == "PEER" else "")),
         gold=gold,
         compat=profiles[0],
@@ -228,18 +195,28 @@ def _generated(group: str, task: str, *, files: tuple[str, ...] = (), made: tupl
 
 
 _GUE = (
-    Profile(extract=gue_label, value=equality, metric=all_matthews),
-    Profile(extract=strict_gue_label, value=equality, metric=strict_mcc),
+    Profile(extract=words.gue_label, value=equality, metric=all_matthews),
+    Profile(extract=words.strict_gue_label, value=equality, metric=strict_mcc),
 )
 _PEER = (
-    Profile(extract=peer_answer, value=equality, metric=accuracy()),
+    Profile(extract=words.peer_answer, value=equality, metric=accuracy()),
     Profile(extract=lambda response, record: final_yes_no(response), value=equality, metric=accuracy()),
+)
+_STABILITY = (
+    Profile(extract=words.peer_stability, value=equality, metric=accuracy()),
+    Profile(extract=words.strict_stability, value=equality, metric=accuracy()),
 )
 _BIO_DEFECTS = (
     "replies with more numbers than asked for are unreadable; a word of 'no' anywhere makes a class negative",
 )
 _MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
-    "protein_design": ("the best protein of the whole set is the score",),
+    "protein_design": ("the best protein of the whole set is the score", "without the tag there is no protein"),
+    **dict.fromkeys(
+        molecules.ORDER[7:11],
+        ("replies without a molecule in the SMILES tag are left out of the share", "stereochemistry is forgotten"),
+    ),
+    "property_prediction_str": ("the first number counts, the sign of a whole one is lost, and no number is 0",),
+    "molecular_description_generation": ("what follows the last full stop is cut off",),
     "true_or_false_question": ("'no' anywhere, also in 'know', is a no",),
     "multi_choice_question": ("an A in brackets or between blanks wins over the other letters",),
     "chemical_protein_interaction_extraction": ("its F1 is never added to the group",),
@@ -247,14 +224,19 @@ _MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
 SUBTASKS = (
     *(_subtask("Bio_Instruction", task, *biology.profiles(task), *_BIO_DEFECTS) for task in biology.ORDER),
     *(
-        _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "upstream has a longer list of words")
+        _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "'no' or 'not' anywhere is a no")
         for task in GUE
     ),
     *(
         _subtask("OPI", task, _profiles(kind), molecules.gold_text, "the whole reply is the answer")
         for task, kind in OPI.items()
     ),
-    *(_subtask("PEER", task, _PEER, gold_yes, "upstream has a longer list of phrases") for task in PEER),
+    *(
+        _subtask("PEER", task, _STABILITY, words.gold_yes, "the first number counts: above 1 is a yes")
+        if task == "stability"
+        else _subtask("PEER", task, _PEER, words.gold_yes, "'incorrect' holds 'correct' and is a yes, 'know' is a no")
+        for task in PEER
+    ),
     *(
         _subtask("SmolInstruct", task, *_smol_profiles(task), "the first tag counts, not the last; no tag is no answer")
         for task in SMOL

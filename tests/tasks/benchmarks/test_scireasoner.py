@@ -10,6 +10,7 @@ from s1pro.tasks.benchmarks import scireasoner_biology as biology
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
 from s1pro.tasks.benchmarks import scireasoner_materials as materials
 from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
+from s1pro.tasks.benchmarks import scireasoner_words as words
 from tests.tasks.benchmarks.scoring import numbers
 
 
@@ -75,8 +76,44 @@ def test_opi() -> None:
 
 def test_peer() -> None:
     records = [{"input": "q", "output": "Yes"}] * 3
-    got = numbers("scireasoner", "PEER/stability", records, ["The answer is yes, no doubt", "no", ""])
+    got = numbers("scireasoner", "PEER/solubility", records, ["The answer is yes, no doubt", "no", ""])
     assert got["compat"] == pytest.approx(100 / 3)
+    got = numbers("scireasoner", "PEER/human_ppi", records, ["It is incorrect.", "They dissolve easily", "I know"])
+    assert got["compat"] == pytest.approx(100 / 3) and got["compat.n_valid"] == 2 and got["strict"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "compat", "strict"),
+    [
+        ("It is 1.2", True, True),
+        ("0.9 or 2", False, True),
+        ("-2", True, False),
+        ("1e3", False, True),
+        ("yes", None, True),
+    ],
+)
+def test_stability_is_a_number(reply: str, compat: bool | None, strict: bool | None) -> None:
+    assert words.peer_stability(reply, {}) is compat and words.strict_stability(reply, {}) is strict
+    assert words.gold_yes({"output": 1.3}) is True and words.gold_yes({"output": "No"}) is False
+
+
+@pytest.mark.parametrize(
+    ("reply", "gue", "biology_class"),
+    [
+        ("The motif was detected", True, None),
+        ("It contains a site", True, True),
+        ("It contains sites, but not here", False, True),
+        ("not found", False, False),
+        ("Nothing", None, None),
+        ("It is likely", None, True),
+        ("Indeed plausible", None, True),
+        ("<think>positive", None, True),
+        ("I cannot confirm that", False, False),
+    ],
+)
+def test_words_of_classes(reply: str, gue: bool | None, biology_class: bool | None) -> None:
+    """As OpenCompass' functions say."""
+    assert words.gue_label(reply, {}) is gue and words.keyword_class(reply, {}) is biology_class
 
 
 def test_smolinstruct_in_the_original_way() -> None:
@@ -191,7 +228,11 @@ def test_molecules_in_either_notation() -> None:
     got = numbers(
         "scireasoner", "Mol_Instructions/retrosynthesis", records, ["OCC", "<SELFIES>[O][C][C]</SELFIES>", "no idea"]
     )
-    assert got["compat"] == pytest.approx(2 / 3)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.0, 0, pytest.approx(2 / 3))  # no SMILES tag
+    records = [{"input": "q", "output": "<SMILES> C[C@H](N)O </SMILES>"}] * 4
+    replies = ["<SMILES>C[C@@H](N)O</SMILES> or <SMILES>C</SMILES>", "<SMILES>CCO</SMILES>", "<SMILES>C1</SMILES>", ""]
+    got = numbers("scireasoner", "Mol_Instructions/retrosynthesis", records, replies)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.5, 2, 0.0)
     records = [{"input": "q", "output": "-0.25"}, {"input": "q", "output": "0.05"}]
     got = numbers("scireasoner", "Mol_Instructions/property_prediction_str", records, ["-0.249", ""])
     assert got["compat"] == pytest.approx(1000 * (0.001 + 0.05) / 2)
@@ -209,3 +250,23 @@ def test_aggregate_is_the_mean_of_the_groups() -> None:
     assert scireasoner.aggregate(scores) == pytest.approx(80 / 9)
     for group, tasks in scireasoner.ORDER.items():
         assert len(tasks) == groups.GROUPS[group][0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [("-0.5 or 1", -0.5), ("-2", 2.0), ("0. 12", 0.12), ("1 2", 12.0), ("t</think>.5", 0.5), ("none", None)],
+)
+def test_the_first_number_of_a_property(reply: str, number: float | None) -> None:
+    """As OpenCompass' post-processor reads it."""
+    assert molecules.upstream_property(reply, {}) == number
+
+
+def test_texts_of_molecules_in_the_upstream_way() -> None:
+    assert molecules.tagged_smiles("<SMILES>[Na+].[Cl-]</SMILES>") == "[Na+].[Cl-]"  # no SELFIES, though it looks so
+    assert molecules.description("It is an acid. It is sol", {}) == "It is an acid."
+    assert molecules.description("It is an acid", {}) == "It is an acid."
+    assert molecules.text_answer("Answer: I would say that (a, b)", {}) == "(a, b)"
+    assert molecules.upstream_option("Apple", {}) == "Apple" and molecules.upstream_option("B", {}) == "B"
+    assert molecules.upstream_protein("<protein>MKxv L</protein><protein>AA</protein>", {}) == "MKL"
+    assert molecules.upstream_protein("MKVL", {}) is None
+    assert molecules.gold_protein({"output": "It is <protein>MKV</protein>"}) == "MKV"
