@@ -101,14 +101,16 @@ def _profiles(kind: str) -> tuple[Profile, Profile]:
 def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str) -> Subtask:
     return Subtask(
         name=f"{group}/{task}",
-        files=(f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
+        files=materials.files(task)
+        if group == "LLM4Mat"
+        else (f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
         fields={"LLM4Mat": ANY_FIELDS, "PEER": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
         prompt=lambda record: user_prompt(record["input"] + ("." if group == "PEER" else "")),
         gold=gold,
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        keep=materials.keep,
+        keep=materials.keep(task) if group == "LLM4Mat" else lambda record: str(record.get("output")) != "Null",
         weights=task == "open_question",
         slow=task == "open_question",
     )
