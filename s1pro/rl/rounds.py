@@ -34,6 +34,7 @@ from s1pro.rl.mismatch import (
     with_reference_logprobs,
 )
 from s1pro.rl.questions import Questions
+from s1pro.rl.rewards import check_parts
 from s1pro.rl.rollout import Question
 from s1pro.rl.round_record import record_of
 from s1pro.rl.system.ahead import RoundsAhead
@@ -164,6 +165,8 @@ class Rollouts:
         started = time.perf_counter()
         groups, found = self._ahead.answers(self.rounds, version, further=self.run.steps - version - 1)
         answered = time.perf_counter()
+        if not self.rounds:
+            check_parts((r.score for group in groups for r in group if r.failure is None), self.run.reward)
         taught = teaching_groups(groups, drop_uniform=self.run.rollout.drop_uniform)
         updates = [self._micro_batches(part) for part in updates_of(taught, self.run.updates)]
         updates = updates or [[_without_weight(self._micro_batches(groups[:1])[0])]]
