@@ -139,7 +139,8 @@ def _show(found: Diagnosis) -> None:
     if found.routing_agreement:
         layers = ", ".join(f"{share:.2%}" for share in found.routing_agreement)
         print(f"equal experts by layer: {layers}")
-    print(f"draws: z = {found.sampler.z:+.1f}, fit temperature {found.sampler.drawn_at:.2f}")
+    fit = found.sampler.cut or f"temperature {found.sampler.drawn_at:.2f}"
+    print(f"draws: z = {found.sampler.z:+.1f}, fit {fit}")
     for explanation in found.explanations[:5]:
         print(f"  {explanation.left:7.1%} of the gap is left if {explanation.says} ({explanation.name})")
     for fault in found.faults:

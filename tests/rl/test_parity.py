@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from s1pro.model.network import Network
 from s1pro.model.precision import use_fp8_experts
 from s1pro.rl.parity.diagnosis import Diagnosis, diagnose
 from s1pro.rl.parity.hypotheses import Hypothesis, hypotheses
-from s1pro.rl.parity.probes import ProbeSettings, check_probes, collect
+from s1pro.rl.parity.probes import Probe, ProbeSettings, check_probes, collect
+from s1pro.rl.parity.sampler import examine_sampler
+from s1pro.rl.parity.trainer_side import TrainerSide
 from s1pro.serve.client import LocalClient
 from tests.rl.letters import Letters, policy
 
@@ -48,15 +50,18 @@ class FaultyClient(LocalClient):
         every: int = 1,
         layers: int = 0,
         template: str = "",
+        drawn: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.temperature, self.shift, self.template = temperature, shift, template
         self.every, self.layers, self.count = every, layers, 0
+        self.drawn = drawn or {}
 
     async def generate(self, prompt_token_ids: Sequence[int], sampling: Sampling) -> Completion:
         if sampling.temperature:
             sampling = replace(sampling, temperature=sampling.temperature * self.temperature)
+            sampling = replace(sampling, **self.drawn)
         completion = await super().generate(prompt_token_ids, sampling)
         self.count += 1
         if self.shift and completion.routing is not None and self.count % self.every == 0:
@@ -127,6 +132,68 @@ def test_another_temperature(temperature: float) -> None:
     assert found.gap.k3 < 1e-8, "raw log-probabilities are not touched by it"
     assert [fault for fault in found.faults if "draws do not come from" in fault]
     assert found.sampler.drawn_at == pytest.approx(temperature, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "kind", "at", "temperature"),
+    [
+        ({"top_p": 0.95}, "top_p", 0.95, 1.0),
+        ({"top_k": 20}, "top_k", 20, 1.0),
+        pytest.param({"top_p": 0.8}, "top_p", 0.8, 1.0, marks=SLOW),
+        pytest.param({"min_p": 0.05}, "min_p", 0.05, 1.0, marks=SLOW),
+        pytest.param({"top_p": 0.8, "temperature": 0.7}, "top_p", 0.8, 0.7, marks=SLOW),
+    ],
+)
+def test_defaults_of_a_server_that_cut(drawn: dict[str, Any], kind: str, at: float, temperature: float) -> None:
+    """As from a `generation_config.json`; a top_p of 0.95 leaves z below its limit."""
+    found = examine(NETWORK, drawn=drawn)
+    cut = found.sampler.cut
+    assert found.gap.k3 < 1e-8 and len(found.faults) == 1 and f"cut at {kind}" in found.faults[0]
+    assert cut is not None and cut.kind == kind and cut.at == pytest.approx(at, rel=0.06)
+    assert cut.temperature == pytest.approx(temperature, abs=0.11)
+
+
+def test_a_penalty_on_what_was_there_before() -> None:
+    found = examine(NETWORK, drawn={"repetition_penalty": 2.0})
+    assert found.gap.k3 < 1e-8 and len(found.faults) == 1, (found.faults, found.sampler)
+    assert "tokens that were there before come too rarely" in found.faults[0] and found.sampler.cut is None
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(300, marks=SLOW)])
+def test_honest_draws_raise_no_alarm(count: int) -> None:
+    """Engines that draw from what they say, flat and peaked distributions, and the same ones cut."""
+    rng = np.random.default_rng(0)
+    wrong = found = 0
+    for number in range(count):
+        logits_NV = torch.from_numpy(rng.normal(size=(200, 40)) * (0.5 + number % 6)).float()
+        p_NV = logits_NV.double().softmax(-1).numpy()
+        order_NV = np.argsort(-p_NV, axis=1)
+        sorted_NV = np.take_along_axis(p_NV, order_NV, axis=1)
+        kept_NV = sorted_NV * (sorted_NV.cumsum(1) - sorted_NV < 0.8)
+        for cut, rows in ((False, sorted_NV), (True, kept_NV / kept_NV.sum(1, keepdims=True))):
+            places = (rows.cumsum(1) < rng.random((200, 1))).sum(1).clip(max=39)
+            tokens = np.take_along_axis(order_NV, places[:, None], axis=1)[:, 0]
+            finding = examine_sampler(*drawn_side(logits_NV, tokens))
+            wrong += not cut and finding.fault() is not None
+            found += cut and finding.cut is not None and finding.cut.kind == "top_p"
+    assert wrong == 0 and found >= 5 * count // 6, (wrong, found)
+
+
+def drawn_side(logits_NV: torch.Tensor, tokens: Any) -> tuple[TrainerSide, list[Probe], Any]:
+    """Tokens drawn from these distributions, with what trainer and engine say of them."""
+    logprobs_NV = logits_NV.double().log_softmax(-1)
+    own = logprobs_NV.numpy()[np.arange(len(tokens)), tokens]
+    p_NV = logprobs_NV.exp()
+    mean_N = (p_NV * logprobs_NV).sum(-1)
+    side = TrainerSide(
+        logprobs=own,
+        mean_logprob=mean_N.numpy(),
+        variance=((p_NV * logprobs_NV.square()).sum(-1) - mean_N.square()).numpy(),
+        top1=logits_NV.argmax(-1).numpy(),
+        logits=logits_NV,
+    )
+    completion = Completion(text="", finish_reason="length", token_ids=tuple(tokens.tolist()), logprobs=tuple(own))
+    return side, [Probe(prompt=(1,), completion=completion)], own
 
 
 @pytest.mark.parametrize("shift", [1, -1, pytest.param(2, marks=SLOW)])

@@ -6,10 +6,9 @@
 2. **Routing record.** Compared with the trainer's own choice as it is, and moved by a token or two, prompt by prompt: a
    record that fits better when it is moved is off by as much. One that does not fit while log-probabilities do is of
    other experts than those that computed.
-3. **Sampler.** If the draws come from the distribution whose log-probabilities are reported, the sum of
-   `log p(token) - E[log p]` has mean 0 and a known variance. z far from 0 says that something else was drawn from; the
-   temperature that makes the draws most likely says what. The same fit on the reported numbers says whether they were
-   taken after the temperature.
+3. **Sampler.** Whether the draws come from the distribution that was asked for, or from one at another temperature, cut
+   by top_p, top_k or min_p, or with a penalty on what was there before (`rl.parity.sampler`). The same fit of a
+   temperature on the reported numbers says whether they were taken after it.
 4. **Chat.** The same conversation by the engine's template and by ours.
 5. **Explanations.** If there is a gap, every hypothesis recomputes the trainer's side, alone and in pairs; what leaves
    the least of the gap is named if it leaves less than a fifth of it. Rounding is not repeated bit for bit by another
@@ -33,26 +32,10 @@ from s1pro.model.network import Network
 from s1pro.rl.parity.explanations import Explanation, Gap, believed, explained_side, explanations
 from s1pro.rl.parity.probes import ChatProbe, Probe
 from s1pro.rl.parity.routing_records import compare_records
+from s1pro.rl.parity.sampler import SamplerFinding, examine_sampler, fitted_temperatures, logprobs_at
 from s1pro.rl.parity.trainer_side import Floats, TrainerSide, engine_logprobs, trainer_side
 
-Z_LIMIT = 4.5
 TEMPERATURE = "temperature"
-TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 113))
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerFinding:
-    """Which distribution the draws come from.
-
-    Attributes:
-        z: of the draws under the trainer's distribution; beyond +-4.5 it is another one.
-        drawn_at: temperature that makes the draws most likely.
-        reported_at: temperature after which the reported log-probabilities fit best; 1 is the raw distribution.
-    """
-
-    z: float
-    drawn_at: float
-    reported_at: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +110,7 @@ def diagnose(
         gap=gap,
         limit=limit,
         top1=_greedy_agreement(network, chats),
-        sampler=_sampler(side, probes, engine),
+        sampler=examine_sampler(side, probes, engine),
         chats_agree=tuple(chat.agrees for chat in chats),
         routing_agreement=routing.agreement,
         routing_shift=routing.shift,
@@ -165,10 +148,10 @@ def _tempered(
     probes: Sequence[Probe], engine: Floats, own: TrainerSide, side: TrainerSide, name: str
 ) -> list[Explanation]:
     """The explanation that the engine reports log-probabilities after a temperature, on top of `name`."""
-    temperature = _sampler(side, probes, engine).reported_at
+    _, temperature, _ = fitted_temperatures(side, probes, engine)
     if temperature == 1.0:
         return []
-    rest = Gap.between(engine, _logprobs_at(side, probes, temperature))
+    rest = Gap.between(engine, logprobs_at(side, probes, temperature))
     return [
         Explanation(
             name=f"{name} + {TEMPERATURE}" if name else TEMPERATURE,
@@ -186,28 +169,6 @@ def _greedy_agreement(network: Network, chats: Sequence[ChatProbe]) -> float:
     greedy = [Probe(prompt=c.prompt_token_ids, completion=c) for chat in chats for c in chat.by_ids if c.token_ids]
     tokens = np.array([token for probe in greedy for token in probe.completion.token_ids])
     return float((trainer_side(network, greedy).top1 == tokens).mean())
-
-
-def _sampler(side: TrainerSide, probes: Sequence[Probe], engine: Floats) -> SamplerFinding:
-    deviation = side.logprobs - side.mean_logprob
-    z = float(deviation.sum() / np.sqrt(max(side.variance.sum(), 1e-12)))
-    drawn, reported = [], []
-    for temperature in TEMPERATURES:
-        at = _logprobs_at(side, probes, temperature)
-        drawn.append(at.mean())
-        reported.append(-np.abs(at - engine).mean())
-    return SamplerFinding(
-        z=z,
-        drawn_at=float(TEMPERATURES[int(np.argmax(drawn))]),
-        reported_at=float(TEMPERATURES[int(np.argmax(reported))]),
-    )
-
-
-def _logprobs_at(side: TrainerSide, probes: Sequence[Probe], temperature: float) -> Floats:
-    """Of the sampled tokens after a temperature."""
-    assert side.logits is not None
-    sampled = torch.tensor([token for probe in probes for token in probe.completion.token_ids])
-    return (side.logits.double() / temperature).log_softmax(-1).gather(1, sampled[:, None])[:, 0].numpy()
 
 
 def _worst(probes: Sequence[Probe], engine: Floats, trainer: Floats, count: int = 10) -> tuple[WorstToken, ...]:
@@ -265,11 +226,8 @@ def _faults(found: Diagnosis) -> list[str]:
             f"records of experts are not those that computed: in layer {layer} of those with experts "
             f"{found.routing_agreement[layer]:.1%} agree"
         )
-    if abs(found.sampler.z) > Z_LIMIT:
-        faults.append(
-            f"draws do not come from the distribution that was asked for (z = {found.sampler.z:+.1f}); they fit "
-            f"temperature {found.sampler.drawn_at:.2f}"
-        )
+    if (drawn := found.sampler.fault()) is not None:
+        faults.append(drawn)
     if not all(found.chats_agree):
         faults.append(
             f"{found.chats_agree.count(False)} of {len(found.chats_agree)} conversations get other tokens than ours: "
