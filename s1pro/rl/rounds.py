@@ -93,6 +93,8 @@ class Rollouts:
             curriculum=run.curriculum,
             agent=self.agent,
         )
+        if run.engine is not None:
+            _check_text(self.tasks)
         self._entropy = EntropyControl(run.entropy)
         self._pending: deque[list[PackedBatch]] = deque()
         local = run.system.mode == "local"
@@ -237,6 +239,17 @@ class Rollouts:
                 f"round {self.rounds}: KL(engine || trainer) is {report.k3:.3g}, above parity_limit={limit:g}; the two "
                 "sides do not compute the same: see metrics.jsonl, kind rollout, and docs/rl.md"
             )
+
+
+def _check_text(tasks: Mapping[str, Task]) -> None:
+    """Before weights are published for a server that could not be asked."""
+    for name, task in tasks.items():
+        for message in task.prompt(task.items()[0]).messages:
+            if not isinstance(message.content, str) and any(part.get("type") != "text" for part in message.content):
+                raise InputError(
+                    f"task {name!r} shows media, and `engine` takes prompts of text only: leave `engine` out to learn "
+                    "from media"
+                )
 
 
 def _without_weight(batch: PackedBatch) -> PackedBatch:
