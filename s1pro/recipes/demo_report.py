@@ -281,6 +281,7 @@ def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[Tas
             folder.parent / "longer-rl",
         )
     )
+    parts = "".join(f" --set reward.parts.{name}={weight}" for name, weight in settings.rl.parts.items())
     chat = f"s1pro chat {model} --system {shlex.quote(SYSTEM_PROMPTS['science'])}"
     lines = (
         "# talk to the model; it knows one system prompt",
@@ -289,7 +290,7 @@ def _commands_section(folder: Path, settings: DemoSettings, scores: Sequence[Tas
         "# ask about all molecules of the test split instead of a sample of them",
         f"s1pro eval {model} --tasks {worst} --max-new-tokens {settings.max_new_tokens}",
         "# learn longer from its own answers",
-        f"s1pro rl --model {model} --tasks {' '.join(settings.rl.tasks)} --folder {reinforced} --steps 300",
+        f"s1pro rl --model {model} --tasks {' '.join(settings.rl.tasks)} --folder {reinforced} --steps 300{parts}",
         "# train longer than the demo does",
         f"s1pro train --recipe {stage} --folder {longer} --set steps=5000 --set max_seconds=1800",
         "# every setting of a stage, for --set",

@@ -89,16 +89,19 @@ class LessonSettings:
         tasks: about text, whose questions are asked.
         questions: of each that there are to learn from.
         prompts, group_size: questions of a step, and answers to each.
+        parts: what graded parts of an answer are worth (`rl.rewards`). One drawn answer in fourteen is right, so that
+            alone leaves most groups with nothing to teach; of the others many have the group that was asked for.
         draws: answers to every held-out question, before and after.
     """
 
     tasks: tuple[str, ...] = ("smiles_with_group",)
     questions: int = 2000
     steps: int = 24
-    lr: float = 7e-4
-    prompts: int = 32
+    lr: float = 1e-3
+    prompts: int = 24
     group_size: int = 8
-    draws: int = 3
+    parts: Mapping[str, float] = field(default_factory=lambda: {"carbon": 0.3, "group": 0.3})
+    draws: int = 6
 
 
 MEDIA: Mapping[str, MediaSource] = {

@@ -220,7 +220,7 @@ def last_rows(network: Network, prompts: Sequence[Sequence[int]]) -> Floats:
 
 
 def _one_token(number: int) -> Sampling:
-    return Sampling(max_new_tokens=1, temperature=1.0, seed=number, ignore_eos=True)
+    return Sampling(max_new_tokens=1, temperature=1.0, seed=number)
 
 
 def _model_names(data: bytes) -> list[str]:

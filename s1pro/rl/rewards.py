@@ -1,21 +1,26 @@
-"""What an answer is worth to the learner: correctness, form and length, each a term of its own.
+"""What an answer is worth to the learner: correctness, graded parts, form and length, each a term of its own.
 
-    reward = correctness * value + form * valid - length * overrun
+    reward = correctness * value + sum over parts (weight * part) + form * valid - length * overrun
 
     value     how right the task finds the answer, 0 to 1
+    part      of what the task grades beside it (`Score.parts`), by name: the right group, whatever the number of atoms;
+              0 for an answer without such a part
     valid     1 if there was an answer of the right form at all, right or wrong
     overrun   0 up to `free_tokens`, 1 from `full_tokens` on, a straight line between
 
-The task alone judges what is right (`tasks.task.Score`), the same for evaluation and learning; how much form and length
-matter is a choice of the run. Pass rates and validation never see the other two terms. A slope instead of a cliff, so
-that answers of different length that are all too long still differ.
+The task alone judges what is right (`tasks.task.Score`), the same for evaluation and learning; how much the others
+matter is a choice of the run. Pass rates and validation never see them. Where right answers are rare, parts say which
+of the wrong ones are nearer, so that more groups have something to teach. A slope instead of a cliff, so that answers
+of different length that are all too long still differ.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from s1pro.base.errors import InputError
 from s1pro.tasks.task import Score
 
 
@@ -31,15 +36,17 @@ class RewardConfig:
     correctness: float = 1.0
     form: float = 0.0
     length: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
     free_tokens: int | None = None
     full_tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("correctness", "form", "length"):
-            value = getattr(self, name)
+        weights = {name: getattr(self, name) for name in ("correctness", "form", "length")}
+        weights |= {f"parts.{name}": weight for name, weight in self.parts.items()}
+        for name, value in weights.items():
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"reward.{name} must be finite and not negative, got {value}")
-        if not (self.correctness or self.form or self.length):
+        if not any(weights.values()):
             raise ValueError("reward: every weight is 0, so no answer is better than another")
         bounds = (self.free_tokens, self.full_tokens)
         if self.length and None in bounds:
@@ -57,10 +64,11 @@ class RewardTerms:
     correctness: float
     form: float = 0.0
     length: float = 0.0
+    parts: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.correctness + self.form + self.length
+        return self.correctness + self.parts + self.form + self.length
 
 
 def reward_terms(score: Score, num_tokens: int, config: RewardConfig) -> RewardTerms:
@@ -69,7 +77,17 @@ def reward_terms(score: Score, num_tokens: int, config: RewardConfig) -> RewardT
         correctness=config.correctness * score.value,
         form=config.form * float(score.valid),
         length=-config.length * _overrun(num_tokens, config),
+        parts=sum(weight * score.parts.get(name, 0.0) for name, weight in config.parts.items()),
     )
+
+
+def check_parts(scores: Iterable[Score], config: RewardConfig) -> None:
+    """Raises `InputError` for a part that none of the answers has: its weight would have no effect."""
+    known = {name for score in scores for name in score.parts}
+    if unknown := sorted(set(config.parts) - known):
+        raise InputError(
+            f"reward.parts.{unknown[0]}: no answer has such a part; there are {', '.join(sorted(known)) or 'none'}"
+        )
 
 
 def _overrun(num_tokens: int, config: RewardConfig) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from s1pro.rl.batches import Groups
 from s1pro.rl.rollout import Rollout
 
-TERMS = ("correctness", "form", "length")
+TERMS = ("correctness", "parts", "form", "length")
 
 
 def record_of(groups: Groups, taught: Sequence[Any]) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def _terms(rollouts: Sequence[Rollout]) -> dict[str, Any]:
     """The terms of the reward, where there are more than one."""
     terms = [rollout.terms for rollout in rollouts if rollout.terms is not None]
     means = {name: sum(getattr(t, name) for t in terms) / len(terms) for name in TERMS} if terms else {}
-    others = means.get("form", 0.0) != 0 or means.get("length", 0.0) != 0
+    others = any(value != 0 for name, value in means.items() if name != "correctness")
     return {"terms": means} if others else {}
 
 

@@ -34,6 +34,7 @@ from s1pro.rl.mismatch import (
     with_reference_logprobs,
 )
 from s1pro.rl.questions import Questions
+from s1pro.rl.rewards import check_parts
 from s1pro.rl.rollout import Question
 from s1pro.rl.round_record import record_of
 from s1pro.rl.system.ahead import RoundsAhead
@@ -92,6 +93,8 @@ class Rollouts:
             curriculum=run.curriculum,
             agent=self.agent,
         )
+        if run.engine is not None:
+            _check_text(self.tasks)
         self._entropy = EntropyControl(run.entropy)
         self._pending: deque[list[PackedBatch]] = deque()
         local = run.system.mode == "local"
@@ -164,6 +167,8 @@ class Rollouts:
         started = time.perf_counter()
         groups, found = self._ahead.answers(self.rounds, version, further=self.run.steps - version - 1)
         answered = time.perf_counter()
+        if not self.rounds:
+            check_parts((r.score for group in groups for r in group if r.failure is None), self.run.reward)
         taught = teaching_groups(groups, drop_uniform=self.run.rollout.drop_uniform)
         updates = [self._micro_batches(part) for part in updates_of(taught, self.run.updates)]
         updates = updates or [[_without_weight(self._micro_batches(groups[:1])[0])]]
@@ -234,6 +239,17 @@ class Rollouts:
                 f"round {self.rounds}: KL(engine || trainer) is {report.k3:.3g}, above parity_limit={limit:g}; the two "
                 "sides do not compute the same: see metrics.jsonl, kind rollout, and docs/rl.md"
             )
+
+
+def _check_text(tasks: Mapping[str, Task]) -> None:
+    """Before weights are published for a server that could not be asked."""
+    for name, task in tasks.items():
+        for message in task.prompt(task.items()[0]).messages:
+            if not isinstance(message.content, str) and any(part.get("type") != "text" for part in message.content):
+                raise InputError(
+                    f"task {name!r} shows media, and `engine` takes prompts of text only: leave `engine` out to learn "
+                    "from media"
+                )
 
 
 def _without_weight(batch: PackedBatch) -> PackedBatch:

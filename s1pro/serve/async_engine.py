@@ -37,14 +37,11 @@ from torch import Tensor
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, Sampling
 from s1pro.serve.engine import Engine
-from s1pro.serve.lockstep import RanksLost
+from s1pro.serve.lockstep import NAP, RanksLost
 from s1pro.serve.request import Delta, Request, Timing
 from s1pro.serve.statistics import EngineStats
 
 Result = TypeVar("Result")
-
-NAP = 0.005
-"""Seconds for which a rank waits for a command while no rank has work."""
 
 
 class EngineStopped(RuntimeError):
@@ -221,11 +218,12 @@ class AsyncEngine:
         self._draining = False
 
     async def update_weights(self, source: Mapping[str, Tensor] | str | Path, version: int, **options: Any) -> None:
-        """`Engine.update_weights` between two steps; requests under way go on with the new weights."""
+        """`Engine.update_weights` between two steps; requests under way go on with the new weights. With several ranks
+        every one of them must get weights, at the same time."""
         await asyncio.wrap_future(self._command(lambda: self.engine.update_weights(source, version, **options)))
 
     async def sleep(self) -> None:
-        """Gives the memory of the cache back; requests wait until `wake`."""
+        """Gives the memory of the cache back; requests wait until `wake`. Every rank must be told, as with weights."""
         await asyncio.wrap_future(self._command(self.engine.sleep))
 
     async def wake(self) -> None:

@@ -36,7 +36,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from s1pro.base.errors import InputError
 from s1pro.base.media import Media
 from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
@@ -45,7 +44,7 @@ from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.inner_first import lay_inner_first
 from s1pro.model.network import Network, NetworkOutput
-from s1pro.serve.lockstep import LockStep
+from s1pro.serve.lockstep import SLEEP, WAKE, LockStep
 from s1pro.serve.media_rows import embed_media
 from s1pro.serve.prepare import Preparation
 from s1pro.serve.prompt_logprobs import read_prompt
@@ -58,7 +57,7 @@ from s1pro.serve.statistics import Counters, EngineStats
 from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
 from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
-from s1pro.serve.weights import replace_weights
+from s1pro.serve.weights import checked_weights
 
 GUESSED_ROWS = 64
 """Of all requests together: with more rows a step is no longer bound by reading the weights."""
@@ -283,21 +282,25 @@ class Engine:
         partial: bool = False,
         recompute: bool = True,
     ) -> None:
-        """Replaces the weights in place, between two steps; the prefix cache is void then.
+        """Replaces the weights in place, between two steps; the prefix cache is void then. With experts spread over
+        ranks it returns when all ranks have called it, and all switch after the same pass.
 
         Args:
-            source: tensors by the names of `network.state_dict()`, or a folder in the released layout.
+            source: tensors by the names of `network.state_dict()`, or a folder in the released layout; a rank takes
+                its share of the experts.
             version: stamped on what is generated from now on.
             partial: tensors may be missing from the mapping.
             recompute: whether requests under way compute their tokens again, as if the new weights had read them. If
                 not, they go on with keys, values and routing of the weights that wrote them.
 
         Raises:
-            InputError: the source does not fit; nothing has been written.
+            InputError: the source does not fit, or other ranks got no weights of this version in time; nothing has
+                been written.
         """
-        if self.lockstep is not None and not isinstance(source, Mapping):
-            raise InputError("a folder holds the experts of all ranks: give each rank the tensors that it holds")
-        replace_weights(self.network, source, partial=partial)
+        write = checked_weights(self.network, source, partial=partial, group=self._expert_group)
+        if self.lockstep is not None:
+            self.lockstep.meet(version)
+        write()
         self.policy_version = version
         self._batch = None
         self._decoding.forget()
@@ -308,13 +311,11 @@ class Engine:
         self._scheduler.forget_prefixes()
 
     def sleep(self) -> None:
-        """Gives the memory of the cache back. Requests under way are computed again after `wake`.
-
-        Raises:
-            InputError: other ranks need this one.
-        """
+        """Gives the memory of the cache back. Requests under way are computed again after `wake`. Other ranks must be
+        told as well, and for `wake` too (`LockStep.meet`)."""
         if self.lockstep is not None:
-            raise InputError("an engine whose experts are spread over ranks cannot sleep: the others need it")
+            self.lockstep.meet(SLEEP)
+            self.lockstep.cache = None
         self._scheduler.preempt_all()
         self._scheduler.forget_prefixes()
         self._batch = None
@@ -324,6 +325,8 @@ class Engine:
     def wake(self) -> None:
         """Takes the memory of the cache again."""
         if self.asleep:
+            if self.lockstep is not None:
+                self.lockstep.meet(WAKE)
             self._allocate()
             self.asleep = False
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from s1pro.base.region import Region
-from s1pro.checkpoint.released import open_network, targets_of_boxes
+from s1pro.checkpoint.released import Held, open_network, targets_of_boxes
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.moe import Experts, MoE
 from s1pro.model.network import Network
@@ -61,21 +61,23 @@ def load_share(
     if exact:
         use_exact_operators(network)
     spread_experts(network, group, dispatch).to_empty(device=device)
-    state, experts = network.state_dict(), _names_of_experts(network)
+    fill(targets_of_boxes(boxes(network, group)))
+    return network
+
+
+def boxes(network: Network, group: dist.ProcessGroup | None) -> Held:
+    """What this rank holds of every tensor; everything without a group."""
+    state, modules = network.state_dict(), network.named_modules()
+    found = [(name, module) for name, module in modules if isinstance(module, Experts) and group is not None]
+    experts = {f"{name}.{key}" for name, module in found for key, _ in module.named_parameters(recurse=False)}
 
     def held(name: str) -> tuple[Tensor, Region]:
         local = state[name]
         shape = tuple(local.shape)
-        if name not in experts:
+        if group is None or name not in experts:
             return local, Region.whole(shape)
         others = (0,) * (len(shape) - 1)
         whole = (shape[0] * group.size(), *shape[1:])
         return local, Region(whole, (shape[0] * group.rank(), *others), shape)
 
-    fill(targets_of_boxes(held))
-    return network
-
-
-def _names_of_experts(network: Network) -> set[str]:
-    found = [(name, module) for name, module in network.named_modules() if isinstance(module, Experts)]
-    return {f"{name}.{key}" for name, module in found for key, _ in module.named_parameters(recurse=False)}
+    return held

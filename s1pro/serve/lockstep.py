@@ -8,6 +8,9 @@ request runs a pass of dummies alone. When nobody has a row there is no pass.
 Attention, cache and scheduler stay a rank's own affair (data-parallel attention); weights other than experts are held
 by every rank.
 
+New weights must take effect on all ranks after the same pass, and so must sleep: `meet` lends this rank's experts until
+every rank is there for the same purpose. Which pass is the last one is part of the agreement before each.
+
 A rank that is done still lends its experts: `leave` runs passes with the others until all of them leave.
 
 **A rank that is lost ends all of them.** Nobody can compute a layer without its experts, and whoever goes on after an
@@ -21,6 +24,7 @@ Left out: sending requests to the least busy rank, overlapping the exchange with
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,9 +33,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from s1pro.base.errors import InputError
 from s1pro.kernels.attention import MixedContext, PagedContext
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.network import Network, NetworkOutput
+
+MEETING_SECONDS = 60.0
+"""For which a rank with new weights waits for the others to get theirs."""
+
+SLEEP, WAKE = -1, -2
+"""Purposes of a meeting; others are versions of new weights."""
+
+NAP = 0.005
+"""Seconds between two agreements of ranks that wait."""
 
 
 class RanksLost(RuntimeError):
@@ -58,6 +72,7 @@ class LockStep:
         scratch_slot: slot of the cache for the keys of dummy tokens.
 
     Attributes:
+        cache: None while all ranks sleep.
         all_idle: nobody had a row the last time.
         all_left: everybody wanted to leave the last time.
         is_lost: a pass has failed; there will be no other.
@@ -66,8 +81,11 @@ class LockStep:
     def __init__(self, network: Network, group: dist.ProcessGroup, cache: PagedKVCache, scratch_slot: int) -> None:
         self.all_idle = self.all_left = self.is_lost = False
         self._leaving = False
+        self._offer: int | None = None
+        self._meeting: tuple[int, int] | None = None
         self._network, self._group = network, group
-        self._cache, self._scratch_slot = cache, scratch_slot
+        self.cache: PagedKVCache | None = cache
+        self._scratch_slot = scratch_slot
         self._device = network.lm_head.weight.device
 
     @torch.inference_mode()
@@ -84,6 +102,32 @@ class LockStep:
         self._leaving = True
         while not self.all_left:
             self.idle()
+
+    def meet(self, purpose: int, patience: float = MEETING_SECONDS) -> None:
+        """Lends this rank's experts until all ranks are here; returns on all of them after the same pass.
+
+        Args:
+            purpose: version of new weights, `SLEEP` or `WAKE`.
+
+        Raises:
+            InputError: they did not come in time (this rank is withdrawn), or came for something else.
+        """
+        self._offer, deadline = purpose, time.monotonic() + patience
+        try:
+            self.idle()
+            while self._meeting is None:
+                if time.monotonic() > deadline:
+                    raise InputError(
+                        f"{_named(purpose)}: not every rank was told within {patience:g} s; tell all at the same time"
+                    )
+                if self.all_idle:
+                    time.sleep(NAP)
+                self.idle()
+        finally:
+            self._offer = None
+        least, most = self._meeting
+        if least != most:
+            raise InputError(f"ranks were told different things: {_named(least)} and {_named(most)}")
 
     def __call__(
         self,
@@ -140,18 +184,26 @@ class LockStep:
 
     def _agree(self, rows: int) -> int:
         """The largest number of rows of any rank."""
-        largest = torch.tensor((rows, not self._leaving), device=self._device)
+        offer = self._offer or 0
+        mine = (rows, not self._leaving, self._offer is None, offer, -offer)
+        largest = torch.tensor(mine, dtype=torch.int64, device=self._device)
         dist.all_reduce(largest, op=dist.ReduceOp.MAX, group=self._group)
-        most, staying = largest.tolist()
+        most, staying, working, newest, oldest = largest.tolist()
         self.all_idle, self.all_left = most == 0, staying == 0
+        self._meeting = None if working else (-oldest, newest)
         return int(most)
 
     def _dummies(self, count: int) -> PagedContext:
+        assert self.cache is not None, "who sleeps has no rows, nor has anybody else"
         slots_T = torch.full((count,), self._scratch_slot, dtype=torch.int64, device=self._device)
         return PagedContext(
-            cache=self._cache,
+            cache=self.cache,
             cu_seqlens_q=tuple(range(count + 1)),
-            block_table_BM=slots_T[:, None] // self._cache.block_size,
+            block_table_BM=slots_T[:, None] // self.cache.block_size,
             context_lens=(1,) * count,
             slot_mapping_T=slots_T,
         )
+
+
+def _named(purpose: int) -> str:
+    return {SLEEP: "sleep", WAKE: "wake"}.get(purpose, f"weights of version {purpose}")

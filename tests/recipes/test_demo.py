@@ -30,6 +30,7 @@ from s1pro.recipes import RECIPES, demo
 from s1pro.recipes.demo import DemoSettings
 from s1pro.recipes.demo_rl import Gain, rl_recipe
 from s1pro.recipes.demo_training import LessonSettings, MediaSource, StageSettings, joint_recipe, pretrain_recipe
+from s1pro.recipes.reinforcement import small_run
 from s1pro.recipes.stages import StageRecord
 from s1pro.report.scores import Estimate
 from s1pro.rl.config import RLRun
@@ -244,6 +245,9 @@ def test_the_commands_of_the_report_exist(made: Path) -> None:
         given = args.model if args.command == "rl" else args.folder if args.command != "train" else None
         for path in (getattr(args, "recipe", None), given):
             assert path is None or path in RECIPES or Path(path).exists(), line
+        if args.command == "rl":
+            changed = with_overrides(small_run(args.model, args.tasks), args.changes)
+            assert changed.reward == rl_recipe(made, tiny()).reward and changed.reward.parts
         if args.command == "train" and args.changes:
             stored = config_from_json(TrainRun, json.loads(Path(args.recipe).read_text()))
             longer = with_overrides(stored, args.changes)

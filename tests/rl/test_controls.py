@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from s1pro.base.errors import InputError
 from s1pro.base.records import Completion
 from s1pro.rl.advantages import advantages
 from s1pro.rl.batches import micro_batches, sequence
@@ -21,7 +22,7 @@ from s1pro.rl.entropy import EntropyConfig, EntropyControl, mean_surprisal
 from s1pro.rl.loop import train_rl
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.questions import Questions
-from s1pro.rl.rewards import RewardConfig, reward_terms
+from s1pro.rl.rewards import RewardConfig, check_parts, reward_terms
 from s1pro.rl.rollout import Question, Rollout
 from s1pro.tasks.task import Item, Score
 from s1pro.train.metrics import read_metrics
@@ -50,10 +51,31 @@ def test_terms_of_a_reward() -> None:
     assert reward_terms(Score(value=0.75, valid=False), 999, RewardConfig()).total == 0.75
 
 
+def test_graded_parts_of_a_reward() -> None:
+    config = RewardConfig(parts={"carbon": 0.25, "group": 0.5}, form=0.125)
+    half = Score(value=0.0, parts={"carbon": 0.0, "group": 1.0, "new": 1.0})
+    for score, expected in (
+        (Score(value=1.0, parts={"carbon": 1.0, "group": 1.0}), 1.875),
+        (half, 0.625),
+        (Score(value=0.0, valid=False, parts={"carbon": 0.0, "group": 0.0}), 0.0),
+        (Score(value=0.0), 0.125),
+    ):
+        assert reward_terms(score, 1, config).total == expected
+    check_parts([Score(value=0.0, valid=False), half], config)
+    with pytest.raises(InputError, match=r"reward\.parts\.charge: no answer has such a part; there are carbon, group"):
+        check_parts([half], replace(config, parts={"group": 1.0, "charge": 1.0}))
+    with pytest.raises(InputError, match="there are none"):
+        check_parts([Score(value=1.0)], config)
+    check_parts([], RewardConfig())
+    assert RewardConfig(correctness=0.0, parts={"group": 1.0}).parts == {"group": 1.0}
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"correctness": 0.0}, "every weight is 0"),
+        ({"correctness": 0.0, "parts": {"carbon": 0.0}}, "every weight is 0"),
+        ({"parts": {"carbon": -0.5}}, r"reward\.parts\.carbon must be finite and not negative"),
         ({"form": -1.0}, "finite and not negative"),
         ({"length": 0.1}, "needs reward.free_tokens"),
         ({"free_tokens": 3}, "no effect with reward.length=0"),
@@ -193,6 +215,12 @@ class Known(Vowels):
 def learn(run: RLRun, **options: Any) -> Any:
     found = {"vowels": Vowels(), "more": Known("more")}
     return train_rl(run, tasks=found, network=policy(), processor=Letters(), **options)  # type: ignore[arg-type]
+
+
+def test_a_part_that_no_answer_has_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"reward\.parts\.charge: no answer has such a part; there are none"):
+        learn(run_in(tmp_path, reward=RewardConfig(parts={"charge": 0.5})))
+    assert read_metrics(tmp_path, "train") == []
 
 
 def test_a_run_with_all_controls_is_resumed_exactly(tmp_path: Path) -> None:

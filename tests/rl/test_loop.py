@@ -46,9 +46,10 @@ def test_rewards_rise_and_both_sides_agree(tmp_path: Path) -> None:
         assert not record["source_tokens"] or record["ratio"] == pytest.approx(1.0, abs=1e-5)
 
 
-def test_exact_mode_has_no_gap_at_all(tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["network", "fp8"])
+def test_exact_mode_has_no_gap_at_all(precision: str, tmp_path: Path) -> None:
     """KL = 0 and rho = 1, bit for bit, over a whole run with several updates per round."""
-    learn(run_in(tmp_path, steps=8, updates=2, exact=True, parity_limit=1e-300))
+    learn(run_in(tmp_path, steps=8, updates=2, exact=True, parity_limit=1e-300, expert_precision=precision))
     records = read_metrics(tmp_path, "rollout")
     assert len(records) == 4 and any(record["mismatch"]["tokens"] for record in records)
     for record in records:

@@ -30,6 +30,7 @@ from s1pro.rl.loop import train_rl
 from s1pro.rl.objective import ObjectiveConfig
 from s1pro.rl.questions import question_of
 from s1pro.rl.rollout import generate
+from s1pro.rl.system.config import EngineConfig
 from s1pro.tasks import registry
 from s1pro.tasks.task import Item, Prompt, Score
 from s1pro.train.config import DataConfig
@@ -148,6 +149,13 @@ def test_batches_with_media_survive_text(processor: Processor) -> None:
                 assert shapes(one) == shapes(other)
             else:
                 assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_a_server_that_takes_text_only_is_not_published_to(processor: Processor, tmp_path: Path) -> None:
+    run = run_in(tmp_path, tasks=(TaskConfig(name="shown"),), engine=EngineConfig(url="http://127.0.0.1:1/v1"))
+    with pytest.raises(InputError, match="task 'shown' shows media, and `engine` takes prompts of text only"):
+        train_rl(run, tasks={"shown": Shown()}, network=policy(processor), processor=processor)
+    assert not (tmp_path / "published").exists()
 
 
 def test_a_client_without_media_is_refused(processor: Processor) -> None:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Sampling
+from s1pro.checkpoint.released import save_network
 from s1pro.model.config import RouterConfig
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.network import Network
@@ -27,7 +28,7 @@ from s1pro.serve.engine import Engine
 from s1pro.serve.expert_shares import spread_experts
 from s1pro.serve.lockstep import RanksLost
 from tests.parallel.ranks import run_ranks
-from tests.serve.test_exact import check
+from tests.serve.test_exact import check, mixed_traffic, writes_no_media
 from tests.serve.traffic import Asked
 
 RANKS = 2
@@ -108,6 +109,36 @@ def test_in_exact_mode_two_ranks_have_the_bits_of_one_trainer() -> None:
             check(network, list(zip(asked, results[rank][case], strict=True)))
 
 
+def mixed_on_rank(rank: int, _: Any) -> list[tuple[int, Completion]]:
+    """Pictures, videos, signals and text; guesses; a cache that is short for what rank 0 has to do."""
+    group, (network, traffic) = dist.group.WORLD, mixed_traffic(16, seed=9)
+    use_exact_operators(network)
+    spread_experts(network, group)
+    mine = [(i, asked) for i, asked in enumerate(traffic) if (i % 4 == 0) == bool(rank)]
+    engine = Engine(
+        network, expert_group=group, exact=True, sampleable=writes_no_media(network), max_context=128, max_batch=4,
+        step_tokens=20, cache_tokens=160, block_size=4, draft_tokens=3,
+    )  # fmt: skip
+    requests = [engine.prepare(asked.prompt, asked.sampling, media=asked.media) for _, asked in mine]
+    for request in requests:
+        engine.submit(request)
+    engine.step()
+    while not engine.all_idle:
+        engine.step()
+    assert rank or engine.stats().counters.preemptions > 0
+    return [(i, engine.completion(request)) for (i, _), request in zip(mine, requests, strict=True)]
+
+
+@pytest.mark.slow
+def test_media_on_two_ranks_have_the_bits_of_one_trainer() -> None:
+    network, traffic = mixed_traffic(16, seed=9)
+    assert any(asked.media is not None for asked in traffic)
+    use_exact_operators(network)
+    answers = [answer for results in run_ranks(mixed_on_rank, RANKS, None) for answer in results]
+    assert len(answers) == 16
+    check(network, [(traffic[i], answer) for i, answer in answers])
+
+
 def test_exact_engines_refuse_sums_in_another_order() -> None:
     def refused(rank: int) -> str:
         group = dist.group.WORLD
@@ -143,7 +174,8 @@ def callers_on_rank(rank: int, _: Any) -> list[tuple[Any, ...]]:
     if rank == 0:
         answers = asyncio.run(ask())
         dist.barrier(test)
-        assert asyncio.run(refusals(engine)) == 2
+        with pytest.raises(InputError, match="anywhere"):  # nobody else is asked
+            asyncio.run(engine.update_weights(Path("anywhere"), 1))
         time.sleep(0.2)  # rank 1 works alone meanwhile
     else:
         dist.barrier(test)
@@ -197,15 +229,63 @@ def test_a_rank_that_fails_in_a_pass_ends_all_within_the_time_limit() -> None:
             assert f"the engine has stopped: rank {rank} of 2 cannot go on" in message
 
 
-async def refusals(engine: AsyncEngine) -> int:
-    """What one rank cannot do alone."""
-    refused = 0
-    for call in (engine.sleep(), engine.update_weights(Path("anywhere"), 1)):
-        try:
-            await call
-        except InputError:
-            refused += 1
-    return refused
+def weights_on_rank(rank: int, folder: Path) -> list[tuple[Any, ...]]:
+    """Rank 0 reads a folder, rank 1 is given all tensors, while rank 0 is in the middle of answers."""
+    group, test = dist.new_group(), dist.new_group()
+
+    def build() -> Engine:
+        network = spread_experts(Network(tiny(vocab_size=VOCAB)).eval(), group)
+        return Engine(network, expert_group=group, max_batch=4, step_tokens=16, cache_tokens=512, block_size=8)
+
+    engine = build()
+    assert engine.lockstep is not None
+    if rank == 0:  # alone
+        with pytest.raises(InputError, match=r"version 3: not every rank was told within 0\.2 s"):
+            engine.lockstep.meet(3, patience=0.2)
+        dist.barrier(test)
+    else:
+        waiting = dist.barrier(test, async_op=True)
+        while not waiting.is_completed():
+            engine.lockstep.idle()
+    state = Network(tiny(vocab_size=VOCAB), seed=8).state_dict()
+    with pytest.raises(InputError, match="weights of version 5 and weights of version 6"):
+        engine.update_weights(state, 5 + rank)
+    assert engine.policy_version == 0
+
+    served = AsyncEngine(build)
+
+    async def ask() -> list[Completion]:
+        prompts, samplings = load(rank)
+        long = Sampling(max_new_tokens=60, ignore_eos=True)
+        under_way = [served.submit(prompt, long) for prompt in prompts]
+        await asyncio.sleep(0.3 * rank)
+        await served.update_weights(folder if rank == 0 else state, 9)
+        answers = [await stream.result() for stream in under_way]
+        assert all(answer.policy_version == 9 for answer in answers)
+        await asyncio.sleep(0.2 * (1 - rank))
+        await served.sleep()
+        assert served.engine.asleep and served.engine.lockstep is not None and served.engine.lockstep.cache is None
+        late = served.submit([5, 6, 7], Sampling(max_new_tokens=3))
+        await asyncio.sleep(0.3 * rank)
+        await served.wake()
+        assert len((await late.result()).token_ids) == 3
+        streams = [served.submit(prompt, sampling) for prompt, sampling in zip(prompts, samplings, strict=True)]
+        return [await stream.result() for stream in streams]
+
+    answers = asyncio.run(ask())
+    served.close()
+    return [(answer.token_ids, answer.logprobs) for answer in answers]
+
+
+def test_new_weights_and_sleep_take_effect_on_all_ranks_together(tmp_path: Path) -> None:
+    new = Network(tiny(vocab_size=VOCAB), seed=8).eval()
+    save_network(new, tmp_path)
+    for rank, got in enumerate(run_ranks(weights_on_rank, RANKS, tmp_path)):
+        expected = Engine(new).generate(*load(rank))
+        assert len(got) == len(expected)
+        for (tokens, logprobs), answer in zip(got, expected, strict=True):
+            assert tokens == answer.token_ids
+            assert logprobs == pytest.approx(answer.logprobs, abs=2e-5)
 
 
 def test_callers_on_every_rank_get_what_one_process_gives() -> None:

@@ -8,7 +8,8 @@
 | `POST /abort_request` `{"request_id"}` or `{"abort_all": true}` | always there; the rest needs `--control` |
 
 Weights travel as safetensors, which holds numbers and nothing that could be executed. Requests under way go on with
-the new weights; their answers carry the version.
+the new weights; their answers carry the version. Of several ranks each is told, at the same time: all of them switch
+after the same step.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _add_control(router: APIRouter, service: Service) -> None:
         try:
             await engine.update_weights(source, version)
         except (ValueError, KeyError) as error:
-            raise ApiError(400, f"these weights do not fit the model: {error}") from error
+            raise ApiError(400, f"these weights were not taken: {error}") from error
         return Json({"policy_version": version})
 
     @router.post("/sleep")

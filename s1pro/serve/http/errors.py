@@ -20,6 +20,7 @@ from starlette.responses import Response
 from s1pro.base.errors import InputError
 from s1pro.serve.async_engine import EngineStopped
 from s1pro.serve.http.json_text import Json
+from s1pro.serve.lockstep import RanksLost
 
 LONGEST_MESSAGE = 1000
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
@@ -75,7 +76,7 @@ def as_api_error(error: Exception) -> ApiError:
         return error
     if isinstance(error, InputError):
         return ApiError(400, str(error))
-    if isinstance(error, EngineStopped):
+    if isinstance(error, EngineStopped | RanksLost):
         return ApiError(503, str(error), code="stopping")
     number = uuid.uuid4().hex[:12]
     _log.error("internal error %s", number, exc_info=error)

@@ -2,8 +2,8 @@
 
 | clients send | what is read |
 |---|---|
-| `image_url`, `input_image`, `image` | `data:`, `http(s)://`, `file://` |
-| `video_url`, `video` | the same |
+| `image_url`, `input_image`, `image` | `data:`, `http(s)://`, `file://`, or numbers: rows of grey or of colours |
+| `video_url`, `video` | a URL of the same kinds, or a list of pictures |
 | `time_series_url`, `time_series` | the same, or numbers: `[length]` or `[length, channels]` |
 
 A signal carries `sampling_rate` (Hz), `unit`, `channels` and `missing`, beside its source or inside it. `null` among
@@ -22,9 +22,13 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
 
 from s1pro.base.errors import InputError
 from s1pro.inputs.media_source import check_file, media_name, read_media
@@ -111,16 +115,19 @@ class MediaReader:
             raise InputError(f"{where}: {error}") from error
 
     async def _image(self, source: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-        data, _ = await self._bytes(source, self.access.limits.max_image_bytes)
-        return {"type": "image", "image": data}
+        return {"type": "image", "image": await self._picture(source)}
+
+    async def _picture(self, source: Any) -> bytes | npt.NDArray[np.uint8]:
+        if isinstance(source, list):
+            return await asyncio.to_thread(_pixels, source)
+        return (await self._bytes(source, self.access.limits.max_image_bytes))[0]
 
     async def _video(self, source: Any, options: Mapping[str, Any]) -> dict[str, Any]:
         fps = {"fps": options["fps"]} if options.get("fps") is not None else {}
         if isinstance(source, list):  # frames
             if not 0 < len(source) <= 512:
                 raise InputError(f"a video of pictures has 1 to 512 of them, got {len(source)}")
-            limit = self.access.limits.max_image_bytes
-            frames = [(await self._bytes(frame, limit))[0] for frame in source]
+            frames = [await self._picture(frame) for frame in source]
             return {"type": "video", "video": frames, **fps}
         data, _ = await self._bytes(source, self.access.limits.videos.max_bytes)
         return {"type": "video", "video": data, **fps}
@@ -211,6 +218,23 @@ def _joined_text(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
     if all(part["type"] == "text" for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
+
+
+def _pixels(values: list[Any]) -> npt.NDArray[np.uint8]:
+    """A picture as rows of grey values, or of `[red, green, blue]`, from 0 to 255."""
+    form = "a picture of numbers is rows of one length, of whole numbers or of [red, green, blue]"
+    try:
+        for row in values:  # before numpy, for which one long text among the numbers makes all of them as long
+            if not set(map(type, chain.from_iterable(row) if isinstance(row[0], list) else row)) <= {int}:
+                raise InputError(form)
+        pixels = np.array(values)
+    except (ValueError, TypeError, LookupError) as error:
+        raise InputError(form) from error
+    if pixels.dtype.kind not in "iu" or pixels.ndim not in (2, 3):
+        raise InputError(f"{form}, got {pixels.dtype} of shape {list(pixels.shape)}")
+    if pixels.min() < 0 or pixels.max() > 255:
+        raise InputError(f"a picture has numbers from 0 to 255, got {pixels.min()} to {pixels.max()}")
+    return pixels.astype(np.uint8)
 
 
 def _numbers(values: list[Any]) -> list[Any]:

@@ -5,10 +5,11 @@
 examples; here there is none.
 
 **GPQA.** The four options are turned by the number of the row (BCDA for the first, then CDAB, DABC, ABCD), so the right
-one is not always A. compat reads the last "ANSWER: X"; where there is none, a judge says which option is meant.
+one is not always A. compat reads the first "ANSWER: X", bare and in a capital letter (a small one is wrong); where
+there is none, a judge says which option is meant.
 
-**AIME-2025.** compat is lm-eval's comparison of strings, in which 042 is not 42; strict asks math-verify whether the
-answers are equal.
+**AIME-2025.** compat is lm-eval's comparison of strings (`mathematical_text`), in which 042 is not 42; strict asks
+math-verify whether the answers are equal.
 """
 
 from __future__ import annotations
@@ -21,15 +22,16 @@ import numpy as np
 
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.tasks.benchmarks.choices import LETTERS, strict_choice, upstream_choice
-from s1pro.tasks.benchmarks.extract import answer_part, boxed
+from s1pro.tasks.benchmarks.extract import answer_part, boxed, upstream_visible
 from s1pro.tasks.benchmarks.judged import which_option
+from s1pro.tasks.benchmarks.mathematical_text import same_text, upstream_answer
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, mean_of
 from s1pro.tasks.benchmarks.spec import MEAN, Benchmark, Metric, Pair, Profile, Record, Subtask, user_prompt
 from s1pro.tasks.judging import Judged
 from s1pro.tasks.task import Prompt
 
 _ANSWER_IS = re.compile(r"answer is \(?([A-J])\)?")
-_ANSWER_LINE = re.compile(r"ANSWER\s*:\s*\**\s*\$?\(?([A-Z])", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"ANSWER\s*:\s*([A-D])", re.IGNORECASE)
 ROTATIONS = ("ABCD", "BCDA", "CDAB", "DABC")
 _ASK_LETTER = (
     "Think step by step, and let the last line of your reply be 'ANSWER: X', where X is the letter of one option."
@@ -98,8 +100,8 @@ def gpqa_prompt(record: Record) -> Prompt:
 
 
 def upstream_answer_line(response: str, record: Record) -> str | None:
-    found = _ANSWER_LINE.findall(answer_part(response))
-    return str(found[-1]).upper() if found else None
+    found = _ANSWER_LINE.search(upstream_visible(response))
+    return found[1] if found else None
 
 
 # AIME
@@ -109,24 +111,10 @@ def aime_prompt(record: Record) -> Prompt:
     return user_prompt(f"{record['question']}\nPut your final answer within \\boxed{{}}.")
 
 
-def upstream_boxed_text(response: str, record: Record) -> str | None:
-    """The last box, else what stands between the first and the last dollar sign; blanks and commas in numbers
-    removed."""
-    found = boxed(response)
-    if found:
-        return _plain(found[-1])
-    first, last = response.find("$"), response.rfind("$")
-    return _plain(response[first + 1 : last]) if 0 <= first < last else None
-
-
-def _plain(text: str) -> str:
-    text = text.replace("\\!", "").replace("\\ ", "").replace("\\$", "").replace("$", "").replace("^\\circ", "")
-    return re.sub(r"\s+", "", re.sub(r"\\text\{[^{}]*\}", "", text)).rstrip(".")
-
-
 def strict_boxed(response: str, record: Record) -> str | None:
-    found = [content.strip() for content in boxed(answer_part(response)) if content.strip()]
-    return found[-1] if found else None
+    """The last box that holds something, without a full stop at its end."""
+    found = [content.strip().rstrip(". ") for content in boxed(answer_part(response))]
+    return next(filter(None, reversed(found)), None)
 
 
 def same_mathematics(gold: str, prediction: str) -> float:
@@ -139,10 +127,6 @@ def same_mathematics(gold: str, prediction: str) -> float:
         return 0.0
     sides = [math_verify.parse(f"\\boxed{{{text}}}", parsing_timeout=None) for text in (str(gold), prediction)]
     return float(bool(sides[1]) and math_verify.verify(sides[0], sides[1], timeout_seconds=None))
-
-
-def _same_text(gold: str, prediction: str) -> float:
-    return float(_plain(gold) == prediction)
 
 
 def _one(name: str, *, title: str, fields: Mapping[str, Any], prompt: Any, gold: Any, compat: Profile, strict: Profile,
@@ -166,7 +150,7 @@ def _letters(read: Any, options: Any, metric: Metric) -> tuple[Profile, Profile]
     )
 
 
-_FORM_ONLY = "only the form 'ANSWER: X' is read; upstream has a judge for the rest"
+_FORM_ONLY = "only the first 'ANSWER: X' is read, as it is written; upstream has a judge for the rest"
 _MMLU = _letters(upstream_answer_is, mmlu_options, category_accuracy)
 _GPQA = _letters(upstream_answer_line, gpqa_options, accuracy())
 MMLU_PRO = _one(
@@ -188,9 +172,14 @@ GPQA = _one(
 AIME_2025 = _one(
     "aime-2025", title="AIME-2025", fields={"question": str, "answer": (str, int)}, prompt=aime_prompt,
     gold=lambda record: str(record["answer"]).strip(),
-    compat=Profile(extract=upstream_boxed_text, value=_same_text, metric=mean_of(_same_text, scale=100.0)),
+    compat=Profile(extract=upstream_answer, value=same_text, metric=mean_of(same_text, scale=100.0)),
     strict=Profile(extract=strict_boxed, value=same_mathematics, metric=mean_of(same_mathematics, scale=100.0)),
     files=("aime2025*.jsonl", "*.jsonl", "*.parquet"), source="AIME 2025 I and II, 30 problems", licence="not stated",
     published=93.1,
-    defects=("strings are compared: 042 is not 42", "the paper's harness asks a judge where math-verify says no"),
+    defects=(
+        "strings are compared: 042 is not 42, nor is 42.",
+        "without a box the whole reply is the answer, or what stands between its first and last dollar sign",
+        "a box that opens but does not close is none; \\fbox is never read",
+        "the paper's harness asks a judge where math-verify says no",
+    ),
 )  # fmt: skip

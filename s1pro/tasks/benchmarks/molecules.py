@@ -71,6 +71,32 @@ def selfies_to_smiles(text: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=20_000)
+def flat_smiles(text: str) -> str | None:
+    """Canonical, without stereochemistry, of what RDKit makes of any text; None for no molecule, or one that SELFIES
+    cannot say."""
+    molecule = upstream_molecule(text)
+    if molecule is None:
+        return None
+    try:
+        import selfies
+    except ImportError as error:
+        raise MissingExtraError("selfies", "eval") from error
+    smiles = str(chem().MolToSmiles(molecule, isomericSmiles=False))
+    try:
+        selfies.encoder(smiles)
+    except selfies.EncoderError:
+        return None
+    return smiles
+
+
+@lru_cache(maxsize=20_000)
+def flat_inchi(smiles: str) -> str:
+    """Of what `flat_smiles` gave; empty for no molecule."""
+    molecule = upstream_molecule(smiles)
+    return "" if molecule is None else _inchi(molecule)
+
+
 @lru_cache(maxsize=1)
 def _morgan() -> Any:
     from rdkit.Chem import rdFingerprintGenerator

@@ -6,9 +6,9 @@ Data are lists in `{task}/test/data.json` with `input` (the prompt) and `output`
   class of their own
 * OPI: EC numbers, fold and location by equal strings; functions by ROUGE-L with stems; terms, keywords, cancer and
   tissue by the mean F1 of sets, split at semicolons and commas
-* PEER: yes or no; upstream's second stage asks a model, and can never count a hit, so it is left out
-* SmolInstruct in the original scorer's way: the first tag, molecules equal as sets of InChIs, true RMSE over readable
-  replies (strict: unreadable errs at worst), booleans right over all
+* PEER: yes or no (`scireasoner_words`); upstream's second stage asks a model, and can never count a hit, so it is left
+  out
+* SmolInstruct in the original scorer's way: `scireasoner_smol`
 
 * Bio_Instruction, Mol_Instructions, LLM4Mat: `scireasoner_biology`, `scireasoner_molecules`, `scireasoner_materials`
 * Conditional_Generation, Unconditional_Generation: `scireasoner_generation`
@@ -28,12 +28,11 @@ from s1pro.tasks.benchmarks import scireasoner_generation as generation
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
 from s1pro.tasks.benchmarks import scireasoner_materials as materials
 from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
-from s1pro.tasks.benchmarks import smolinstruct as smol
+from s1pro.tasks.benchmarks import scireasoner_smol as smol
+from s1pro.tasks.benchmarks import scireasoner_words as words
 from s1pro.tasks.benchmarks.biology_metrics import strict_mcc
-from s1pro.tasks.benchmarks.extract import answer_part, final_number, final_yes_no, number_in, upstream_visible
-from s1pro.tasks.benchmarks.formulas import strict_formula_match, upstream_formula_match
-from s1pro.tasks.benchmarks.metrics import accuracy, equality, errors_with_penalty, matthews, mean_of
-from s1pro.tasks.benchmarks.molecules import same_molecules
+from s1pro.tasks.benchmarks.extract import final_yes_no
+from s1pro.tasks.benchmarks.metrics import accuracy, equality, matthews, mean_of
 from s1pro.tasks.benchmarks.spec import Benchmark, Pair, Profile, Record, Subtask, user_prompt
 from s1pro.tasks.benchmarks.text_metrics import rouge_l
 
@@ -60,27 +59,6 @@ SMOL = (
     "property_prediction-lipo", "property_prediction-bbbp", "property_prediction-clintox", "property_prediction-hiv",
     "property_prediction-sider", "USPTO_50K",
 )  # fmt: skip
-_RESULT = re.compile(r"\bthe prediction result is\s+(positive|negative)\b", re.IGNORECASE)
-
-
-def gue_label(response: str, record: Record) -> bool | None:
-    """Upstream's sentence, else the only one of the words positive and negative that occurs."""
-    text = upstream_visible(response)
-    found = _RESULT.search(text)
-    if found:
-        return found[1].lower() == "positive"
-    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
-    return words.pop() == "positive" if len(words) == 1 else None
-
-
-def strict_gue_label(response: str, record: Record) -> bool | None:
-    """The last of the sentences or, without one, a single word or a clear yes or no."""
-    text = answer_part(response)
-    found = _RESULT.findall(text)
-    if found:
-        return str(found[-1]).lower() == "positive"
-    words = {word.lower() for word in re.findall(r"\b(positive|negative)\b", text, re.IGNORECASE)}
-    return words.pop() == "positive" if len(words) == 1 else final_yes_no(response)
 
 
 def gold_label(record: Record) -> bool:
@@ -112,48 +90,6 @@ def stemmed_rouge(gold: str, prediction: str) -> float:
     return rouge_l(gold, prediction, stem=True)
 
 
-def gold_yes(record: Record) -> bool:
-    text = str(record["output"])
-    meant = final_yes_no(text)
-    if meant is None:
-        raise InputError(f"the field 'output' is {text!r:.60}, expected yes or no")
-    return meant
-
-
-def peer_answer(response: str, record: Record) -> bool | None:
-    """Upstream's sentence, else a clear yes or no."""
-    found = re.search(r"The answer is\s+(Yes|No)", upstream_visible(response), re.IGNORECASE)
-    return found[1].lower() == "yes" if found else final_yes_no(response)
-
-
-def first_tag(*tags: str) -> Any:
-    """From the first opening tag to the first closing one; None without either, which is no answer."""
-
-    def read(response: str, record: Record) -> str | None:
-        text = upstream_visible(response)
-        for tag in tags:
-            start, end = text.find(f"<{tag}>"), text.find(f"</{tag}>")
-            if 0 <= start < end:
-                return text[start + len(tag) + 2 : end].strip().replace(";", ".") if tag == "SMILES" else (
-                    text[start + len(tag) + 2 : end].strip()
-                )  # fmt: skip
-        return None
-
-    return read
-
-
-def split_match(gold: str, prediction: str) -> float:
-    """Names at semicolons, in any order."""
-    return float(sorted(p.strip() for p in gold.split(";")) == sorted(p.strip() for p in prediction.split(";")))
-
-
-def read_rmse(pairs: Sequence[Pair]) -> Mapping[str, float]:
-    """Root of the mean square over readable replies; as large as the penalty where none is."""
-    penalty = errors_with_penalty(root=True)
-    read = [p for p in pairs if p.prediction is not None]
-    return {"score": penalty(read or pairs)["score"]}
-
-
 def _profiles(kind: str) -> tuple[Profile, Profile]:
     value = {"equal": same_text, "text": stemmed_rouge, "set": set_f1}[kind]
     return (
@@ -162,57 +98,19 @@ def _profiles(kind: str) -> tuple[Profile, Profile]:
     )
 
 
-def _smol_profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
-    kind = task.rpartition("-")[2]
-    if kind in ("esol", "lipo"):
-        near = smol.nearness(4.0 if kind == "esol" else 2.0)
-        number = first_tag("NUMBER")
-
-        def upstream_number(response: str, record: Record) -> float | None:
-            return number_in(number(response, record) or "")
-
-        return (
-            Profile(extract=upstream_number, value=near, metric=read_rmse),
-            Profile(extract=lambda r, _: final_number(r), value=near, metric=errors_with_penalty(root=True)),
-        ), smol.gold_number
-    if kind in ("bbbp", "clintox", "hiv", "sider"):
-        tag = first_tag("BOOLEAN")
-
-        def upstream_boolean(response: str, record: Record) -> bool | None:
-            return {"yes": True, "no": False}.get((tag(response, record) or "").lower())
-
-        return (
-            Profile(extract=upstream_boolean, value=equality, metric=accuracy()),
-            Profile(extract=lambda r, _: final_yes_no(r), value=equality, metric=accuracy()),
-        ), smol.gold_boolean
-    if kind == "molecule_captioning":
-        value = smol.words_meteor
-        return (
-            Profile(extract=molecules.visible, value=value, metric=mean_of(value)),
-            Profile(extract=molecules.answer, value=value, metric=mean_of(value)),
-        ), smol.gold_tag
-    upstream, strict, tags = {
-        "i2f": (upstream_formula_match, strict_formula_match, ("MOLFORMULA",)),
-        "s2f": (upstream_formula_match, strict_formula_match, ("MOLFORMULA",)),
-        "s2i": (split_match, smol.same_name, ("IUPAC",)),
-    }.get(kind, (same_molecules, same_molecules, ("SMILES",)))
-    return (
-        Profile(extract=first_tag(*tags), value=upstream, metric=mean_of(upstream, scale=100.0)),
-        Profile(extract=smol.strict_tag, value=strict, metric=mean_of(strict, scale=100.0)),
-    ), smol.gold_tag
-
-
 def _subtask(group: str, task: str, profiles: tuple[Profile, Profile], gold: Any, *defects: str) -> Subtask:
     return Subtask(
         name=f"{group}/{task}",
-        files=(f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
-        fields={"LLM4Mat": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
+        files=materials.files(task)
+        if group == "LLM4Mat"
+        else (f"{group}/{task}/test/data.json", f"{task}/test/data.json"),
+        fields={"LLM4Mat": ANY_FIELDS, "PEER": ANY_FIELDS, "Bio_Instruction": LABEL_FIELDS}.get(group, FIELDS),
         prompt=lambda record: user_prompt(record["input"] + ("." if group == "PEER" else "")),
         gold=gold,
         compat=profiles[0],
         strict=profiles[1],
         defects=defects,
-        keep=materials.keep,
+        keep=materials.keep(task) if group == "LLM4Mat" else lambda record: str(record.get("output")) != "Null",
         weights=task == "open_question",
         slow=task == "open_question",
     )
@@ -228,18 +126,28 @@ def _generated(group: str, task: str, *, files: tuple[str, ...] = (), made: tupl
 
 
 _GUE = (
-    Profile(extract=gue_label, value=equality, metric=all_matthews),
-    Profile(extract=strict_gue_label, value=equality, metric=strict_mcc),
+    Profile(extract=words.gue_label, value=equality, metric=all_matthews),
+    Profile(extract=words.strict_gue_label, value=equality, metric=strict_mcc),
 )
 _PEER = (
-    Profile(extract=peer_answer, value=equality, metric=accuracy()),
+    Profile(extract=words.peer_answer, value=equality, metric=accuracy()),
     Profile(extract=lambda response, record: final_yes_no(response), value=equality, metric=accuracy()),
+)
+_STABILITY = (
+    Profile(extract=words.peer_stability, value=equality, metric=accuracy()),
+    Profile(extract=words.strict_stability, value=equality, metric=accuracy()),
 )
 _BIO_DEFECTS = (
     "replies with more numbers than asked for are unreadable; a word of 'no' anywhere makes a class negative",
 )
 _MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
-    "protein_design": ("the best protein of the whole set is the score",),
+    "protein_design": ("the best protein of the whole set is the score", "without the tag there is no protein"),
+    **dict.fromkeys(
+        molecules.ORDER[7:11],
+        ("replies without a molecule in the SMILES tag are left out of the share", "stereochemistry is forgotten"),
+    ),
+    "property_prediction_str": ("the first number counts, the sign of a whole one is lost, and no number is 0",),
+    "molecular_description_generation": ("what follows the last full stop is cut off",),
     "true_or_false_question": ("'no' anywhere, also in 'know', is a no",),
     "multi_choice_question": ("an A in brackets or between blanks wins over the other letters",),
     "chemical_protein_interaction_extraction": ("its F1 is never added to the group",),
@@ -247,18 +155,20 @@ _MOL_DEFECTS: Mapping[str, tuple[str, ...]] = {
 SUBTASKS = (
     *(_subtask("Bio_Instruction", task, *biology.profiles(task), *_BIO_DEFECTS) for task in biology.ORDER),
     *(
-        _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "upstream has a longer list of words")
+        _subtask("GUE", task, _GUE, gold_label, "unreadable is negative", "'no' or 'not' anywhere is a no")
         for task in GUE
     ),
     *(
         _subtask("OPI", task, _profiles(kind), molecules.gold_text, "the whole reply is the answer")
         for task, kind in OPI.items()
     ),
-    *(_subtask("PEER", task, _PEER, gold_yes, "upstream has a longer list of phrases") for task in PEER),
     *(
-        _subtask("SmolInstruct", task, *_smol_profiles(task), "the first tag counts, not the last; no tag is no answer")
-        for task in SMOL
+        _subtask("PEER", task, _STABILITY, words.gold_yes, "the first number counts: above 1 is a yes")
+        if task == "stability"
+        else _subtask("PEER", task, _PEER, words.gold_yes, "'incorrect' holds 'correct' and is a yes, 'know' is a no")
+        for task in PEER
     ),
+    *(_subtask("SmolInstruct", task, *smol.profiles(task), smol.DEFECT) for task in SMOL),
     *(
         _subtask("Mol_Instructions", task, *molecules.profiles(task), *_MOL_DEFECTS.get(task, ()))
         for task in molecules.ORDER

@@ -4,7 +4,7 @@
   many as asked for must be there (one; hk and dev; ON, OFF, ON/OFF), else the reply is unreadable. Isoform refuses
   values above 80. Spearman leaves out what is above 300, but counts it as read
 * classes: whole words, those of "no" first, so "no doubt, yes" is negative. What no word decides goes to a zero-shot
-  classifier upstream; here it is wrong, and counted (`unclassified`). Upstream's list of words is longer
+  classifier upstream; here it is wrong, and counted (`unclassified`). The words are in `scireasoner_words`
 * modifications: names as whole words; none and a negative word is the class "none"
 
 Strict reads the same replies with the readers of Biology-Instructions, boxes and all.
@@ -24,6 +24,7 @@ from s1pro.base.errors import InputError
 from s1pro.tasks.benchmarks import biology_metrics as metrics
 from s1pro.tasks.benchmarks.extract import LARGEST, answer_part, final_number, final_yes_no, number_in
 from s1pro.tasks.benchmarks.metrics import correlation, equality, pearson, spearman
+from s1pro.tasks.benchmarks.scireasoner_words import is_negative, keyword_class
 from s1pro.tasks.benchmarks.smolinstruct import nearness
 from s1pro.tasks.benchmarks.spec import Metric, Pair, Profile, Record
 
@@ -36,13 +37,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "enhancer_activity": ("hk", "dev"), "ProgrammableRNASwitches": ("ON", "OFF", "ON_OFF"),
 }  # fmt: skip
 _HYPHEN = "\N{NON-BREAKING HYPHEN}"
-_NEGATIVE = re.compile(
-    r"\b(no|negative|insoluble|does not|unlikely|absence|absent"
-    r"|not (?:found|detected|associated|present|predicted|soluble)|lacks|cannot confirm|low solubility)\b"
-)
-_POSITIVE = re.compile(
-    r"\b(yes|positive|confirms|shows|display|include|are present|soluble|is (?:likely|expected|predicted|supported))\b"
-)
 
 
 def free_numbers(response: str) -> list[float]:
@@ -92,13 +86,6 @@ def strict_numbers(keys: Sequence[str]) -> Callable[[str, Record], dict[str, flo
     return read
 
 
-def keyword_class(response: str, record: Record) -> bool | None:
-    text = response.rpartition("</think>")[2].rpartition("<summary>")[2].lower()
-    if _NEGATIVE.search(text):
-        return False
-    return True if _POSITIVE.search(text) else None
-
-
 def strict_class(response: str, record: Record) -> bool | None:
     """One clear word."""
     words = set(re.findall(r"\b(positive|negative)\b", answer_part(response).lower()))
@@ -109,7 +96,7 @@ def modifications(response: str, record: Record) -> str | None:
     """Names as whole words, joined by commas; "none" for a negative reply, empty for any other."""
     text = response.rpartition("</think>")[2].rpartition("<summary>")[2]
     found = [name for name in metrics.MODIFICATIONS if re.search(rf"\b{name}\b", text)]
-    return ",".join(found) if found else "none" if _NEGATIVE.search(text.lower()) else ""
+    return ",".join(found) if found else "none" if is_negative(text) else ""
 
 
 def strict_modifications(response: str, record: Record) -> str | None:

@@ -3,12 +3,16 @@
 Open questions are compared by BERTScore, which needs the weights of a language model; without them they are not
 computed, and a group counts them 0, as upstream would.
 
-* molecules: equal as InChI, of SELFIES or SMILES; property: mean absolute error times 1000; descriptions: ROUGE-L
+* molecules: equal as InChI. compat reads the first `<SMILES>` tag, forgets stereochemistry on both sides, and divides
+  by the replies that hold a molecule, so silence costs nothing; strict reads SELFIES and SMILES, and divides by all
+* property: mean absolute error times 1000; compat takes the first number and loses the sign of a whole one
+* descriptions: ROUGE-L; compat cuts what follows the last full stop
 * proteins: ROUGE-L times 100; design: Smith-Waterman (BLOSUM45, gaps -10 and -0.5) divided by the root of both scores
   with themselves, times 100. The group takes the *maximum* over the test set, so one lucky protein is the score; strict
-  takes the mean
+  takes the mean. compat wants the tag and capital letters
 * relations: F1 of the groups in brackets; entities: F1 of the items between ", "
-* choices: the first of A, B, C, D that occurs as "(X", "X)" or " X "; yes or no: "yes" anywhere, else "no" anywhere
+* choices: the first of A, B, C, D that occurs as "(X", "X)" or " X ", else the whole reply; yes or no: "yes" anywhere,
+  else "no" anywhere
 """
 
 from __future__ import annotations
@@ -22,9 +26,9 @@ import numpy as np
 
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.tasks.benchmarks.choices import strict_choice
-from s1pro.tasks.benchmarks.extract import answer_part, final_number, number_in, tagged, upstream_visible
+from s1pro.tasks.benchmarks.extract import LARGEST, answer_part, final_number, number_in, tagged, upstream_visible
 from s1pro.tasks.benchmarks.metrics import equality, errors_with_penalty, mean_of, upstream_mae
-from s1pro.tasks.benchmarks.molecules import same_molecules, selfies_to_smiles
+from s1pro.tasks.benchmarks.molecules import flat_inchi, flat_smiles, same_molecules, selfies_to_smiles
 from s1pro.tasks.benchmarks.smolinstruct import nearness
 from s1pro.tasks.benchmarks.spec import Metric, Pair, Profile, Record
 from s1pro.tasks.benchmarks.text_metrics import rouge_l
@@ -41,6 +45,17 @@ ORDER = (
 
 def visible(response: str, record: Record) -> str:
     return upstream_visible(response)
+
+
+def text_answer(response: str, record: Record) -> str:
+    """Upstream's reading of biomedical answers: without lead-ins."""
+    text = without_lead(upstream_visible(response)).rpartition("</think>")[2].lstrip()
+    return re.sub(r"^(?:I would say that|I would like to say that)\s*", "", text, flags=re.IGNORECASE).strip()
+
+
+def description(response: str, record: Record) -> str:
+    """Up to the last full stop."""
+    return f"{upstream_visible(response).rpartition('</think>')[2].rsplit('.', 1)[0]}."
 
 
 def answer(response: str, record: Record) -> str | None:
@@ -68,11 +83,11 @@ def _f1(wanted: set[str], said: set[str]) -> float:
 
 
 def upstream_option(response: str, record: Record) -> str | None:
-    text = upstream_visible(response)
+    text = text_answer(response, record)
     for letter in "ABCD":
         if f"({letter}" in text or f"{letter})" in text or f" {letter} " in text:
             return letter
-    return text[0] if text else None
+    return text or None
 
 
 def strict_option(response: str, record: Record) -> str | None:
@@ -87,7 +102,7 @@ def gold_option(record: Record) -> str:
 
 
 def upstream_truth(response: str, record: Record) -> str:
-    text = upstream_visible(response).lower()
+    text = text_answer(response, record).lower()
     for word, parts in (("yes", ("yes",)), ("no", ("no",)), ("maybe", ("maybe", "may be", "might"))):
         if any(part in text for part in parts):
             return word
@@ -113,10 +128,33 @@ def gold_truth(record: Record) -> str:
 
 def molecule_text(response: str, record: Record) -> str | None:
     """The last tag, else a reply that is one word; SELFIES become SMILES."""
-    text = answer_part(response)
-    found = tagged(text, ("SELFIES", "SMILES"), ignore_case=True)
-    content = found[-1][1] if found else text
-    return None if not content or re.search(r"\s", content) else as_smiles(content)
+    content = tagged_smiles(answer_part(response))
+    return None if not content or re.search(r"\s", content) else content
+
+
+def upstream_smiles(response: str, record: Record) -> str | None:
+    """The first tag, without stereochemistry; None without a molecule."""
+    text = upstream_visible(response).rpartition("</think>")[2]
+    found = re.search(r"<SMILES>(.*?)</SMILES>", text)
+    return flat_smiles(found[1].strip()) if found else None
+
+
+def flat_equal(gold: str, prediction: str) -> float:
+    """1 if both have one InChI once stereochemistry is forgotten."""
+    return float(flat_inchi(flat_smiles(gold) or "") == flat_inchi(prediction))
+
+
+def exact_of_valid(pairs: Sequence[Pair]) -> Mapping[str, float]:
+    """Over the replies that hold a molecule; 0 if none does."""
+    read = [p for p in pairs if p.prediction is not None]
+    return {"score": float(np.mean([flat_equal(p.gold, p.prediction) for p in read])) if read else 0.0}
+
+
+def upstream_property(response: str, record: Record) -> float | None:
+    """The first number, once blanks between digits are gone; a sign counts only before a point."""
+    text = re.sub(r"(?<=\d) +(?=\d)|(?<=\.) +(?=\d)", "", upstream_visible(response).rpartition("</think>")[2])
+    found = re.search(r"[-+]?\d*\.\d+|\d+", text)
+    return None if found is None else min(max(float(found[0]), -LARGEST), LARGEST)
 
 
 def as_smiles(text: str) -> str:
@@ -126,8 +164,15 @@ def as_smiles(text: str) -> str:
 
 
 def gold_molecule(record: Record) -> str:
-    found = tagged(gold_text(record), ("SELFIES", "SMILES"), ignore_case=True)
-    return as_smiles(found[-1][1] if found else gold_text(record))
+    return tagged_smiles(gold_text(record))
+
+
+def tagged_smiles(text: str) -> str:
+    """Of the last tag, which says the notation, else of the whole text by its looks."""
+    found = tagged(text, ("SELFIES", "SMILES"), ignore_case=True)
+    if found and found[-1][0].upper() == "SMILES":
+        return found[-1][1]
+    return as_smiles(found[-1][1] if found else text)
 
 
 def gold_number(record: Record) -> float:
@@ -162,6 +207,17 @@ def smith_waterman(gold: str, prediction: str) -> float:
         return 0.0
     score = _aligner().score
     return float(score(a, b) / (score(a, a) * score(b, b)) ** 0.5)
+
+
+def upstream_protein(response: str, record: Record) -> str | None:
+    """The capital letters of residues in the first tag."""
+    found = re.search(r"<protein>(.*?)</protein>", upstream_visible(response).rpartition("</think>")[2])
+    return "".join(c for c in found[1] if c in RESIDUES) or None if found else None
+
+
+def gold_protein(record: Record) -> str:
+    found = tagged(gold_text(record), ("protein",), ignore_case=True)
+    return found[-1][1] if found else gold_text(record)
 
 
 def protein(response: str, record: Record) -> str | None:
@@ -200,7 +256,7 @@ def profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
     if task == "open_question":
         return _same(
             _given,
-            compat=lambda response, record: without_lead(visible(response, record)),
+            compat=text_answer,
             strict=lambda response, record: without_lead(answer_part(response)) or None,
         ), gold_text
     if task == "multi_choice_question":
@@ -210,15 +266,19 @@ def profiles(task: str) -> tuple[tuple[Profile, Profile], Any]:
     if task == "property_prediction_str":
         near, read = nearness(0.01), lambda response, _: final_number(response)
         return (
-            Profile(extract=read, value=near, metric=thousandfold(upstream_mae())),
+            Profile(extract=upstream_property, value=near, metric=thousandfold(upstream_mae())),
             Profile(extract=read, value=near, metric=thousandfold(errors_with_penalty())),
         ), gold_number
     if task == "protein_design":
         return (
-            Profile(extract=protein, value=smith_waterman, metric=best_alignment),
+            Profile(extract=upstream_protein, value=smith_waterman, metric=best_alignment),
             Profile(extract=protein, value=smith_waterman, metric=mean_of(smith_waterman, scale=100.0)),
-        ), gold_text
+        ), gold_protein
     if task in ORDER[7:11]:
-        return _same(same_molecules, compat=molecule_text, strict=molecule_text), gold_molecule
+        return (
+            Profile(extract=upstream_smiles, value=flat_equal, metric=exact_of_valid),
+            Profile(extract=molecule_text, value=same_molecules, metric=mean_of(same_molecules)),
+        ), gold_molecule
     value = {ORDER[0]: bracket_f1, ORDER[1]: item_f1, ORDER[2]: bracket_f1}.get(task, _rouge)
-    return _same(value, scale=100.0 if task in ORDER[12:16] else 1.0), gold_text
+    compat = {"molecular_description_generation": description}.get(task, text_answer if task in ORDER[:3] else visible)
+    return _same(value, scale=100.0 if task in ORDER[12:16] else 1.0, compat=compat), gold_text

@@ -167,9 +167,10 @@ def bodies() -> list[tuple[str, dict[str, Any]]]:
         "unit": "V",
         "channels": ["a"],
     }
+    numbers = {"type": "image", "image": [[0, 128, 255], [7, 8, 9], [1, 2, 3]]}
     messages = [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": [{"type": "text", "text": "What?"}, image, signal]},
+        {"role": "user", "content": [{"type": "text", "text": "What?"}, image, signal, numbers]},
         {"role": "assistant", "content": None, "reasoning_content": "r", "tool_calls": [call]},
         {"role": "tool", "content": "7", "tool_call_id": "1"},
         {"role": "user", "content": "So?"},

@@ -49,6 +49,40 @@ def test_the_spellings_of_an_image(part: dict[str, Any]) -> None:
     assert read([part]) == [{"type": "image", "image": b"png"}]
 
 
+def test_pictures_of_numbers() -> None:
+    grey, coloured = [[0, 128, 255], [1, 2, 3]], [[[0, 128, 255], [1, 2, 3]]]
+    for pixels in (grey, coloured):
+        for part in ({"type": "image", "image": pixels}, {"type": "image_url", "image_url": {"data": pixels}}):
+            [found] = read([part])
+            assert found["image"].dtype == np.uint8 and found["image"].tolist() == pixels
+    [video] = read([{"type": "video", "video": [coloured, data_url(b"png")], "fps": 2}])
+    assert video["video"][0].tolist() == coloured and video["video"][1] == b"png" and video["fps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        ([[0, 1], [2]], "rows of one length"),
+        ([[0.5, 1.0]], "whole numbers"),
+        ([[True, False]], "whole numbers"),
+        ([[1] * 1000, ["a" * 10**6] * 1000], "whole numbers"),
+        ([[None, 1]], "whole numbers"),
+        ([[2**80]], "got object"),
+        ([0, 1], "rows of"),
+        ([[[[1]]]], "rows of"),
+        ([[[0, 1, 2], 3]], "rows of"),
+        ([["a", [1]]], "rows of"),
+        ([[]], "rows of"),
+        ([], "of shape"),
+        ([[0, 256]], "from 0 to 255, got 0 to 256"),
+        ([[-1, 3]], "got -1 to 3"),
+    ],
+)
+def test_numbers_that_are_no_picture(pixels: Any, message: str) -> None:
+    with pytest.raises(InputError, match=rf"messages\[0\].content\[0\]: .*{message}"):
+        read([{"type": "image", "image": pixels}])
+
+
 def test_signals_carry_rate_unit_and_missing_values() -> None:
     values = npy([[1.0, 2.0], [3.0, 4.0]])
     expected = {"type": "time_series", "time_series": values, "sampling_rate": 50.0, "unit": "mV"}

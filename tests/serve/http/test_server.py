@@ -22,8 +22,11 @@ import pytest
 import torch
 
 from s1pro.model.network import Network
+from s1pro.serve.http.app import create_app
+from s1pro.serve.http.server import make_server
 from s1pro.serve.http.service import Service
 from s1pro.serve.http.settings import RequestLimits
+from s1pro.serve.lockstep import RanksLost
 from tests.serve.http import running
 from tests.serve.http.running import SETTINGS, WEB, config, post, processor, scripted
 
@@ -390,6 +393,33 @@ def test_a_grammar_that_explodes_hurts_nobody_else(server: str) -> None:
         shaped = {"type": "json_schema", "json_schema": {"schema": schema}}
         refused = post(server + CHAT, {"messages": HELLO, "max_tokens": 5, "response_format": shaped})
         assert refused.status_code == 400, refused.text
+
+
+def test_a_server_without_its_engine_says_so_and_ends() -> None:
+    """Other ranks are lost in the middle of an answer."""
+    served = service()
+    engine = served.engine.engine
+    steps = iter(range(5))
+
+    def step() -> Any:
+        if next(steps, None) is None:
+            raise RanksLost("the others are gone")
+        return type(engine).step(engine)
+
+    engine.step = step  # type: ignore[method-assign]
+    app = create_app(served)
+    server, listening = make_server(app, host="127.0.0.1", port=0, failed=lambda: served.failure is not None)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    wait_until(lambda: reachable(url))
+    for _ in range(2):  # one that is under way, and one that comes later
+        answer = post(url + CHAT, {"messages": HELLO, "max_tokens": 50, "ignore_eos": True})
+        assert answer.status_code == 503 and "the others are gone" in error(answer)["message"]
+    health = WEB.get(f"{url}/health")
+    assert (health.status_code, health.json()) == (503, {"status": "failed"})
+    thread.join(60)
+    assert not thread.is_alive() and not served.engine.alive
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from s1pro.tasks.benchmarks import general_text, instruction_following
 from s1pro.tasks.benchmarks.execution import execution_scores, pass_at_k
 from s1pro.tasks.benchmarks.gaia import final_answer, question_accuracy
 from s1pro.tasks.benchmarks.instruction_checks import CHECKS
+from s1pro.tasks.benchmarks.mathematical_text import same_text
 from s1pro.tasks.benchmarks.text_metrics import meteor, rouge_l
 from tests.tasks.benchmarks.scoring import numbers
 
@@ -33,8 +34,9 @@ def test_gpqa_options_are_turned() -> None:
     golds = [general_text.gpqa_gold({**record, "_row": row}) for row in (1, 2, 3, 4)]
     assert golds == ["D", "C", "B", "A"]
     assert list(general_text.gpqa_options({**record, "_row": 1}).values()) == ["w1", "w2", "w3", "right"]
-    got = numbers("gpqa", "test", [{**record, "_row": 1}] * 3, ["Answer: D", "**D**", "ANSWER: A\nANSWER: D"])
-    assert (got["compat"], got["strict"]) == (pytest.approx(200 / 3), 100.0)
+    replies = ["Answer: D", "**D**", "ANSWER: A\nANSWER: D", "answer: d"]
+    got = numbers("gpqa", "test", [{**record, "_row": 1}] * 4, replies)
+    assert (got["compat"], got["strict"]) == (25.0, pytest.approx(75.0))
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,15 @@ def test_gpqa_options_are_turned() -> None:
         ("\\boxed{}", 0, 0),
         ("\\boxed{41}</think>\\boxed{42}", 100, 100),
         ("", 0, 0),
+        ("42", 100, 0),  # without a box the whole reply is the answer
+        ("It is 42", 0, 0),
+        ("\\boxed{x=42}", 100, 100),
+        ("\\boxed{42.}", 0, 100),
+        ("\\boxed{42\\text{ cm}}", 100, 100),
+        ("\\boxed{42^\\circ}", 100, 100),
+        ("$42$ or \\boxed{41", 100, 0),  # what opens but does not close is no box
+        ("\\boxed 42$", 100, 0),
+        ("\\fbox{42}", 0, 0),
     ],
 )
 def test_aime(reply: str, compat: float, strict: float) -> None:
@@ -286,3 +297,24 @@ def test_upstream_has_other_words(name: str, arguments: dict[str, Any], text: st
     """As lm-eval's checkers say."""
     got = numbers("ifeval", "test", [instructions((name, arguments))], [text])
     assert (got["compat.prompt_strict"], got["strict.prompt_strict"]) == (100.0 * compat, 100.0 * strict)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("\\dfrac12", "\\frac{1}{2}", True),
+        ("0.5", "\\frac{1}{2}", True),
+        (".5", "0.5", True),
+        ("3/4", "\\frac{3}{4}", True),
+        ("03/4", "\\frac{3}{4}", False),
+        ("a/b", "a / b", False),  # no numbers: compared as they are
+        ("\\sqrt3", "\\sqrt{3}", True),
+        ("\\left( 1, 2 \\right)", "(1,2)", True),
+        ("50\\%", "50", True),
+        ("abc=5", "5", False),
+        ("\\frac", "\\frac ", False),
+    ],
+)
+def test_normal_forms_of_mathematics(first: str, second: str, same: bool) -> None:
+    """As lm-eval's `is_equiv` says."""
+    assert same_text(first, second) == same_text(second, first) == float(same)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from s1pro.base.errors import InputError
@@ -10,6 +13,9 @@ from s1pro.tasks.benchmarks import scireasoner_biology as biology
 from s1pro.tasks.benchmarks import scireasoner_groups as groups
 from s1pro.tasks.benchmarks import scireasoner_materials as materials
 from s1pro.tasks.benchmarks import scireasoner_molecules as molecules
+from s1pro.tasks.benchmarks import scireasoner_smol as smol
+from s1pro.tasks.benchmarks import scireasoner_words as words
+from s1pro.tasks.benchmarks.registry import load
 from tests.tasks.benchmarks.scoring import numbers
 
 
@@ -75,8 +81,44 @@ def test_opi() -> None:
 
 def test_peer() -> None:
     records = [{"input": "q", "output": "Yes"}] * 3
-    got = numbers("scireasoner", "PEER/stability", records, ["The answer is yes, no doubt", "no", ""])
+    got = numbers("scireasoner", "PEER/solubility", records, ["The answer is yes, no doubt", "no", ""])
     assert got["compat"] == pytest.approx(100 / 3)
+    got = numbers("scireasoner", "PEER/human_ppi", records, ["It is incorrect.", "They dissolve easily", "I know"])
+    assert got["compat"] == pytest.approx(100 / 3) and got["compat.n_valid"] == 2 and got["strict"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "compat", "strict"),
+    [
+        ("It is 1.2", True, True),
+        ("0.9 or 2", False, True),
+        ("-2", True, False),
+        ("1e3", False, True),
+        ("yes", None, True),
+    ],
+)
+def test_stability_is_a_number(reply: str, compat: bool | None, strict: bool | None) -> None:
+    assert words.peer_stability(reply, {}) is compat and words.strict_stability(reply, {}) is strict
+    assert words.gold_yes({"output": 1.3}) is True and words.gold_yes({"output": "No"}) is False
+
+
+@pytest.mark.parametrize(
+    ("reply", "gue", "biology_class"),
+    [
+        ("The motif was detected", True, None),
+        ("It contains a site", True, True),
+        ("It contains sites, but not here", False, True),
+        ("not found", False, False),
+        ("Nothing", None, None),
+        ("It is likely", None, True),
+        ("Indeed plausible", None, True),
+        ("<think>positive", None, True),
+        ("I cannot confirm that", False, False),
+    ],
+)
+def test_words_of_classes(reply: str, gue: bool | None, biology_class: bool | None) -> None:
+    """As OpenCompass' functions say."""
+    assert words.gue_label(reply, {}) is gue and words.keyword_class(reply, {}) is biology_class
 
 
 def test_smolinstruct_in_the_original_way() -> None:
@@ -90,9 +132,9 @@ def test_smolinstruct_in_the_original_way() -> None:
         "scireasoner",
         "SmolInstruct/property_prediction-esol",
         records,
-        ["<NUMBER>1</NUMBER>", "<NUMBER>4</NUMBER>", "3"],
+        ["<NUMBER>1</NUMBER>", "<NUMBER>4</NUMBER>", "<SMILES>C7</SMILES> has 3"],
     )
-    assert got["compat"] == pytest.approx((4 / 2) ** 0.5)
+    assert got["compat"] == pytest.approx((4 / 3) ** 0.5)
     assert got["strict"] == pytest.approx((4 / 3) ** 0.5)
 
 
@@ -191,7 +233,11 @@ def test_molecules_in_either_notation() -> None:
     got = numbers(
         "scireasoner", "Mol_Instructions/retrosynthesis", records, ["OCC", "<SELFIES>[O][C][C]</SELFIES>", "no idea"]
     )
-    assert got["compat"] == pytest.approx(2 / 3)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.0, 0, pytest.approx(2 / 3))  # no SMILES tag
+    records = [{"input": "q", "output": "<SMILES> C[C@H](N)O </SMILES>"}] * 4
+    replies = ["<SMILES>C[C@@H](N)O</SMILES> or <SMILES>C</SMILES>", "<SMILES>CCO</SMILES>", "<SMILES>C1</SMILES>", ""]
+    got = numbers("scireasoner", "Mol_Instructions/retrosynthesis", records, replies)
+    assert (got["compat"], got["compat.n_valid"], got["strict"]) == (0.5, 2, 0.0)
     records = [{"input": "q", "output": "-0.25"}, {"input": "q", "output": "0.05"}]
     got = numbers("scireasoner", "Mol_Instructions/property_prediction_str", records, ["-0.249", ""])
     assert got["compat"] == pytest.approx(1000 * (0.001 + 0.05) / 2)
@@ -209,3 +255,75 @@ def test_aggregate_is_the_mean_of_the_groups() -> None:
     assert scireasoner.aggregate(scores) == pytest.approx(80 / 9)
     for group, tasks in scireasoner.ORDER.items():
         assert len(tasks) == groups.GROUPS[group][0]
+
+
+@pytest.mark.parametrize(
+    ("reply", "number"),
+    [("-0.5 or 1", -0.5), ("-2", 2.0), ("0. 12", 0.12), ("1 2", 12.0), ("t</think>.5", 0.5), ("none", None)],
+)
+def test_the_first_number_of_a_property(reply: str, number: float | None) -> None:
+    """As OpenCompass' post-processor reads it."""
+    assert molecules.upstream_property(reply, {}) == number
+
+
+def test_texts_of_molecules_in_the_upstream_way() -> None:
+    assert molecules.tagged_smiles("<SMILES>[Na+].[Cl-]</SMILES>") == "[Na+].[Cl-]"  # no SELFIES, though it looks so
+    assert molecules.description("It is an acid. It is sol", {}) == "It is an acid."
+    assert molecules.description("It is an acid", {}) == "It is an acid."
+    assert molecules.text_answer("Answer: I would say that (a, b)", {}) == "(a, b)"
+    assert molecules.upstream_option("Apple", {}) == "Apple" and molecules.upstream_option("B", {}) == "B"
+    assert molecules.upstream_protein("<protein>MKxv L</protein><protein>AA</protein>", {}) == "MKL"
+    assert molecules.upstream_protein("MKVL", {}) is None
+    assert molecules.gold_protein({"output": "It is <protein>MKV</protein>"}) == "MKV"
+
+
+@pytest.mark.parametrize(
+    ("tag", "reply", "found"),
+    [
+        ("BOOLEAN", "Yes or no", "no"),
+        ("BOOLEAN", "<BOOLEAN> Yes </BOOLEAN> no", "Yes"),
+        ("BOOLEAN", "It is true", "yes"),
+        ("BOOLEAN", "nothing", None),
+        ("NUMBER", "about -1.5", "-1.5"),
+        ("NUMBER", "<NUMBER></NUMBER> 2", "2"),
+        ("MOLFORMULA", "It is C2H6O or (NH4)2SO4", "SO4"),
+        ("IUPAC", "ethanol", None),
+        ("SMILES", "<SMILES> C;O </SMILES>", "C.O"),
+        ("SMILES", "</SMILES>C<SMILES>", None),
+    ],
+)
+def test_tags_and_what_stands_in_for_them(tag: str, reply: str, found: str | None) -> None:
+    """As OpenCompass' post-processor reads them."""
+    assert smol.first_tag(tag)(reply, {}) == found
+
+
+def test_retrosynthesis_by_canonical_smiles() -> None:
+    pytest.importorskip("rdkit")
+    records = [{"input": "q", "output": "<SMILES>CCO.O</SMILES>"}] * 4
+    replies = [
+        "<SMILES>C</SMILES><SMILES>O.[CH3:1]CO</SMILES>",
+        "<SMILES>CCO;O</SMILES>",
+        "O.CCO",
+        "<SMILES>CCO</SMILES>",
+    ]
+    assert numbers("scireasoner", "SmolInstruct/USPTO_50K", records, replies)["compat"] == 25.0
+    assert smol.split_match("a;b", "b;a") == 1.0 and smol.split_match("a;b", "b; a") == 0.0
+    assert [smol.python_number(text) for text in ("1e-3", "2 g", "nan", None)] == [0.001, None, None, None]
+
+
+def test_materials_in_the_layout_of_upstream(tmp_path: Path) -> None:
+    """One file for all properties of a source; the output says which one it is of."""
+    outputs = ["{band_gap : 1.0}", "{volume : 9}", "{band_gap : 3.0}", "{is_stable : True}", "{is_stable : False}",
+               "{band_gap : Null}", "{is_gap_direct : True}"]  # fmt: skip
+    folder = tmp_path / "LLM4Mat" / "mp" / "test"
+    folder.mkdir(parents=True)
+    (folder / "data.json").write_text(json.dumps([{"input": f"q{n}", "output": o} for n, o in enumerate(outputs)]))
+    [gaps, stable] = load("scireasoner", tmp_path, subtasks=["LLM4Mat/MP_Bandgap", "LLM4Mat/MP_IsStable"])
+    assert [gaps.record(item)["input"] for item in gaps.items()] == ["q0", "q2"]
+    replies = ['{"band_gap": 2, "volume": 7}', '{"gap": 3.0}']
+    scores = [gaps.grade(item, reply) for item, reply in zip(gaps.items(), replies, strict=True)]
+    assert [score.extraction["compat"] for score in scores] == [2.0, None]
+    replies = ["so {is_stable: yes}", '```json\n{"is_stable": 0}\n```']
+    scores = [stable.grade(item, reply) for item, reply in zip(stable.items(), replies, strict=True)]
+    assert [score.extraction["compat"] for score in scores] == [True, False]
+    assert materials.label("SOC")('{"SOC": "direct"}', {"output": "{SOC : True}"}) is None
