@@ -1,12 +1,17 @@
 """What exact mode costs (`s1pro.kernels.exact`): decoding at batch 1 and 16 and a training step of the `bench` preset.
 
-    python bench/exact_mode.py [--batch 1 16] [--rounds 5] [--threads 2] [--training-sequences 8] [--fp8] [--media]
-        [--json FILE]
+    python bench/exact_mode.py [--batch 1 16] [--decoding-rounds 20] [--rounds 3] [--threads 1]
+        [--training-sequences 4] [--fp8] [--media] [--json FILE]
 
-The same network in the same process, usual and exact in turn. Decoding: prompt 64, 128 new tokens, greedy. Training:
-forward, backward and AdamW on sequences of 512 tokens; `--fp8` computes the experts of both sides in FP8. Media:
-pictures and signals through small towers, one by one instead of together, without gradients. The ratio is exact over
-usual time, pair by pair; beside it the same ratio of processor time, which other programs on the machine disturb less.
+The same network in the same process, usual and exact in turn. Decoding: greedy, prompts of 64 tokens, five steps of
+each in a round. Training: forward, backward and AdamW on sequences of 512 tokens; `--fp8` computes the experts of both
+sides in FP8. Media: pictures and signals through small towers, one by one instead of together, without gradients. The
+ratio is exact over usual time, pair by pair. With one thread the clock is the time the processor worked for it, which
+other programs of the machine disturb less; with more it is the wall clock, which tells something on a machine at rest
+only: threads that wait for each other while others have the cores make a step take a hundred times as long.
+
+The engine that is compared shares its network with a trainer, as in reinforcement learning. One that only serves is
+faster (`bench/serving.py`) and cannot be exact.
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from pathlib import Path
 
 import torch
 from generation import NEW, PROMPT
-from paired import environment, ratios, run_rounds
+from paired import Timing, environment, ratios, run_rounds
 from training import LENGTH, step_of
 
 from s1pro.base.media import Media, Patches, Signals
@@ -34,16 +39,50 @@ from s1pro.model.precision import use_fp8_experts
 from s1pro.model.presets import bench, with_media
 from s1pro.serve.engine import Engine
 
+STEPS = 5
+"""Of a round."""
 
-def decoding(batch: int, exact: bool, fp8: bool) -> Callable[[], object]:
-    network = Network(bench()).eval()
-    if fp8:
-        use_fp8_experts(network)
-    use_exact_operators(network, exact)
-    engine = Engine(network)
-    prompts = torch.randint(1, bench().text.vocab_size, (batch, PROMPT)).tolist()
-    sampling = [Sampling(max_new_tokens=NEW, ignore_eos=True)] * batch
-    return lambda: engine.generate(prompts, sampling)
+Clock = Callable[[], float]
+
+
+class Decoding:
+    """An engine whose requests never end: they are asked anew, outside of the time."""
+
+    def __init__(self, batch: int, exact: bool, fp8: bool) -> None:
+        network = Network(bench()).eval()
+        if fp8:
+            use_fp8_experts(network)
+        self._engine = Engine(network, exact=exact)
+        self._prompts = torch.randint(1, bench().text.vocab_size, (batch, PROMPT)).tolist()
+        self._left = 0
+
+    def get_ready(self) -> None:
+        if self._left >= STEPS:
+            return
+        while self._engine.has_work:
+            self._engine.step()
+        for prompt in self._prompts:
+            self._engine.submit(self._engine.prepare(prompt, Sampling(max_new_tokens=NEW, ignore_eos=True)))
+        self._engine.step()
+        self._left = NEW - 1
+
+    def run(self) -> None:
+        for _ in range(STEPS):
+            self._engine.step()
+        self._left -= STEPS
+
+
+def decoding(batch: int, fp8: bool, rounds: int, clock: Clock) -> dict[str, object]:
+    engines = {name: Decoding(batch, name == "exact", fp8) for name in ("usual", "exact")}
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    for turn in range(rounds + 1):
+        for name, engine in engines.items():
+            engine.get_ready()
+            start = clock()
+            engine.run()
+            if turn > 0:
+                seconds[name].append((clock() - start) / STEPS)
+    return report({name: Timing(name, tuple(values)) for name, values in seconds.items()})
 
 
 def training(sequences: int, exact: bool, fp8: bool) -> Callable[[], object]:
@@ -89,31 +128,36 @@ def towers(media: Media[torch.Tensor], exact: bool) -> Callable[[], object]:
     return run
 
 
-def compare(build: Callable[[bool], Callable[[], object]], rounds: int) -> dict[str, object]:
-    result: dict[str, object] = {}
-    for name, clock in (("wall", time.perf_counter), ("processor", time.process_time)):
-        timings = run_rounds({"usual": build(False), "exact": build(True)}, rounds=rounds, clock=clock)
-        low, middle, high = ratios(timings["exact"], timings["usual"])
-        result[f"{name}_seconds"] = {key: round(timing.median, 3) for key, timing in timings.items()}
-        result[f"{name}_ratio"] = {"min": round(low, 2), "median": round(middle, 2), "max": round(high, 2)}
-    return result
+def report(timings: dict[str, Timing]) -> dict[str, object]:
+    low, middle, high = ratios(timings["exact"], timings["usual"])
+    return {
+        "milliseconds": {name: round(1e3 * timing.median, 2) for name, timing in timings.items()},
+        "ratio": {"min": round(low, 2), "median": round(middle, 2), "max": round(high, 2)},
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="*", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--training-sequences", type=int, default=8, help="0 leaves training out")
+    parser.add_argument("--decoding-rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3, help="of training and media")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--training-sequences", type=int, default=4, help="0 leaves training out")
     parser.add_argument("--fp8", action="store_true", help="experts in FP8, on both sides")
     parser.add_argument("--media", action="store_true", help="also the towers")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    rows = {f"decoding, batch {b}": compare(lambda e, b=b: decoding(b, e, args.fp8), args.rounds) for b in args.batch}
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+
+    def compare(build: Callable[[bool], Callable[[], object]]) -> dict[str, object]:
+        sides = {name: build(name == "exact") for name in ("usual", "exact")}
+        return report(run_rounds(sides, rounds=args.rounds, clock=clock))
+
+    rows = {f"decoding, batch {b}": decoding(b, args.fp8, args.decoding_rounds, clock) for b in args.batch}
     if args.training_sequences:
-        rows["training"] = compare(lambda e: training(args.training_sequences, e, args.fp8), args.rounds)
+        rows["training"] = compare(lambda exact: training(args.training_sequences, exact, args.fp8))
     if args.media:
         for name, media in (
             ("1 picture of 448 x 448", pictures(1, 28)),
@@ -121,7 +165,7 @@ def main() -> None:
             ("16 pictures of 64 x 64", pictures(16, 4)),
             ("4 signals of 1,000 points", signals(4, 1000, 100.0)),
         ):
-            rows[name] = compare(lambda e, media=media: towers(media, e), args.rounds)
+            rows[name] = compare(lambda exact, media=media: towers(media, exact))
     text = json.dumps({"environment": environment(), "results": rows}, indent=2)
     print(text)
     if args.json:

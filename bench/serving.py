@@ -3,9 +3,10 @@
     python bench/serving.py [--only 1 8 32 mixed first prefix guess] [--rounds 5] [--json FILE]
 
 * 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with a static batch,
-  the best of its expert implementations;
+  the best of its expert implementations (`batched_mm` and a static cache are slower on a CPU);
 * mixed: 32 requests at once, prompts of 16 to 128 tokens, answers of 16 to 96, against the manager of its continuous
-  batching, a warm one with a cache of fitting size;
+  batching, warm ones with caches of fitting size and the attention that it chooses on a CPU (SDPA), the best of two
+  settings for pages and steps;
 * first: time to the first token of a prompt of 64 tokens that arrives while 0, 7 or 31 other requests decode;
 * prefix: time to the first token of a prompt of 512 tokens, of which 480 another request had, with and without cache;
 * guess: an answer of 128 tokens that repeats itself, with and without guesses.
@@ -78,11 +79,13 @@ def static(implementation: str, load: Callable[[], Load]) -> Callable[[], object
     return call
 
 
-def continuous(load: Callable[[], Load]) -> tuple[Callable[[], object], Callable[[], None]]:
+def continuous(
+    load: Callable[[], Load], page: int, blocks: int, step_tokens: int
+) -> tuple[Callable[[], object], Callable[[], None]]:
     """A call, and how to end the manager's thread."""
     model = build_peer(bench(), "grouped_mm").eval()
     settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
-    sizes = ContinuousBatchingConfig(max_batch_tokens=2048, num_blocks=64, page_size=256)
+    sizes = ContinuousBatchingConfig(max_batch_tokens=step_tokens, num_blocks=blocks, page_size=page)
     manager = model.init_continuous_batching(generation_config=settings, continuous_batching_config=sizes)
     manager.start()
 
@@ -121,11 +124,19 @@ def equal_part(batch: int, network: Network, rng: random.Random, rounds: int) ->
 
 def mixed_part(network: Network, rng: random.Random, rounds: int) -> dict[str, Any]:
     loads = [mixed_load(rng) for _ in range(rounds + 1)]
-    mine, theirs = iter(loads), iter(loads)
-    call, stop = continuous(lambda: next(theirs))
-    contestants = {"s1pro": own(network, lambda: next(mine)), "continuous batching": call}
+
+    def same_for_all() -> Callable[[], Load]:
+        given = iter(loads)
+        return lambda: next(given)
+
+    contestants, stops = {"s1pro": own(network, same_for_all())}, []
+    for page, blocks, step_tokens in ((256, 64, 2048), (64, 256, 512)):
+        call, stop = continuous(same_for_all(), page, blocks, step_tokens)
+        contestants[f"continuous batching, steps of {step_tokens}"] = call
+        stops.append(stop)
     timings = run_rounds(contestants, rounds=rounds, clock=time.process_time)
-    stop()
+    for stop in stops:
+        stop()
     return compare("32 mixed", sum(new for load in loads[1:] for _, new in load) // rounds, timings)
 
 

@@ -27,7 +27,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from s1pro.kernels import attention_single
-from s1pro.kernels.attention_exact import KEY_BLOCK, Seen, attend, attend_step, seen_keys
+from s1pro.kernels.attention_exact import KEY_BLOCK, Seen, attend, attend_step
 from s1pro.kernels.attention_single import SingleViews
 from s1pro.kernels.paged_cache import PagedKVCache
 
@@ -155,7 +155,7 @@ class PagedContext:
 
     @cached_property
     def seen(self) -> Seen:
-        return seen_keys(self.context_lens, self.block_table_BM.device)
+        return Seen(self.context_lens, self.block_table_BM.device)
 
 
 @dataclass(frozen=True)

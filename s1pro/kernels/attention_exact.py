@@ -29,8 +29,45 @@ SCORES = 1 << 22
 LEAST = -80.0
 """Exponents below count as this: 1.8e-35."""
 
-Seen = tuple[Tensor, Tensor]
-"""Both `[blocks, B, 1, 1, KEY_BLOCK]`: minus infinity and 0 for keys behind the end of a sequence, 0 and 1 before."""
+
+class Seen:
+    """What all layers of a decoding step share: which keys are seen, and memory for tiles, which are few and small but
+    many times as expensive to make as to fill.
+
+    Attributes:
+        blocks, batch: number of blocks of the longest sequence, and of sequences.
+        bias_bB11N, seen_bB11N: minus infinity and 0 for keys behind the end of a sequence, 0 and 1 before.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.blocks, self.batch = -(-max(lengths) // KEY_BLOCK), len(lengths)
+        key_b1N = torch.arange(self.blocks * KEY_BLOCK, device=device).view(self.blocks, 1, KEY_BLOCK)
+        seen_bBN = (key_b1N < torch.tensor(lengths, device=device)[:, None]).to(torch.float32)
+        self.seen_bB11N = seen_bBN[:, :, None, None]
+        self.bias_bB11N = self.seen_bB11N.log()
+        self._tiles: list[_StepTile] = []
+
+    def tiles(self, kv_heads: int, group: int, values: Tensor) -> list[_StepTile]:
+        """For the `group` query heads of each key/value head, `QUERY_ROWS` at a time."""
+        if not self._tiles:
+            shape = (self.blocks, self.batch, kv_heads)
+            firsts = range(0, group, QUERY_ROWS)
+            self._tiles = [_StepTile(first, min(group - first, QUERY_ROWS), shape, values) for first in firsts]
+        return self._tiles
+
+
+class _StepTile:
+    """Memory of one tile of every block, sequence and key/value head. Rows that only fill it cost as much as others
+    where numbers are taken one by one: `scores` and `parts` are views without them."""
+
+    def __init__(self, first: int, rows: int, shape: tuple[int, int, int], values: Tensor) -> None:
+        self.heads = slice(first, first + rows)
+        q_bBJMC = values.new_zeros(*shape, QUERY_ROWS, values.shape[-1])
+        scores_bBJMN = values.new_empty(*shape, QUERY_ROWS, KEY_BLOCK)
+        parts_bBJMC = torch.empty_like(q_bBJMC)
+        self.place, self.scores = q_bBJMC[..., :rows, :], scores_bBJMN[..., :rows, :]
+        self.parts = parts_bBJMC[..., :rows, :].unbind()
+        self.all_rows = tuple(x.flatten(0, 2) for x in (q_bBJMC, scores_bBJMN, parts_bBJMC))
 
 
 def attend(q_SHC: Tensor, k_NJC: Tensor, v_NJC: Tensor, scale: float) -> Tensor:
@@ -56,28 +93,23 @@ def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, seen: Seen, scale: 
     Args:
         keys, values: rows of C numbers in the order `[blocks, B, J, KEY_BLOCK]`; behind the end of a sequence there may
             be any finite numbers.
-        seen: from `seen_keys`, made once for all layers.
+        seen: of these sequences, made once for all layers.
     """
-    batch, heads, channels = q_BHC.shape
-    bias_bB11N, seen_bB11N = seen
-    blocks = bias_bB11N.shape[0]
-    kv_heads = keys.numel() // (bias_bB11N.numel() * channels)
-    group = heads // kv_heads
+    _, heads, channels = q_BHC.shape
     keys, values = _wide(keys).view(-1, KEY_BLOCK, channels).mT, _wide(values).view(-1, KEY_BLOCK, channels)
-    q_BJRC = values.new_zeros(batch, kv_heads, group + -group % QUERY_ROWS, channels)
-    torch.mul(_wide(q_BHC).view(batch, kv_heads, group, channels), scale, out=q_BJRC[:, :, :group])
+    kv_heads = len(values) // (seen.blocks * seen.batch)
+    q_BJGC = _wide(q_BHC).view(seen.batch, kv_heads, -1, channels)
     outs: list[Tensor] = []
-    for q_BJMC in q_BJRC.split(QUERY_ROWS, dim=2):  # one unless more than QUERY_ROWS heads share their keys
-        q_bBJMC = q_BJMC.expand(blocks, -1, -1, -1, -1)
-        tiles = torch.bmm(q_bBJMC.reshape(-1, QUERY_ROWS, channels), keys)
-        # rows that fill a tile cost as much as others where numbers are taken one by one: there they are left out
-        scores = tiles.view(blocks, batch, kv_heads, QUERY_ROWS, KEY_BLOCK)[..., : group - QUERY_ROWS * len(outs), :]
-        _exponentials(scores.add_(bias_bB11N)).mul_(seen_bB11N)
-        parts = torch.bmm(tiles, values).view(blocks, batch, kv_heads, QUERY_ROWS, channels)
-        first, *others = parts[..., : scores.shape[-2], :].unbind()
+    for tile in seen.tiles(kv_heads, heads // kv_heads, values):
+        torch.mul(q_BJGC[:, :, tile.heads].expand(seen.blocks, -1, -1, -1, -1), scale, out=tile.place)
+        q_XMC, scores_XMN, parts_XMC = tile.all_rows
+        torch.bmm(q_XMC, keys, out=scores_XMN)
+        _exponentials(tile.scores.add_(seen.bias_bB11N)).mul_(seen.seen_bB11N)
+        torch.bmm(scores_XMN, values, out=parts_XMC)
+        first, *others = tile.parts
         for part in others:
             first += part
-        outs.append(first.div_(_total(scores)[..., None]))
+        outs.append(first.div(_total(tile.scores)[..., None]))
     o_BJGC = outs[0] if len(outs) == 1 else torch.cat(outs, dim=2)
     return o_BJGC.reshape(q_BHC.shape).to(q_BHC.dtype)
 
@@ -85,15 +117,6 @@ def attend_step(q_BHC: Tensor, keys: Tensor, values: Tensor, seen: Seen, scale: 
 def in_blocks(x_BNJC: Tensor) -> Tensor:
     """`[blocks, B, J, KEY_BLOCK, C]`, in one piece; N is a multiple of `KEY_BLOCK`."""
     return _wide(x_BNJC).unflatten(1, (-1, KEY_BLOCK)).permute(1, 0, 3, 2, 4).contiguous()
-
-
-def seen_keys(lengths: Sequence[int], device: torch.device) -> Seen:
-    """Of sequences of so many tokens."""
-    blocks = -(-max(lengths) // KEY_BLOCK)
-    key_b1N = torch.arange(blocks * KEY_BLOCK, device=device).view(blocks, 1, KEY_BLOCK)
-    seen_bBN = (key_b1N < torch.tensor(lengths, device=device)[:, None]).to(torch.float32)
-    seen_bB11N = seen_bBN[:, :, None, None]
-    return seen_bB11N.log(), seen_bB11N
 
 
 def _exponentials(scores: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def _one_token(x_MD: Tensor, ids: list[int], weights_K: Tensor, gate_up_EFD: Wei
     rows = smallest_call(1, calls_of(gate_up_EFD[0]))
     if x_MD.shape[0] != rows:
         x_MD = x_MD[:1].expand(rows, -1).contiguous()
-    act_KMG = torch.stack([linear(x_MD, gate_up_EFD[expert]) for expert in ids])
+    act_KMG = torch.cat([linear(x_MD, gate_up_EFD[expert]) for expert in ids]).view(len(ids), rows, -1)
     h_KF = _activate(act_KMG[:, 0], weights_K)
     h_KMF = h_KF[:, None].expand(-1, smallest_call(1, calls_of(down_EDF[0])), -1).contiguous()
     parts = [linear(h_MF, down_EDF[expert]) for expert, h_MF in zip(ids, h_KMF.unbind(), strict=True)]

@@ -124,7 +124,7 @@ def test_attention_of_parts_and_steps(dtype: torch.dtype, threads: int, monkeypa
     lengths = (1, 64, 65, 130, 200)
     last = [length - 1 for length in lengths]
     k_BNJC, v_BNJC = (torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 56)).expand(5, -1, -1, -1).clone() for x in (k, v))
-    seen = attention_exact.seen_keys(lengths, k.device)
+    seen = attention_exact.Seen(lengths, k.device)
     for b, length in enumerate(lengths):
         k_BNJC[b, length:], v_BNJC[b, length:] = 100.0, -100.0
     keys, values = (attention_exact.in_blocks(x).flatten(0, 3) for x in (k_BNJC, v_BNJC))
@@ -142,7 +142,7 @@ def test_any_number_of_heads_shares_keys(heads: int) -> None:
     torch.testing.assert_close(attention_exact.attend(q, k, v, SCALE), expected, atol=1e-12, rtol=1e-10)
     k, v = (attention_exact.in_blocks(torch.nn.functional.pad(x, (0, 0, 0, 0, 0, 58))[None]) for x in (k, v))
     k, v = k.flatten(0, 3), v.flatten(0, 3)
-    step = attention_exact.attend_step(q[-1:], k, v, attention_exact.seen_keys((70,), k.device), SCALE)
+    step = attention_exact.attend_step(q[-1:], k, v, attention_exact.Seen((70,), k.device), SCALE)
     torch.testing.assert_close(step, expected[-1:], atol=1e-12, rtol=1e-10)
 
 

@@ -110,7 +110,7 @@ def test_what_failed_is_counted_and_asked_again(tmp_path: Path) -> None:
 def test_gpqa_asks_where_the_form_is_missing() -> None:
     record = {"Question": "Why?", "Correct Answer": "heat", **{f"Incorrect Answer {i}": f"w{i}" for i in (1, 2, 3)}}
     client = Scripted(lambda text, temperature: text.partition(". heat")[0][-1])  # the letter before the right text
-    replies = ["ANSWER: Z and so on", "it is the heat, clearly", "ANSWER: A"]
+    replies = ["ANSWER: B and so on", "it is the heat, clearly", "ANSWER: A"]
     found = graded(one("gpqa", "test", [record] * 3, Judge(client, "m")), replies)
     assert found["judge.asked"] == 1 and "Question: Why?" in client.asked[0]
     assert found["compat"] == pytest.approx(100 / 3)

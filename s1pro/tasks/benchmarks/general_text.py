@@ -5,7 +5,8 @@
 examples; here there is none.
 
 **GPQA.** The four options are turned by the number of the row (BCDA for the first, then CDAB, DABC, ABCD), so the right
-one is not always A. compat reads the last "ANSWER: X"; where there is none, a judge says which option is meant.
+one is not always A. compat reads the first "ANSWER: X", bare and in a capital letter (a small one is wrong); where
+there is none, a judge says which option is meant.
 
 **AIME-2025.** compat is lm-eval's comparison of strings (`mathematical_text`), in which 042 is not 42; strict asks
 math-verify whether the answers are equal.
@@ -21,7 +22,7 @@ import numpy as np
 
 from s1pro.base.errors import InputError, MissingExtraError
 from s1pro.tasks.benchmarks.choices import LETTERS, strict_choice, upstream_choice
-from s1pro.tasks.benchmarks.extract import answer_part, boxed
+from s1pro.tasks.benchmarks.extract import answer_part, boxed, upstream_visible
 from s1pro.tasks.benchmarks.judged import which_option
 from s1pro.tasks.benchmarks.mathematical_text import same_text, upstream_answer
 from s1pro.tasks.benchmarks.metrics import accuracy, equality, mean_of
@@ -30,7 +31,7 @@ from s1pro.tasks.judging import Judged
 from s1pro.tasks.task import Prompt
 
 _ANSWER_IS = re.compile(r"answer is \(?([A-J])\)?")
-_ANSWER_LINE = re.compile(r"ANSWER\s*:\s*\**\s*\$?\(?([A-Z])", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"ANSWER\s*:\s*([A-D])", re.IGNORECASE)
 ROTATIONS = ("ABCD", "BCDA", "CDAB", "DABC")
 _ASK_LETTER = (
     "Think step by step, and let the last line of your reply be 'ANSWER: X', where X is the letter of one option."
@@ -99,8 +100,8 @@ def gpqa_prompt(record: Record) -> Prompt:
 
 
 def upstream_answer_line(response: str, record: Record) -> str | None:
-    found = _ANSWER_LINE.findall(answer_part(response))
-    return str(found[-1]).upper() if found else None
+    found = _ANSWER_LINE.search(upstream_visible(response))
+    return found[1] if found else None
 
 
 # AIME
@@ -149,7 +150,7 @@ def _letters(read: Any, options: Any, metric: Metric) -> tuple[Profile, Profile]
     )
 
 
-_FORM_ONLY = "only the form 'ANSWER: X' is read; upstream has a judge for the rest"
+_FORM_ONLY = "only the first 'ANSWER: X' is read, as it is written; upstream has a judge for the rest"
 _MMLU = _letters(upstream_answer_is, mmlu_options, category_accuracy)
 _GPQA = _letters(upstream_answer_line, gpqa_options, accuracy())
 MMLU_PRO = _one(

@@ -98,7 +98,7 @@ def named_value(text: str, name: str) -> Any:
 
 def is_named(record: Record, name: str) -> bool:
     """Whether the output of a record is of this property, in upstream's words."""
-    return f"{{{name} :" in str(record["output"])
+    return f"{{{name} :" in str(record.get("output"))
 
 
 def output_value(record: Record, name: str) -> Any:

@@ -34,8 +34,9 @@ def test_gpqa_options_are_turned() -> None:
     golds = [general_text.gpqa_gold({**record, "_row": row}) for row in (1, 2, 3, 4)]
     assert golds == ["D", "C", "B", "A"]
     assert list(general_text.gpqa_options({**record, "_row": 1}).values()) == ["w1", "w2", "w3", "right"]
-    got = numbers("gpqa", "test", [{**record, "_row": 1}] * 3, ["Answer: D", "**D**", "ANSWER: A\nANSWER: D"])
-    assert (got["compat"], got["strict"]) == (pytest.approx(200 / 3), 100.0)
+    replies = ["Answer: D", "**D**", "ANSWER: A\nANSWER: D", "answer: d"]
+    got = numbers("gpqa", "test", [{**record, "_row": 1}] * 4, replies)
+    assert (got["compat"], got["strict"]) == (25.0, pytest.approx(75.0))
 
 
 @pytest.mark.parametrize(
