@@ -114,3 +114,13 @@ def given(**values: Any) -> None:
     missing = [name for name, value in values.items() if not value]
     if missing:
         raise ToolError(f"{', '.join(missing)} must be given")
+
+
+def amount(value: Any) -> float:
+    """Of a number, or of a text like `$1,250.00`; 0 of anything else. Raises `ValueError` for other texts."""
+    return number(value) if isinstance(value, int | float | str) else 0.0
+
+
+def holdings(account: Mapping[str, Any]) -> float:
+    """What is in an account."""
+    return amount(account.get("current_holdings", account.get("balance", 0)))
