@@ -74,7 +74,7 @@ class BankTables(World):
         }
 
     def is_there(self, table: str, field: str, value: Any) -> bool:
-        """Whether a record has it. A text that upstream's query cannot hold passes, since its error is no empty list."""
+        """Whether a record has it. What upstream's query cannot hold passes, since its error is no empty list."""
         try:
             return bool(self.where(table, field, value))
         except ToolError:
