@@ -1,4 +1,4 @@
-"""What the agent reads when it unlocks a tool of `banking_cards`, `banking_disputes` or `banking_limits`, in our words."""
+"""What the agent reads when it unlocks tools of `banking_cards`, `banking_disputes`, `banking_limits`, in our words."""
 
 from __future__ import annotations
 
