@@ -15,12 +15,11 @@ the customer's own wish is not checked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from s1pro.tasks.tau2.banking_disputes import Disputes
 from s1pro.tasks.tau2.banking_limits import CreditLimits, amount_or_zero
-from s1pro.tasks.tau2.banking_tables import TODAY, dollars, given, made_id, number, one_of
+from s1pro.tasks.tau2.banking_tables import TODAY, dollars, given, holdings, made_id, one_of
 from s1pro.tasks.tau2.world import ToolError
 
 REPLACEMENTS = ("fraud_suspected", "lost", "stolen", "damaged", "expired", "other")
@@ -172,7 +171,7 @@ class CardTools(Disputes, CreditLimits):
         given(user_id=user_id, checking_account_id=checking_account_id, credit_card_account_id=credit_card_account_id)
         paid = _positive(amount)
         account = self._own_checking(checking_account_id, user_id)
-        available = _holdings(account)
+        available = holdings(account)
         if paid > available:
             raise ToolError(f"the account holds {dollars(available)}, less than the payment of {dollars(paid)}")
         card = self.own_card(credit_card_account_id, user_id)
@@ -211,11 +210,3 @@ def _positive(amount: Any) -> float:
     if paid <= 0:
         raise ToolError("the amount must be a number above 0")
     return paid
-
-
-def _holdings(account: Mapping[str, Any]) -> float:
-    """Nothing for what is neither number nor text; raises `ValueError` for a text that is no amount."""
-    held = account.get("current_holdings", account.get("balance", 0))
-    if isinstance(held, int | float):
-        return float(held)
-    return number(held) if isinstance(held, str) else 0.0
