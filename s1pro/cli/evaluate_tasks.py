@@ -63,12 +63,17 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--bert-score-layer", type=int, metavar="N", help="of that encoder; SciReasoner's is 14")
     group.add_argument(
-        "--tau2", type=Path, metavar="DIR", help="files of a domain of tau2: mock, retail, airline, telecom"
+        "--tau2", type=Path, metavar="DIR", help="a domain of tau2: mock, retail, airline, telecom, banking_knowledge"
     )
     group.add_argument("--split", metavar="NAME", help="of --tau2's split_tasks.json; base unless it says otherwise")
     group.add_argument(
         "--solo", action="store_true", help="no customer in --tau2: the agent has a ticket and the tools of both"
     )
+    group.add_argument(
+        "--knowledge", metavar="NAME",
+        help="how the agent of banking_knowledge gets at its documents: no_knowledge, full_kb, golden_retrieval, bm25, "
+        "grep_only, bm25_grep (the default)",
+    )  # fmt: skip
     group.add_argument("--file", type=Path, metavar="FILE", help="your own questions: CSV, TSV, JSONL, JSON, Parquet")
     group.add_argument(
         "--metric", metavar="NAME", help="how --file is scored: exact, letter, number, contains, yes_no, smiles, f1"
@@ -93,8 +98,9 @@ def choose(args: argparse.Namespace) -> Chosen:
         raise InputError("--bert-score is of --benchmark")
     if args.bert_score_layer is not None and not args.bert_score:
         raise InputError("--bert-score-layer is of --bert-score")
-    if (args.solo or args.split) and not args.tau2:
-        raise InputError(f"{'--solo' if args.solo else '--split'} is of --tau2")
+    for option in ("solo", "split", "knowledge"):
+        if getattr(args, option) and not args.tau2:
+            raise InputError(f"--{option} is of --tau2")
     kind = given[0] if given else "tasks"
     return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
 
@@ -227,7 +233,7 @@ def _tau2(args: argparse.Namespace) -> Chosen:
         if len(alone) < len(tasks):
             print(f"{len(tasks) - len(alone)} of {len(tasks)} tasks need a customer and are left out", file=sys.stderr)
         tasks = alone
-    played = Played(open_domain(args.tau2), tasks, solo=args.solo)
+    played = Played(open_domain(args.tau2, args.knowledge), tasks, solo=args.solo)
     return Chosen(tasks=[], name=f"eval-{played.name}", max_new_tokens=512, played=played)
 
 

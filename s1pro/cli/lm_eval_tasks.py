@@ -26,7 +26,7 @@ from s1pro.cli import evaluate_tasks
 _GREEDY = {"until": ["<|im_end|>"], "temperature": 0.0, "do_sample": False}
 SELECTED = (
     "tasks", "modalities", "suite", "benchmark", "data", "file", "metric", "tolerance", "question_column",
-    "answer_column", "system", "media", "limit", "tau2", "solo", "split",
+    "answer_column", "system", "media", "limit", "tau2", "solo", "split", "knowledge",
     "bert_score", "bert_score_layer",
 )  # fmt: skip
 PATHS = ("data", "file", "media", "bert_score")

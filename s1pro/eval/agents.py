@@ -62,7 +62,7 @@ class Played:
     judge: Judge | None = None
 
     def __init__(self, domain: Domain, tasks: Sequence[Tau2Task], *, solo: bool = False) -> None:
-        self.name, self.domain, self.solo = f"tau2-{domain.name}{'-solo' if solo else ''}", domain, solo
+        self.name, self.domain, self.solo = f"tau2-{domain.label}{'-solo' if solo else ''}", domain, solo
         self.policy = domain.read_policy(domain.solo_policies) if solo else domain.policy
         self.tasks = {task.id: task for task in tasks}
 
@@ -165,9 +165,11 @@ class _Playing:
             return _line(item, prompt, "", dict.fromkeys(PROFILES, 0.0), None, agent, "failed", reason)
 
     def _speakers(self, task: Tau2Task, agent: ModelClient, sampling: Sampling) -> tuple[Speaker, Speaker | None]:
-        tools, policy = self.played.domain.tools, self.played.policy
+        domain = self.played.domain
+        tools, policy = domain.tools_of(task), domain.policy_of(task)
         if self.played.solo:
-            return SoloSpeaker(agent, solo_instructions(policy, task), tools, sampling), None
+            alone = solo_instructions(self.played.policy, task)
+            return SoloSpeaker(agent, alone, tools, sampling), None
         return (
             ModelSpeaker(agent, "assistant", agent_instructions(policy), tools["assistant"], sampling),
             ModelSpeaker(self.user, "user", user_instructions(task), tools["user"], sampling),

@@ -53,7 +53,7 @@ LISTED = (
     ),
     _listed(
         "tau2", "tau2-bench", 80.9, "needs a judge", "sierra-research/tau2-bench", "MIT",
-        "an agent benchmark, no set of questions: --tau2 plays mock, retail (with a judge), airline and telecom",
+        "an agent benchmark, no set of questions: --tau2 plays its five domains (retail with a judge)",
     ),
 )  # fmt: skip
 BENCHMARKS: Mapping[str, Benchmark] = {

@@ -118,7 +118,9 @@ def given(**values: Any) -> None:
 
 def amount(value: Any) -> float:
     """Of a number, or of a text like `$1,250.00`; 0 of anything else. Raises `ValueError` for other texts."""
-    return number(value) if isinstance(value, int | float | str) else 0.0
+    if isinstance(value, int | float):
+        return float(value)
+    return number(value) if isinstance(value, str) else 0.0
 
 
 def holdings(account: Mapping[str, Any]) -> float:

@@ -1,6 +1,7 @@
 """tau2-bench's tasks as records, and the reader of its files.
 
     folder/tasks.json         a list: user_scenario, initial_state, evaluation_criteria, ...
+    folder/tasks/task_*.json  one each; where there are any, they count and tasks.json does not, as upstream
     folder/split_tasks.json   names of sets of tasks; upstream plays `base` unless told otherwise
     folder/policy.md          what the agent may do
     folder/db.json, user_db.json (or .toml)
@@ -61,12 +62,16 @@ class Assertion:
 
 @dataclass(frozen=True, kw_only=True)
 class Tau2Task:
-    """One task. `actions` and `assertions` are None where the file has none, which upstream tells from empty lists."""
+    """One task. `actions` and `assertions` are None where the file has none, which upstream tells from empty lists;
+    `user_tools` are those that the customer is shown, None for all, `documents` what the agent needs to know.
+    """
 
     id: str
     instructions: str
     persona: str = ""
     ticket: str = ""
+    user_tools: tuple[str, ...] | None = None
+    documents: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     user_data: Mapping[str, Any] = field(default_factory=dict)
     preparation: tuple[ToolCall, ...] = ()
@@ -86,9 +91,12 @@ def read_tasks(folder: Path) -> list[Tau2Task]:
         InputError: a file is missing, is not JSON, or a task has not the form of upstream; file, task and field are
             named.
     """
-    path = folder / "tasks.json"
-    entries = read_json(path, list)
-    tasks = [_task(entry, f"{path}, task {number}") for number, entry in enumerate(entries, start=1)]
+    path, single = folder / "tasks.json", sorted((folder / "tasks").glob("task_*.json"))
+    if single:
+        path, tasks = folder / "tasks", [_task(read_json(one, dict), f"{one}") for one in single]
+    else:
+        entries = read_json(path, list)
+        tasks = [_task(entry, f"{path}, task {number}") for number, entry in enumerate(entries, start=1)]
     if len({task.id for task in tasks}) < len(tasks):
         raise InputError(f"{path}: two tasks have one id")
     return tasks
@@ -164,11 +172,14 @@ def _task(entry: Any, where: str) -> Tau2Task:
         if one not in get_args(Basis):
             raise InputError(f"{where}: reward_basis {one!r} is none of {', '.join(get_args(Basis))}")
     instructions = _get(scenario, "instructions", (str, dict), where)
+    shown = _get(entry, "user_tools", list, where, default=None)
     return Tau2Task(
         id=str(name),
         instructions=instructions if isinstance(instructions, str) else json.dumps(instructions, ensure_ascii=False),
         persona=_get(scenario, "persona", str, where, default=""),
         ticket=_get(entry, "ticket", str, where, default=""),
+        user_tools=None if shown is None else tuple(map(str, shown)),
+        documents=tuple(map(str, _get(entry, "required_documents", list, where, default=[]))),
         data=_get(prepared, "agent_data", dict, where, default={}),
         user_data=_get(prepared, "user_data", dict, where, default={}),
         preparation=tuple(_function(f, where) for f in _get(state, "initialization_actions", list, where, default=[])),

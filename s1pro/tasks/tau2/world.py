@@ -38,7 +38,7 @@ class World:
         InputError: the databases are not of the domain.
     """
 
-    tools: ClassVar[Tools]
+    tools: Tools
     hidden: ClassVar[Mapping[Side, frozenset[str]]] = {"assistant": frozenset(), "user": frozenset()}
 
     def __init__(self, db: Mapping[str, Any], user_db: Mapping[str, Any]) -> None:
@@ -108,6 +108,7 @@ class Domain:
     """The files of a domain: fresh worlds, and the policy. Raises `InputError` for files that are wrong.
 
     Attributes:
+        label: its name in results.
         tables: that its databases have, by file; the agent's database is `db`, the user's `user_db`.
         rows: what a table is.
         policies, solo_policies: their files by the name of the part; a policy of one part is its text.
@@ -121,7 +122,7 @@ class Domain:
     solo_policies: ClassVar[Mapping[str, str]] = {"policy": "policy_solo.md"}
 
     def __init__(self, folder: Path) -> None:
-        self.tools, self.folder = self.kind.tools, folder
+        self.tools, self.folder, self.label = self.kind.tools, folder, self.name
         data: dict[str, Any] = {}
         for file, tables in self.tables.items():
             found = data[file.partition(".")[0]] = read_table(folder / file)
@@ -141,6 +142,17 @@ class Domain:
         if len(parts) == 1:
             return next(iter(parts.values()))
         return "\n".join(f"<{name}>\n{text}\n</{name}>" for name, text in parts.items())
+
+    def policy_of(self, task: Tau2Task) -> str:
+        """The policy as the agent of a task reads it."""
+        return self.policy
+
+    def tools_of(self, task: Tau2Task) -> Tools:
+        """The tools that the two sides of a task are shown."""
+        if task.user_tools is None:
+            return self.tools
+        shown = {name: one for name, one in self.tools["user"].items() if name in task.user_tools}
+        return {**self.tools, "user": shown}
 
     def world(self, task: Tau2Task) -> World:
         """As the task begins."""
