@@ -18,7 +18,7 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from s1pro.tasks.tau2.banking_tables import TODAY, BankTables, dollars, given, made_id, one_of
+from s1pro.tasks.tau2.banking_tables import TODAY, BankTables, dollars, given, holdings, made_id, one_of
 from s1pro.tasks.tau2.world import ToolError
 
 TYPES = ("checking", "savings", "business_checking", "business_savings")
@@ -166,9 +166,8 @@ class Accounts(BankTables):
             "transaction_id": name, "account_id": account_id, "date": TODAY, "description": credits[credit_type],
             "amount": amount, "type": credit_type, "status": "posted",
         }  # fmt: skip
-        self.rows("bank_account_transaction_history")[name] = (
-            record  # the same credit again: one record, twice the money
-        )
+        history = self.rows("bank_account_transaction_history")
+        history[name] = record  # the same credit again: one record, twice the money
         return {"done": "credit applied", **record, "balance_before": dollars(before), "balance": after}
 
     # reports
@@ -206,14 +205,6 @@ class Accounts(BankTables):
         if account.get("status") not in _USABLE:
             raise ToolError(f"account {name} is not active")
         return account
-
-
-def holdings(account: Mapping[str, Any]) -> float:
-    """What is on an account. Raises `ValueError` for a text that is no amount."""
-    found = account.get("current_holdings", account.get("balance", 0))
-    if isinstance(found, str):
-        return float(found.replace("$", "").replace(",", ""))
-    return float(found) if isinstance(found, int | float) else 0.0
 
 
 def amount_of(name: str, value: Any) -> float:

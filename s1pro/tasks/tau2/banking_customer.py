@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from s1pro.tasks.tau2.banking_tables import TODAY, BankTables, amount, made_id
+from s1pro.tasks.tau2.banking_tables import TODAY, BankTables, holdings, made_id
 from s1pro.tasks.tau2.world import ToolError
 
 _REST = "default"
@@ -161,7 +161,7 @@ class Customer(BankTables):
         account = accounts[account_id]
         if account.get("status") not in ("ACTIVE", "OPEN"):
             raise ToolError(f"the account {account_id!r} is not active")
-        before = amount(account.get("current_holdings", account.get("balance", 0)))
+        before = holdings(account)
         account["current_holdings"] = f"${before + more:.2f}"
         return {
             "message": "The check is deposited.", "account_id": account_id, "check_amount": f"${more:.2f}",

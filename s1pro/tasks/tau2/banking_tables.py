@@ -116,13 +116,9 @@ def given(**values: Any) -> None:
         raise ToolError(f"{', '.join(missing)} must be given")
 
 
-def amount(value: Any) -> float:
-    """Of a number, or of a text like `$1,250.00`; 0 of anything else. Raises `ValueError` for other texts."""
-    if isinstance(value, int | float):
-        return float(value)
-    return number(value) if isinstance(value, str) else 0.0
-
-
 def holdings(account: Mapping[str, Any]) -> float:
-    """What is in an account."""
-    return amount(account.get("current_holdings", account.get("balance", 0)))
+    """What is in an account; nothing, where it says neither a number nor a text. Raises `ValueError` as `number`."""
+    found = account.get("current_holdings", account.get("balance", 0))
+    if isinstance(found, int | float):
+        return float(found)
+    return number(found) if isinstance(found, str) else 0.0
