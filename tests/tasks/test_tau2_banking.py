@@ -1,6 +1,6 @@
-"""tau2's bank: what both sides can always do, hidden tools, documents, and rewards.
+"""tau2's bank: what both sides can always do, hidden tools, and rewards.
 
-Ids are compared with SHA-256 digits computed by sha256sum, and scores of searches with rank_bm25 0.2.2.
+Ids are compared with digits that sha256sum computed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from s1pro.base.errors import InputError
 from s1pro.tasks.tau2.banking_domain import BankDomain, BankWorld
 from s1pro.tasks.tau2.domains import open_domain
 from s1pro.tasks.tau2.records import Side, ToolCall, Turn, read_tasks
 from s1pro.tasks.tau2.rewards import reward
-from tests.tau2_bank import ANN, DAY, DOCUMENTS, VERIFIED, bank, bank_task, write_bank
+from tests.tau2_bank import ANN, DAY, VERIFIED, bank, bank_task, write_bank
 
 REWARDS = "update_transaction_rewards_3847"
 LOOK = "get_all_user_accounts_by_user_id_3847"
@@ -264,78 +263,3 @@ def test_the_data_of_a_task(tmp_path: Path) -> None:
     assert isinstance(world, BankWorld)
     assert list(world.rows("users")) == ["ann", "bob", "eve"]
     assert world.rows("task_config")["dispute_settings"] == {"auto_resolve_disputes": True}
-
-
-def test_knowledge(tmp_path: Path) -> None:
-    task = bank_task("a", [], required_documents=["doc_cards_001", "Checks", "none"], user_tools=["submit_referral"])
-    folder = write_bank(tmp_path / "bank", [task, bank_task("b", [])])
-    one, other = read_tasks(folder)
-    gold, silver, checks = (DOCUMENTS[name] for name in ("doc_cards_001", "doc_cards_002", "doc_checks_001"))
-
-    def opened(knowledge: str | None) -> tuple[str, set[str]]:
-        domain = open_domain(folder, knowledge)
-        return domain.policy_of(one), set(domain.tools_of(one)["assistant"]) & {"KB_search", "grep"}
-
-    assert opened("no_knowledge") == ("Be kind.\n", set())
-    text, tools = opened("full_kb")
-    assert tools == set() and all(f"## {title}\n\n{content}" in text for title, content in DOCUMENTS.values())
-    text, tools = opened("golden_retrieval")
-    assert tools == set() and gold[1] in text and checks[1] in text and silver[1] not in text
-    assert open_domain(folder, "golden_retrieval").policy_of(other) == "Be kind.\n(No documents provided)"
-    assert opened("bm25") == ("Be kind.\nSearch.", {"KB_search"})
-    assert opened("grep_only") == ("Be kind.\nGrep.", {"grep"})
-    assert opened(None) == opened("bm25_grep") == ("Be kind.\nSearch or grep.", {"KB_search", "grep"})
-    domain = open_domain(folder)
-    assert domain.label == "banking_knowledge-bm25_grep"
-    assert list(domain.tools_of(one)["user"]) == ["submit_referral"]
-    assert len(domain.tools_of(other)["user"]) == 6
-    with pytest.raises(InputError, match=r"--knowledge 'alltools': there are no_knowledge, .* shell is not here"):
-        open_domain(folder, "alltools")
-
-
-def test_searches(tmp_path: Path) -> None:
-    folder = write_bank(tmp_path / "bank", [bank_task("a", [])])
-    world = open_domain(folder).world(read_tasks(folder)[0])
-    assert isinstance(world, BankWorld)
-    found = json.loads(done(world, "KB_search", query="Yearly FEE the card"))
-    assert [(one["id"], one["score"]) for one in found] == [
-        ("doc_cards_001", 1.259),
-        ("doc_cards_002", 1.1811),
-        ("doc_checks_001", 0.238),
-        ("doc_hidden_001", 0.1749),
-    ]
-    assert [one["id"] for one in json.loads(done(world, "grep", pattern="fee|GOLD"))] == ["doc_cards_001"]
-    scores = [(one["id"], one["score"]) for one in json.loads(done(world, "grep", pattern=r"_\d+"))]
-    assert scores == [("doc_checks_001", 1.0), ("doc_hidden_001", 1.0)]
-    assert done(world, "grep", pattern="(") == "Nothing is found for (."
-    assert done(world, "KB_search", query=" ") == "No document fits."
-
-
-def test_wrong_files(tmp_path: Path) -> None:
-    folder = write_bank(tmp_path / "bank", [])
-    (folder / "documents" / "x.json").write_text('{"id": "x", "title": "X"}', encoding="utf-8")
-    with pytest.raises(InputError, match=r"x\.json: the field 'content' is missing or no text"):
-        open_domain(folder)
-    for path in (folder / "documents").iterdir():
-        path.unlink()
-    with pytest.raises(InputError, match="documents: has no documents"):
-        open_domain(folder)
-    with pytest.raises(InputError, match="there is no table 'cats' in a bank"):
-        BankWorld({**bank(), "cats": {"data": {}}}, {})
-    with pytest.raises(InputError, match="users: expected an object with the rows by id"):
-        BankWorld({**bank(), "users": {"data": {"ann": 5}}}, {})
-
-
-def test_tasks_in_files_of_their_own(tmp_path: Path) -> None:
-    """They count, and the list does not."""
-    folder = write_bank(tmp_path / "bank", [bank_task("old", [])])
-    (folder / "tasks").mkdir()
-    for name in ("b", "a"):
-        (folder / "tasks" / f"task_{name}.json").write_text(json.dumps(bank_task(name, [])), encoding="utf-8")
-    assert [task.id for task in read_tasks(folder)] == ["a", "b"]
-    (folder / "tasks" / "task_c.json").write_text(json.dumps(bank_task("a", [])), encoding="utf-8")
-    with pytest.raises(InputError, match="tasks: two tasks have one id"):
-        read_tasks(folder)
-    (folder / "tasks" / "task_c.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(InputError, match=r"task_c\.json: expected a dict"):
-        read_tasks(folder)
