@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from s1pro.base.errors import InputError
+from s1pro.tasks.tau2 import banking_documents
 from s1pro.tasks.tau2.banking_domain import BankWorld
 from s1pro.tasks.tau2.domains import open_domain
 from s1pro.tasks.tau2.records import ToolCall, read_tasks
@@ -48,6 +49,20 @@ def test_knowledge(tmp_path: Path) -> None:
     assert len(domain.tools_of(other)["user"]) == 6
     with pytest.raises(InputError, match=r"--knowledge 'alltools': there are no_knowledge, .* shell is not here"):
         open_domain(folder, "alltools")
+
+
+def test_a_pattern_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_bank(tmp_path / "bank", [bank_task("a", [])])
+    (folder / "documents" / "doc_long.json").write_text(
+        json.dumps({"id": "doc_long", "title": "Long", "content": "a" * 60 + "!"})
+    )
+    monkeypatch.setattr(banking_documents, "GREP_SECONDS", 0.2)
+    turn = (
+        open_domain(folder)
+        .world(read_tasks(folder)[0])
+        .answer(ToolCall(name="grep", arguments={"pattern": "(a|aa)+$"}))
+    )
+    assert turn.failed and "takes longer than 0.2 s" in turn.text
 
 
 def test_searches(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@
 
 Searches answer with ten documents at most. BM25 is the usual one (Okapi, k1 1.5, b 0.75; a word that most documents
 have gets a quarter of the mean weight), on words as they stand between spaces, in small letters. Of equal documents the
-first by file name comes first; upstream's order of them is that of the folder. What needs an embedding service, a
+first by file name comes first; upstream's order of them is that of the folder. A regular expression has five seconds,
+upstream any time it takes. What needs an embedding service, a
 judging model or a shell is not here, upstream's default (`alltools`) neither.
 """
 
@@ -17,14 +18,18 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from s1pro.base.errors import InputError
 from s1pro.tasks.tau2.records import Tau2Task, read_json, read_text
+from s1pro.tasks.tau2.world import ToolError
 
 KNOWLEDGE: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "no_knowledge": ("no_knowledge", ()),
@@ -37,6 +42,7 @@ KNOWLEDGE: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """The file of the policy in `prompts/`, and the tools."""
 DEFAULT = "bm25_grep"
 TOP = 10
+GREP_SECONDS = 5.0
 _K1, _B, _FLOOR = 1.5, 0.75, 0.25
 _COMPONENT = re.compile(r"\{\{component:(\w+)\}\}")
 
@@ -82,11 +88,7 @@ class Library:
         """Those in which the pattern is found, by how often; what is no regular expression is searched as it is."""
         if not pattern.strip():
             return []
-        try:
-            wanted = re.compile(pattern, re.IGNORECASE)
-        except re.error:
-            wanted = re.compile(re.escape(pattern), re.IGNORECASE)
-        counts = [float(len(wanted.findall(one.content))) for one in self.documents]
+        counts = _occurrences(pattern, [one.content for one in self.documents])
         return [found for found in self._best(counts) if found["score"] > 0]
 
     def text(self, names: Sequence[str] | None = None) -> str:
@@ -103,6 +105,20 @@ class Library:
         return [
             {"title": one.title, "id": one.id, "score": round(score, 4), "content": one.content} for one, score in found
         ]
+
+
+def _occurrences(pattern: str, texts: Sequence[str]) -> list[float]:
+    """Raises `ToolError` for a pattern that takes too long: it is a model's."""
+    try:
+        re.compile(pattern)
+        wanted = regex.compile(pattern, regex.IGNORECASE)
+    except (re.error, regex.error, OverflowError, RecursionError):
+        wanted = regex.compile(regex.escape(pattern), regex.IGNORECASE)
+    until = time.monotonic() + GREP_SECONDS
+    try:
+        return [float(len(wanted.findall(text, timeout=max(until - time.monotonic(), 1e-3)))) for text in texts]
+    except TimeoutError as error:
+        raise ToolError(f"{pattern}: the search takes longer than {GREP_SECONDS:g} s; write it more simply") from error
 
 
 def checked(knowledge: str) -> str:
