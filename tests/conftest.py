@@ -13,6 +13,7 @@ os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -26,6 +27,11 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+# absl, which rouge-score imports, keeps the stderr of that moment and closes it when a server sets up its logging. In a
+# test that would be pytest's own, and the process would end without a word.
+with contextlib.suppress(ImportError), contextlib.redirect_stderr(sys.__stderr__):
+    import absl.logging  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
