@@ -38,7 +38,7 @@ DISTRIBUTION = {
 }
 # Come with a declared dependency: markupsafe with jinja2, huggingface_hub with transformers, scipy with scikit-learn,
 # pydantic and starlette with fastapi.
-COMES_ALONG = {"markupsafe", "huggingface_hub", "regex", "scipy", "pydantic", "starlette"}
+COMES_ALONG = {"absl", "markupsafe", "huggingface_hub", "scipy", "pydantic", "starlette"}
 
 
 def own_files() -> list[Path]:

@@ -40,11 +40,17 @@ _HYPHEN = "\N{NON-BREAKING HYPHEN}"
 
 
 def free_numbers(response: str) -> list[float]:
-    """All numbers of a reply in upstream's way."""
-    if "<think>" in response and "</think>" not in response:
+    """All numbers of a reply as upstream reads it where one is asked for: behind the last summary, none in reasoning
+    that never ended there."""
+    text = response.rpartition("<summary>")[2]
+    if "<think>" in text and "</think>" not in text:
         return []
-    text = response.rpartition("</think>")[2].rpartition("<summary>")[2].replace("5'", "five'").replace("3'", "three")
-    found = re.findall(rf"(?<![a-zA-Z])[-{_HYPHEN}]?\d+\.?\d*", text)
+    return _numbers(text.rpartition("</think>")[2])
+
+
+def _numbers(text: str) -> list[float]:
+    """In upstream's way."""
+    found = re.findall(rf"(?<![a-zA-Z])[-{_HYPHEN}]?\d+\.?\d*", text.replace("5'", "five'").replace("3'", "three"))
     values = [min(max(float(number.replace(_HYPHEN, "-")), -LARGEST), LARGEST) for number in found]
     return [float(f"{value:.6g}") for value in values]
 
@@ -60,11 +66,16 @@ def one_number(*, most: float = float("inf")) -> Callable[[str, Record], float |
 
 
 def several_numbers(keys: Sequence[str]) -> Callable[[str, Record], dict[str, float] | None]:
+    """Where several are asked for, upstream also reads summaries and reasoning that never ended."""
+
     def read(response: str, record: Record) -> dict[str, float] | None:
-        found = free_numbers(response)
-        return dict(zip(keys, found, strict=True)) if len(found) == len(keys) else None
+        return _by_key(keys, _numbers(response.rpartition("</think>")[2]))
 
     return read
+
+
+def _by_key(keys: Sequence[str], found: Sequence[float]) -> dict[str, float] | None:
+    return dict(zip(keys, found, strict=True)) if len(found) == len(keys) else None
 
 
 def strict_numbers(keys: Sequence[str]) -> Callable[[str, Record], dict[str, float] | None]:
@@ -81,7 +92,7 @@ def strict_numbers(keys: Sequence[str]) -> Callable[[str, Record], dict[str, flo
             number = number_in(found[-1].rstrip(".")) if found else None
             if number is not None:
                 named[key] = number
-        return {key: named[key] for key in keys} if len(named) == len(keys) else several_numbers(keys)(response, record)
+        return {key: named[key] for key in keys} if len(named) == len(keys) else _by_key(keys, free_numbers(response))
 
     return read
 

@@ -146,6 +146,8 @@ def test_smolinstruct_in_the_original_way() -> None:
         ("K3 is 7", [7.0]),
         ("<think>1", []),
         ("<think>1</think>2", [2.0]),
+        ("<think>1<summary>2", [2.0]),
+        ("<summary>1</think>2", [2.0]),
         ("1e-3", [1.0, 3.0]),
         ("2,000", [2.0, 0.0]),
         ("", []),
@@ -153,6 +155,14 @@ def test_smolinstruct_in_the_original_way() -> None:
 )
 def test_free_numbers(reply: str, found: list[float]) -> None:
     assert biology.free_numbers(reply) == found
+
+
+def test_several_numbers_are_also_read_in_reasoning_that_never_ended() -> None:
+    """In compat, as upstream; strict takes nothing from there."""
+    read, strict = biology.several_numbers(("hk", "dev")), biology.strict_numbers(("hk", "dev"))
+    assert read("<think>1 and 2", {}) == {"hk": 1.0, "dev": 2.0} and strict("<think>1 and 2", {}) is None
+    assert read("9<summary>1", {}) == {"hk": 9.0, "dev": 1.0}
+    assert read("<think>9</think>1, 2", {}) == strict("<think>9</think>1, 2", {}) == {"hk": 1.0, "dev": 2.0}
 
 
 def bio(*labels: object) -> list[dict[str, object]]:
