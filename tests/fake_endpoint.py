@@ -37,6 +37,11 @@ def chat_answer(
     return Reply(body={"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
+def tool_call(name: str, **arguments: Any) -> str:
+    """A call as Qwen models write it in an answer."""
+    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
+
+
 class FakeEndpoint:
     def __init__(self, behave: Behave, *, port: int = 0) -> None:
         self.behave, self.port = behave, port

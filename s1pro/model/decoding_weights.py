@@ -21,7 +21,7 @@ from s1pro.kernels.exact import ExactProducts
 from s1pro.kernels.linear import linear
 from s1pro.model.decoder import Attention, Decoder, DecoderLayer
 from s1pro.model.dispatch import LocalDispatch
-from s1pro.model.inner_first import is_inner_first
+from s1pro.model.inner_first import is_inner_first, is_plain_float32
 from s1pro.model.layers import Embedding, Linear, RMSNorm
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network, Towers
@@ -142,13 +142,7 @@ def _methods(kind: type[nn.Module]) -> frozenset[str]:
 
 
 def _is_plain(parameter: nn.Parameter) -> bool:
-    return (
-        type(parameter) is nn.Parameter
-        and type(parameter.data) is Tensor
-        and parameter.dtype is torch.float32
-        and parameter.device.type == "cpu"
-        and (parameter.is_contiguous() or is_inner_first(parameter))
-    )
+    return is_plain_float32(parameter) and (parameter.is_contiguous() or is_inner_first(parameter))
 
 
 def _layer(layer: DecoderLayer, exact: bool) -> LayerWeights | None:

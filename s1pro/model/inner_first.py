@@ -36,7 +36,7 @@ def lay_inner_first(network: Network) -> None:
         return
     with torch.inference_mode(mode=False), torch.no_grad():
         for weight in _weights(network):
-            if _is_plain(weight):
+            if is_plain_float32(weight) and weight.is_contiguous():
                 weight.data = weight.detach().mT.contiguous().mT
     lay_together(network)
 
@@ -54,11 +54,11 @@ def _weights(network: Network) -> Iterator[nn.Parameter]:
             yield from (module.gate_up_proj, module.down_proj)
 
 
-def _is_plain(weight: nn.Parameter) -> bool:
+def is_plain_float32(weight: nn.Parameter) -> bool:
+    """Whether a parameter is an ordinary tensor (not sharded, not quantised) of float32 on a CPU."""
     return (
         type(weight) is nn.Parameter
         and type(weight.data) is Tensor
         and weight.dtype is torch.float32
         and weight.device.type == "cpu"
-        and weight.is_contiguous()
     )

@@ -10,14 +10,11 @@ import pytest
 
 from s1pro.cli import main
 from tests.fake_endpoint import FakeEndpoint, Reply
+from tests.fake_endpoint import tool_call as call
 from tests.tau2_bank import bank_task, write_bank
 
 DEPOSIT = {"discoverable_tool_name": "deposit_check_3847"}
 CHECK = {**DEPOSIT, "arguments": '{"account_id": "chk_ann", "check_amount": 50}'}
-
-
-def call(name: str, **arguments: Any) -> str:
-    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
 
 
 def behave(number: int, path: str, body: dict[str, Any]) -> Reply | str:

@@ -10,13 +10,10 @@ import pytest
 
 from s1pro.cli import main
 from tests.fake_endpoint import FakeEndpoint, Reply
+from tests.fake_endpoint import tool_call as call
 from tests.tau2_carrier import MINE, telecom_task, write_carrier
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "tau2_mock"
-
-
-def call(name: str, **arguments: Any) -> str:
-    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
 
 
 def both(number: int, path: str, body: dict[str, Any]) -> Reply | str:

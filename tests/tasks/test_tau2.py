@@ -19,6 +19,7 @@ from s1pro.tasks.tau2.mock_domain import MockDomain
 from s1pro.tasks.tau2.orchestrator import Conversation, ModelSpeaker, converse, read_turn, write_turn
 from s1pro.tasks.tau2.records import Tau2Task, ToolCall, Turn, read_tasks
 from s1pro.tasks.tau2.rewards import Profile, reward
+from tests.fake_endpoint import tool_call as call
 
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "samples" / "tau2_mock"
 pytestmark = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the files of tau2's mock domain are not here")
@@ -33,10 +34,6 @@ class Script:
     async def speak(self, turns: Sequence[Turn]) -> Turn:
         line = self.lines.pop(0) if len(self.lines) > 1 else self.lines[0]
         return read_turn(line, self.side)  # type: ignore[arg-type]
-
-
-def call(name: str, **arguments: Any) -> str:
-    return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
 
 
 def task(name: str) -> Tau2Task:

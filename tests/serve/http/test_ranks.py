@@ -14,22 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from s1pro.checkpoint.released import save_network
-from s1pro.model.network import Network
-from tests.serve.http.running import WEB, config, post, processor
+from tests.serve.http.running import WEB, post
 
 pytestmark = pytest.mark.slow
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello"}]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "tiny-model"
-    save_network(Network(config(), seed=3), folder)
-    processor().save_pretrained(folder)
-    return folder
 
 
 def start(folder: Path, rank: int, port: int) -> subprocess.Popen[str]:

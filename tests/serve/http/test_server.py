@@ -422,16 +422,6 @@ def test_a_server_without_its_engine_says_so_and_ends() -> None:
     assert not thread.is_alive() and not served.engine.alive
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from s1pro.checkpoint.released import save_network
-
-    folder = tmp_path_factory.mktemp("served") / "tiny-model"
-    save_network(Network(config(), seed=3), folder)
-    processor().save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.slow
 def test_the_command_serves_and_ends_in_good_order(folder: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
