@@ -321,3 +321,9 @@ def test_the_golden_databases_of_upstream_do_not_meet(tmp_path: Path) -> None:
         ("user", "make_payment", {}),
     ]
     assert play(folder, task, *calls) == {"compat": 0.0, "strict": 1.0}
+
+
+def test_a_missing_file_is_named_as_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as error:
+        read_tasks(tmp_path)
+    assert str(error.value) == f"{tmp_path / 'tasks.json'}: No such file or directory"

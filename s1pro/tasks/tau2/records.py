@@ -127,8 +127,9 @@ def in_split(tasks: Sequence[Tau2Task], folder: Path, name: str | None) -> list[
 
 
 def read_json(path: Path, kind: type) -> Any:
+    text = read_text(path)
     try:
-        data = json.loads(read_text(path))
+        data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(data, kind):
