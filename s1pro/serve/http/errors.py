@@ -9,7 +9,9 @@ foresaw is 500 with a number under which the log has the traceback: nothing of o
 from __future__ import annotations
 
 import logging
+import reprlib
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,6 +25,7 @@ from s1pro.serve.http.json_text import Json
 from s1pro.serve.lockstep import RanksLost
 
 LONGEST_MESSAGE = 1000
+LONGEST_VALUE = 60
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _log = logging.getLogger("s1pro.serve")
 
@@ -91,7 +94,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _validation_error(error).response()
+        return body_error(error.errors()).response()
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -110,10 +113,39 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, known)
 
 
-def _validation_error(error: RequestValidationError) -> ApiError:
-    """The first thing that is wrong with a body, and where."""
-    problems = error.errors()
-    first = problems[0] if problems else {"loc": (), "msg": "the request is not valid"}
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = f"{where}: {first['msg']}" if where else str(first["msg"])
+def body_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first thing that is wrong with a body: where, what, and what stands there.
+
+    Args:
+        problems: what pydantic found, at least one.
+    """
+    first = problems[0]
+    details: Mapping[str, Any] = first.get("ctx", {})
+    if first["type"] == "json_invalid":
+        message = f"the body is no JSON: {details.get('error', '')} at character {first['loc'][-1]}"
+        return ApiError(400, message, code="invalid_body")
+    if first["type"] == "refused":
+        return ApiError(400, first["msg"], param=details["field"], code="unsupported")
+    where = _path(first["loc"])
+    if not where:
+        message = "the body must be a JSON object, sent with Content-Type: application/json"
+    elif first["type"] == "missing":
+        message = f"{where}: this field is needed"
+    else:
+        message = f"{where}: {first['msg']}, got {_short(first['input'])}"
     return ApiError(400, message, param=where[:200] or None, code="invalid_body")
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`messages[0].role`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "body"]
+    return "".join(parts).removeprefix(".")
+
+
+def _short(value: Any) -> str:
+    """A value of a client as text of bounded length, and in bounded time."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxlong = LONGEST_VALUE
+    shown.maxlevel = 2
+    text = shown.repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
