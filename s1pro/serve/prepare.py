@@ -113,3 +113,15 @@ class Preparation:
         if self._grammars is None:
             raise InputError("structured output needs an engine with a tokenizer (`grammars`)")
         return self._grammars.structure(sampling.structured)
+
+
+def context_limit(config: ModelConfig, wanted: int | None, num_slots: int) -> int:
+    """Most tokens of prompt and output together; None takes what positions and the cache allow.
+
+    Raises:
+        ValueError: more than the cache holds, or too few for an answer.
+    """
+    limit = min(config.text.rope.max_position_embeddings, num_slots) if wanted is None else wanted
+    if not 2 <= limit <= num_slots:
+        raise ValueError(f"max_context={limit} must lie between 2 and the {num_slots} slots of the cache")
+    return limit

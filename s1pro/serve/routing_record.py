@@ -1,8 +1,9 @@
 """Which experts every token used, per cache slot beside its keys and values.
 
-Whoever shares a block of the cache shares its record. Beside the experts stands the token itself, so that a trace says
-what it is about. Writing one row costs as much as writing many: a fiftieth of a small decoding step. So the steps of a
-decoding batch wait and are written `BUNDLE` at a time, and before anybody reads.
+Whoever shares a block of the cache shares its record; a finished request reads the slots of its blocks. A sequence of
+T tokens has T - 1 rows, because the last token was sampled but never fed. Beside the experts stands the token itself,
+so that a trace says what it is about. Writing one row costs as much as writing many: a fiftieth of a small decoding
+step. So the steps of a decoding batch wait and are written `BUNDLE` at a time, and before anybody reads.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from s1pro.serve.request import Timing
+
 KEPT = 4096
 
 
@@ -35,6 +37,13 @@ class Counters:
     aborted: int = 0
     time_to_first_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     time_per_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
+
+    def left(self, timing: Timing, num_tokens: int) -> None:
+        """A request is finished."""
+        self.finished += 1
+        if num_tokens:
+            self.time_to_first_token.append(timing.time_to_first_token)
+            self.time_per_token.append(timing.time_per_token(num_tokens))
 
     def copy(self) -> Counters:
         return replace(
