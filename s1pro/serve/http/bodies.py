@@ -24,7 +24,6 @@ from pydantic import (
     WrapValidator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 MAX_BIASES = 4096
 
@@ -42,9 +41,17 @@ def _one_of(forms: str) -> WrapValidator:
         try:
             return validate(value)
         except ValidationError as error:
-            raise PydanticCustomError("forms", "must be {forms}", {"forms": forms}) from error
+            raise ValueError(f"must be {forms}") from error
 
     return WrapValidator(check)
+
+
+class Refused(ValueError):
+    """A field that this server cannot honour."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is not supported by this server")
+        self.field = field
 
 
 class _FailFast(FailFast):
@@ -81,7 +88,7 @@ class Body(BaseModel):
     def _keeps_its_word(cls, given: Any) -> Any:
         for name, off in cls.refused.items() if isinstance(given, dict) else ():
             if given.get(name) is not None and given[name] not in off:
-                raise PydanticCustomError("refused", "{field} is not supported by this server", {"field": name})
+                raise Refused(name)
         return given
 
 

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from s1pro.base.errors import InputError
 from s1pro.serve.async_engine import EngineStopped
+from s1pro.serve.http.bodies import Refused
 from s1pro.serve.http.json_text import Json
 from s1pro.serve.lockstep import RanksLost
 
@@ -124,15 +125,17 @@ def body_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
     if first["type"] == "json_invalid":
         message = f"the body is no JSON: {details.get('error', '')} at character {first['loc'][-1]}"
         return ApiError(400, message, code="invalid_body")
-    if first["type"] == "refused":
-        return ApiError(400, first["msg"], param=details["field"], code="unsupported")
+    cause = details.get("error")
+    if isinstance(cause, Refused):
+        return ApiError(400, str(cause), param=cause.field, code="unsupported")
     where = _path(first["loc"])
     if not where:
         message = "the body must be a JSON object, sent with Content-Type: application/json"
     elif first["type"] == "missing":
         message = f"{where}: this field is needed"
     else:
-        message = f"{where}: {first['msg']}, got {_short(first['input'])}"
+        said = str(cause) if isinstance(cause, ValueError) else first["msg"]
+        message = f"{where}: {said}, got {_short(first['input'])}"
     return ApiError(400, message, param=where[:200] or None, code="invalid_body")
 
 
