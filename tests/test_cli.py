@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -203,7 +204,13 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["parity", "DIR", "--report", "DIR/empty"], "is a folder; name a file"),
         (["parity", "DIR/fake", "--limit", "nan"], "--limit must be a number from 0, got nan"),
         (["parity", "DIR/fake", "--api-key-variable", "KEY"], "no effect without --url"),
-        (["eval", "--url", "http://[::1", "--model", "m"], "base_url must be like http://localhost:8000/v1"),
+        (
+            ["eval", "--url", "http://[::1", "--model", "m"],
+            "--url must be like http://localhost:8000/v1, got 'http://[::1'",
+        ),
+        (["eval", "--url", "http://a/v1", "--model", "m", "--judge-url", "x"], "--judge-url must be like http://"),
+        (["eval", "--url", "http://a/v1", "--model", "m", "--timeout", "0"], "--timeout must be positive, got 0"),
+        (["parity", "DIR/fake", "--url", "there"], "--url must be like http://localhost:8000/v1, got 'there'"),
         (["rl", "--recipe", "DIR/deep.json"], "not JSON"),
         (["rl", "--recipe", "DIR/empty.json"], "DIR/empty.json: missing folder"),
         (["rl", "--model", "DIR/fake", "--tasks", "arithmetic", "--set", "rollout.top_p=2"], "top_p must be in (0, 1]"),
@@ -386,6 +393,23 @@ def test_eval_writes_answers_and_reports_intervals_and_baselines(
     code, _, err = s1pro(*arguments, "--temperature", 0.5)
     assert code == 2
     assert "sampling.temperature: 0.0 there, 0.5 now" in err
+
+
+@pytest.mark.parametrize("kind", ["weights", "tokenizer"])
+def test_a_broken_model_is_named_before_questions_are_made(
+    s1pro: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def too_early() -> None:
+        raise AssertionError("molecules were read")
+
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    file = broken / ("model.safetensors" if kind == "weights" else "vocab.json")
+    file.write_bytes(file.read_bytes()[:50])
+    monkeypatch.setattr("s1pro.tasks.registry.installed_molecules", too_early)
+    for arguments in (["eval", broken], ["eval", model_folder, "--reference", broken]):
+        code, out, err = s1pro(*arguments, "--tasks", "count_in_smiles")
+        assert (code, out) == (2, "") and str(file) in err and err.count("\n") == 1
 
 
 def test_chat_answers_one_message(s1pro: Run, model_folder: Path) -> None:
