@@ -327,6 +327,7 @@ def test_parity_names_an_endpoint_that_does_not_answer(
             "99999999999 token slots (--cache-tokens)",
         ),
         (["parity", "MODEL", "--longest", "5000"], "--longest 5000 and --tokens 48: the model has 1024 positions"),
+        (["serve", "MODEL", "--no-cuda-graphs"], "--no-cuda-graphs has no effect on a CPU"),
         (["parity", "MODEL", "--seed", "-1"], "seed must not be negative, got -1"),
     ],
 )

@@ -81,6 +81,11 @@ def add(commands: Commands) -> None:
         help="under torchrun: seconds that a rank waits for the others before all of them stop; longer than any step "
         "takes; default 120",
     )
+    engine.add_argument(
+        "--no-cuda-graphs",
+        action="store_true",
+        help="on a GPU: compute every decoding step anew, instead of recording it once and replaying it",
+    )
     engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
     access = parser.add_argument_group("access")
     access.add_argument("--api-key-file", type=Path, metavar="FILE", help="one key a line; without, none is asked for")
@@ -216,6 +221,8 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
     from s1pro.serve.http.service import Service
     from s1pro.serve.lockstep import wait_for_all
 
+    if args.no_cuda_graphs and args.device == "cpu":
+        raise InputError("--no-cuda-graphs has no effect on a CPU, which has none; leave it out")
     processor, group = Processor.from_pretrained(args.folder), _other_ranks(args)
 
     def build() -> Engine:
@@ -238,6 +245,7 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             exact=args.exact,
             serves_only=not args.exact,
             expert_group=group,
+            cuda_graphs=False if args.no_cuda_graphs else None,
         )
 
     return Service(_started(build, args), processor, settings, max_batch=args.max_batch)

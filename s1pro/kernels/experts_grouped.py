@@ -25,6 +25,17 @@ def is_supported(x: Tensor, down_EDF: Tensor) -> bool:
     return x.device.type == "cuda" and x.dtype != torch.float64 and aligned
 
 
+def can_be_recorded(down_EDF: Tensor) -> bool:
+    """Whether products with such experts never wait for the device, so that a CUDA graph can hold them.
+
+    torch has a grouped kernel for bfloat16 on GPUs of compute capability 9 and 10 (H100, H200, B200). Elsewhere, and
+    for other dtypes, it reads the offsets on the host and loops.
+    """
+    if not is_supported(down_EDF, down_EDF) or down_EDF.dtype != torch.bfloat16:
+        return False
+    return torch.cuda.get_device_capability(down_EDF.device)[0] in (9, 10)
+
+
 def forward(
     x: Tensor, weights_R: Tensor | None, gate_up_EFD: Tensor, down_EDF: Tensor, rows: ExpertRows, *, keep: bool
 ) -> tuple[Tensor, Tensor | None]:

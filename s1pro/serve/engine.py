@@ -15,7 +15,7 @@ what the request would have computed itself.
 Weights can be replaced between two steps (`update_weights`). With experts spread over ranks all ranks run every pass
 together (`serve.lockstep`).
 
-Left out: CUDA graphs, draft models.
+Left out: draft models.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from s1pro.model.inner_first import lay_inner_first
 from s1pro.model.network import Network
 from s1pro.serve.lockstep import SLEEP, WAKE, LockStep
 from s1pro.serve.passes import Passes
-from s1pro.serve.prepare import Preparation, context_limit
+from s1pro.serve.prepare import Preparation, check_sizes, context_limit
 from s1pro.serve.request import OnText, Request
 from s1pro.serve.sampler import Sampler
 from s1pro.serve.scheduler import Scheduler
@@ -77,6 +77,8 @@ class Engine:
             with exact mode, where trainer and engine must take the same products.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
+        cuda_graphs: whether decoding steps are recorded once and replayed (`serve.decode_graphs`). None does so on a
+            GPU wherever it can be done, True refuses a network with which it cannot.
 
     Attributes:
         progressed: requests that gained tokens in the last step.
@@ -103,14 +105,9 @@ class Engine:
         exact: bool = False,
         serves_only: bool = False,
         expert_group: dist.ProcessGroup | None = None,
+        cuda_graphs: bool | None = None,
     ) -> None:
-        for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if step_tokens < max_batch:
-            raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
-        if draft_tokens < 0:
-            raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        check_sizes(max_batch, cache_tokens, block_size, step_tokens, draft_tokens)
         if exact:
             use_exact_operators(network)
         if network.exact and serves_only:
@@ -151,6 +148,8 @@ class Engine:
             self._counters,
             record_routing=record_routing,
             expert_group=expert_group,
+            max_context=self.max_context,
+            cuda_graphs=cuda_graphs,
         )
 
     @property
@@ -189,6 +188,7 @@ class Engine:
             **self._scheduler.pool.counts(),
             policy_version=self.policy_version,
             asleep=self.asleep,
+            graphs=self._passes.num_graphs,
             counters=self._counters.copy(),
         )
 
@@ -269,6 +269,8 @@ class Engine:
         dropped = self.take_aborted()
         self._scheduler.copied()
         self._scheduler.pool.forget()
+        if not self.asleep:
+            self._passes.clear()
         return dropped
 
     def update_weights(

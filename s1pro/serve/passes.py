@@ -1,7 +1,8 @@
 """What the scheduler chose, through the network and the sampler: one pass, and the memory that passes write to.
 
 There are two kinds of passes. In most of them every request feeds the token it got last; their tensors live on from
-step to step (`serve.steps.DecodeBatch`), and on a CPU `model.decoding` computes them. All others are made anew
+step to step (`serve.steps.DecodeBatch`). On a CPU `model.decoding` computes them, on a GPU they are recorded and
+replayed (`serve.decode_graphs`); where neither is possible the network does. All other passes are made anew
 (`serve.steps.MixedBatch`): prompts and their chunks, tokens with guesses, and what decodes beside them.
 
 The memory is the paged cache and, beside it, the record of experts (`serve.routing_record`).
@@ -10,6 +11,7 @@ The memory is the paged cache and, beside it, the record of experts (`serve.rout
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,9 +23,11 @@ from s1pro.base.records import RoutingTrace, TopLogprobs
 from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.decoding import DecodingStep
 from s1pro.model.network import Network, NetworkOutput
+from s1pro.serve.decode_graphs import DecodeGraphs, StaticBatch
 from s1pro.serve.lockstep import LockStep
 from s1pro.serve.media_rows import embed_media
 from s1pro.serve.prompt_logprobs import read_prompt
+from s1pro.serve.recorders import RecordingFailed, choose_recorder
 from s1pro.serve.request import Request
 from s1pro.serve.routing_record import RoutingRecord
 from s1pro.serve.sampler import Sampler
@@ -46,6 +50,8 @@ class Passes:
         scheduler: is told what a pass has computed.
         record_routing: whether to write down the experts of every token.
         expert_group: as for the engine.
+        max_context: most tokens of a request.
+        cuda_graphs: as for the engine.
 
     Attributes:
         network: as it is now.
@@ -61,28 +67,46 @@ class Passes:
         *,
         record_routing: bool,
         expert_group: dist.ProcessGroup | None,
+        max_context: int,
+        cuda_graphs: bool | None,
     ) -> None:
         self.lockstep: LockStep | None = None
         self._scheduler, self._sampler, self._counters = scheduler, sampler, counters
         self._record_routing, self._expert_group = record_routing, expert_group
         self._device = network.lm_head.weight.device
+        self._max_context = max_context
         self._version = 0
-        self.use(network)
+        self.network = network
+        self._batch: DecodeBatch | StaticBatch | None = None
+        self._decoding, self._decodes_here = DecodingStep(network), False
+        self._must_record = cuda_graphs is True
+        self._recorder = None if expert_group is not None else choose_recorder(network, cuda_graphs)
+        if self._must_record and self._recorder is None:
+            raise ValueError("cuda_graphs=True: with experts on several ranks no step can be recorded; leave it out")
+        self._graphs: DecodeGraphs | None = None
         self.allocate()
+
+    @property
+    def num_graphs(self) -> int:
+        """Decoding steps that are recorded."""
+        return 0 if self._graphs is None else len(self._graphs.replay_of)
 
     def use(self, network: Network) -> None:
         """Takes another network of the same architecture; what is in the cache stays there."""
         self.network = network
-        self._batch: DecodeBatch | None = None
+        self._batch = None
         self._decoding, self._decodes_here = DecodingStep(network), False
+        if self._graphs is not None:
+            self._graphs = self._new_graphs()
 
     def allocate(self) -> None:
         """Takes the memory."""
         text = self.network.config.text
-        num_blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
+        blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
+        with_spare = blocks + (self._expert_group is not None or self._recorder is not None)
         self._cache = PagedKVCache(
             num_layers=text.num_hidden_layers,
-            num_blocks=num_blocks + (self._expert_group is not None),
+            num_blocks=with_spare,
             block_size=block_size,
             num_kv_heads=text.num_key_value_heads,
             head_dim=text.head_dim,
@@ -90,16 +114,22 @@ class Passes:
             device=self._device,
         )
         if self._expert_group is not None:
-            self.lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
+            self.lockstep = LockStep(self.network, self._expert_group, self._cache, blocks * block_size)
         self._routing: RoutingRecord | None = None
         if self._record_routing and text.moe_layers:
-            shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
+            shape = (with_spare * block_size, len(text.moe_layers), text.router.top_k)
             self._routing = RoutingRecord(*shape, self._device)
+        self._graphs = self._new_graphs()
 
     def release(self) -> None:
         """Gives it back, until `allocate`."""
-        self._batch = None
+        self._batch = self._graphs = None
         del self._cache, self._routing
+
+    def clear(self) -> None:
+        """Zeros the cache. A masked token weighs nothing, but nothing times a value that is no number is no number."""
+        for slots in self._cache.slots:
+            slots.zero_()
 
     def weights_changed(self) -> None:
         """Drops what was computed from weights."""
@@ -145,13 +175,17 @@ class Passes:
 
     def _decode(self, shares: list[Share]) -> Passed:
         batch = self._decode_batch(shares)
-        run = self._decoding if self._decodes_here else self._run
-        output = run(batch.ids_B, batch.positions_B, batch.context())
-        assert output.logits is not None
-        if self._routing is not None:
-            self._routing.write_later(batch.slots_B, batch.ids_B, output.routers)
-        tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = self._sampler.top_logprobs(output.logits, batch.plan)
+        try:
+            logits_BV = self._logits(batch)
+        except RecordingFailed as error:
+            if self._must_record:
+                raise
+            warnings.warn(f"{error}; decoding goes on without", RuntimeWarning, stacklevel=2)
+            self._recorder = self._graphs = self._batch = None
+            batch = self._decode_batch(shares)
+            logits_BV = self._logits(batch)
+        tokens_B, logprobs_B = self._sampler.sample(logits_BV, batch.plan)
+        tops = self._sampler.top_logprobs(logits_BV, batch.plan)
         batch.advance(tokens_B)
         finished = []
         for row, (request, token, logprob) in enumerate(
@@ -163,19 +197,45 @@ class Passes:
             self._scheduler.computed(share, 1)
         return Passed(list(batch.requests), finished)
 
-    def _decode_batch(self, shares: list[Share]) -> DecodeBatch:
+    def _logits(self, batch: DecodeBatch | StaticBatch) -> Tensor:
+        if isinstance(batch, StaticBatch):
+            return batch.logits()
+        run = self._decoding if self._decodes_here else self._run
+        output = run(batch.ids_B, batch.positions_B, batch.context())
+        if self._routing is not None:
+            self._routing.write_later(batch.slots_B, batch.ids_B, output.routers)
+        assert output.logits is not None
+        return output.logits
+
+    def _decode_batch(self, shares: list[Share]) -> DecodeBatch | StaticBatch:
         """The batch of the step before, if it still is the same."""
-        batch = self._batch
-        same = batch is not None and batch.changes == self._scheduler.changes and len(shares) == len(batch.requests)
+        batch, changes = self._batch, self._scheduler.changes
+        same = batch is not None and batch.changes == changes and len(shares) == len(batch.requests)
         if batch is not None and same and all(batch.grow(request) for request in self._scheduler.grown):
             return batch
-        requests = [share.request for share in shares]
-        batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
-        self._batch = batch
         if self._routing is not None:
             self._routing.flush()
-        self._decodes_here = self.lockstep is None and self._decoding.is_ready()
+        requests = [share.request for share in shares]
+        if self._graphs is not None and self._graphs.can_run(requests):
+            batch = StaticBatch(requests, self._sampler.plan, self._graphs, changes)
+        else:
+            batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, changes)
+            here = self.lockstep is None and self._device.type == "cpu"
+            self._decodes_here = here and self._decoding.is_ready()
+        self._batch = batch
         return batch
+
+    def _new_graphs(self) -> DecodeGraphs | None:
+        if self._recorder is None:
+            return None
+        return DecodeGraphs(
+            self.network,
+            self._cache,
+            self._routing,
+            self._recorder,
+            max_batch=self._scheduler.max_batch,
+            max_blocks=-(-self._max_context // self._scheduler.block_size),
+        )
 
     def _mixed(self, shares: list[Share]) -> Passed:
         self._batch = None

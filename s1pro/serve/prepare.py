@@ -115,6 +115,17 @@ class Preparation:
         return self._grammars.structure(sampling.structured)
 
 
+def check_sizes(max_batch: int, cache_tokens: int, block_size: int, step_tokens: int, draft_tokens: int) -> None:
+    """Of an engine. Raises `ValueError` for what it cannot work with."""
+    for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if step_tokens < max_batch:
+        raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
+    if draft_tokens < 0:
+        raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+
+
 def context_limit(config: ModelConfig, wanted: int | None, num_slots: int) -> int:
     """Most tokens of prompt and output together; None takes what positions and the cache allow.
 

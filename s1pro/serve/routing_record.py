@@ -35,6 +35,11 @@ class RoutingRecord:
         self.write_later(slots_T, ids_T, routers)
         self.flush()
 
+    def put(self, slots_T: Tensor, ids_T: Tensor, routers: Sequence[RouterOutput]) -> None:
+        """The same where nothing waits, by operations on the device alone: a recorded step can do it."""
+        assert not self._waiting, "flush before"
+        self._put(slots_T, ids_T, torch.stack([router.topk_ids_TK for router in routers], dim=1))
+
     def write_later(self, slots_T: Tensor, ids_T: Tensor, routers: Sequence[RouterOutput]) -> None:
         """The same with the steps that follow. The caller flushes before a slot is written a second time."""
         self._waiting.append((slots_T, ids_T, [router.topk_ids_TK for router in routers]))
@@ -49,7 +54,10 @@ class RoutingRecord:
         self._waiting = []
         slots_T = torch.cat(slots)
         experts_TLK = torch.stack([torch.cat(of_layer) for of_layer in zip(*experts, strict=True)], dim=1)
-        self._tokens.index_copy_(0, slots_T, torch.cat(ids).to(torch.int32))
+        self._put(slots_T, torch.cat(ids), experts_TLK)
+
+    def _put(self, slots_T: Tensor, ids_T: Tensor, experts_TLK: Tensor) -> None:
+        self._tokens.index_copy_(0, slots_T, ids_T.to(torch.int32))
         self._experts.index_copy_(0, slots_T, experts_TLK.to(torch.int16))
 
     def copy_blocks(self, source: Tensor, target: Tensor, block_size: int) -> None:

@@ -60,6 +60,7 @@ class EngineStats:
     Attributes:
         running, waiting: requests in the batch and before it.
         blocks, blocks_used, blocks_cached: of the cache: all, held by requests, free but kept for their prefixes.
+        graphs: decoding steps that are recorded (`serve.decode_graphs`).
         counters: a copy.
     """
 
@@ -70,6 +71,7 @@ class EngineStats:
     blocks_cached: int
     policy_version: int
     asleep: bool
+    graphs: int = 0
     counters: Counters
 
     @property
