@@ -14,7 +14,7 @@ routing of every answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +57,7 @@ async def _chat(service: Service, body: ChatBody) -> Response:
             service.start(
                 [(prompt.token_ids, prompt.media)],
                 samplings,
-                stream=bool(body.stream),
+                stream=bool(body.stream) or prompt.single_call,
                 kind="chatcmpl",
                 request_id=body.request_id,
             )
@@ -65,7 +65,7 @@ async def _chat(service: Service, body: ChatBody) -> Response:
         answer = _Answer(service=service, body=body, run=run, prompt=prompt)
         if body.stream:
             return EventStream(answer.frames(), stack.pop_all())
-        return Json(answer.whole(await run.results()))
+        return Json(answer.whole(await run.results(first_call(prompt, count))))
 
 
 async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sampling]:
@@ -143,6 +143,19 @@ def reasoning_tokens(service: Service, prompt: ChatPrompt, completions: Sequence
     )
 
 
+def first_call(prompt: ChatPrompt, count: int) -> Callable[[int, str], bool] | None:
+    """Says when an answer has its one call; None where answers may have several."""
+    if not prompt.single_call:
+        return None
+    parsers = [prompt.parser() for _ in range(count)]
+
+    def enough(number: int, text: str) -> bool:
+        parsers[number].push(text)
+        return parsers[number].num_calls > 0
+
+    return enough
+
+
 def finish_reason(prompt: ChatPrompt, completion: Completion, calls: int) -> str:
     ended = completion.finish_reason == "stop" or prompt.single_call
     return "tool_calls" if calls and ended else completion.finish_reason
@@ -205,6 +218,8 @@ class _Answer:
                 pieces = parsers[index].push(item.text)
             for frame in self._pieces(index, pieces, calls):
                 yield frame
+            if self.prompt.single_call and calls[index]:
+                self.run.streams[index].cancel()
             if isinstance(item, Delta) and (self.body.logprobs or self.body.return_token_ids):
                 yield self._tokens(index, item)
             if isinstance(item, Completion):

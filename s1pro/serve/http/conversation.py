@@ -7,7 +7,7 @@ A call that must come does not think: its beginning is in the prompt.
 *Tools.* The model sees them in its prompt unless `tool_choice` is "none". "auto" leaves the decision to the model.
 "required" and a named function are certain, not a request: the beginning of the call is put into the prompt, and what
 follows must match the JSON schema of the parameters. That gives one call; several at once come with "auto", unless
-`parallel_tool_calls` is false: then the answer ends with its first call.
+`parallel_tool_calls` is false: then the answer ends with its first call, and the engine is told to stop.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ async def chat_prompt(
         reasoning=reasoning,
         tools=bool(tools),
         forced=forced,
-        single_call=single_call,
+        single_call=single_call and bool(tools) and forced is None,
     )
 
 

@@ -97,9 +97,12 @@ def add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return body_error(error.errors()).response()
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        response = ApiError(error.status_code, str(error.detail)).response()
+        message = str(error.detail)
+        if error.status_code in (404, 405):  # the router's own words say nothing of what was asked
+            message = f"there is no {request.method} {request.url.path[:80]} here; /openapi.json lists the routes"
+        response = ApiError(error.status_code, message).response()
         response.headers.update(error.headers or {})
         return response
 

@@ -28,7 +28,7 @@ from starlette.responses import Response
 from s1pro.base.records import Completion, StructuredOutput
 from s1pro.serve.answer_text import Content
 from s1pro.serve.http.bodies import ChatMessage, ResponsesBody
-from s1pro.serve.http.chat import finish_reason, pieces_of, reasoning_tokens
+from s1pro.serve.http.chat import finish_reason, first_call, pieces_of, reasoning_tokens
 from s1pro.serve.http.connection import EventStream, answered
 from s1pro.serve.http.conversation import ChatPrompt, chat_prompt, forced_call, wants_thinking
 from s1pro.serve.http.errors import ApiError
@@ -88,7 +88,7 @@ async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) 
             service.start(
                 [(prompt.token_ids, prompt.media)],
                 [sampling],
-                stream=bool(body.stream),
+                stream=bool(body.stream) or prompt.single_call,
                 kind="resp",
                 request_id=body.request_id,
             )
@@ -104,7 +104,7 @@ async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) 
         )
         if body.stream:
             return EventStream(answer.frames(), stack.pop_all())
-        [completion] = await run.results()
+        [completion] = await run.results(first_call(prompt, 1))
         return Json(answer.whole(completion))
 
 
@@ -182,6 +182,8 @@ class _Answer:
             if not isinstance(item, Completion):
                 for record in writer.push(parser.push(item.text)):
                     yield frame(record)
+                if self.prompt.single_call and parser.num_calls:
+                    self.run.streams[0].cancel()
                 continue
             last = parser.push(forced.suffix) if forced is not None and item.finish_reason == "stop" else []
             pieces = [*last, *parser.finish()]

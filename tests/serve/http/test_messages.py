@@ -85,6 +85,12 @@ def test_forms_that_cannot_be_used_are_named_as_such(server: str) -> None:
     assert "strin" in error(response)["message"]
 
 
+def test_routes_that_are_none(server: str) -> None:
+    for method, path, status in (("POST", "/v1/embeddings", 404), ("GET", CHAT, 405), ("DELETE", "/v2", 404)):
+        response = WEB.request(method, server + path)
+        assert response.status_code == status and f"there is no {method} {path} here" in error(response)["message"]
+
+
 def test_a_watchman_may_ask_without_a_body(server: str) -> None:
     for path in ("/health", "/"):
         answer = WEB.head(server + path)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -261,7 +264,7 @@ def test_without_parallel_calls_an_answer_ends_with_its_first() -> None:
     call = '<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{}"}}}}\n</tool_call>'
     text = "See:\n" + call.format("Ghent") + "\n" + call.format("Oslo") + "\nand so on and on"
     tool: Any = {"type": "function", **WEATHER["function"]}
-    with scripted(lambda _: text) as (url, _):
+    with scripted(lambda _: text) as (url, engine):
         client = connect(url)
         for most in (4000, len(processor().tokenizer.encode(text)) - 2):  # to its end, and cut behind the first call
             for stream in (False, True):
@@ -281,6 +284,15 @@ def test_without_parallel_calls_an_answer_ends_with_its_first() -> None:
             )
             assert [item.type for item in response.output] == ["message", "function_call"]
             assert response.status == "completed" and response.incomplete_details is None
+        engine.allowed = len(processor().tokenizer.encode(text[: text.index("</tool_call>") + 12])) + 2
+        body: Any = {"model": "x", "messages": HELLO, "tools": [WEATHER], "parallel_tool_calls": False}
+        waiting = threading.Thread(target=lambda: client.chat.completions.create(**body))
+        waiting.start()
+        while not engine.cancelled:  # told to stop, long before the text ends
+            assert waiting.is_alive()
+            time.sleep(0.01)
+        engine.allowed = math.inf
+        waiting.join()
 
 
 def test_a_streamed_response_has_the_items_of_the_whole_one() -> None:
