@@ -80,8 +80,8 @@ format: $(ALL) ## rewrite files in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(ALL) ## run every measurement in bench/ (use a quiet machine)
-	@for script in $$(grep -l __main__ bench/*.py); do echo "== $$script"; $(KEEP_MEMORY) $(BIN)/python $$script || exit 1; done
+bench: $(ALL) ## run every measurement in bench/ that needs no GPU (use a quiet machine)
+	@for script in $$(grep -l __main__ bench/*.py | grep -v /gpu_); do echo "== $$script"; $(KEEP_MEMORY) $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what tools leave behind (.venv and runs/ stay)
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

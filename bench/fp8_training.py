@@ -32,9 +32,9 @@ from paired import environment
 from s1pro.data.sequence import TokenSequence
 from s1pro.model.config import ModelConfig, RopeConfig, RouterConfig, TextConfig
 from s1pro.train.config import DataConfig, Fp8Config, TrainRun
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
+from s1pro.train.stage import train
 
 SYMBOLS, LENGTH = 64, 64
 ARMS: dict[str, dict[str, Any]] = {

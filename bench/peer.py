@@ -1,4 +1,4 @@
-"""The peer of all comparisons: a Qwen3-MoE of transformers with the sizes of the `bench` preset and random weights."""
+"""The peer of all comparisons: a Qwen3-MoE of transformers with the sizes of a preset and random weights."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def build_peer(config: ModelConfig, implementation: str, seed: int = 0) -> Qwen3
         norm_topk_prob=True,
         decoder_sparse_step=1,
         max_position_embeddings=text.rope.max_position_embeddings,
+        rope_parameters={"rope_type": "default", "rope_theta": text.rope.theta},
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=None,

@@ -5,10 +5,12 @@ import io
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -150,6 +152,17 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["convert", "DIR/run.json", "DIR/new"], "DIR/run.json: this is a file, not a folder"),
         (["chat", "DIR", "--json"], "--json needs --message"),
         (["chat", "DIR", "--top-p", "0"], "top_p must be in (0, 1]"),
+        (["serve", "DIR/none"], "DIR/none: there is no such folder"),
+        (["serve", "DIR/fake", "--port", "99999"], "a whole number from 0 to 65535, got '99999'"),
+        (["serve", "DIR/fake", "--draft-tokens", "-1"], "a whole number of at least 0, got '-1'"),
+        (["serve", "DIR/fake", "--host", ""], "--host is empty"),
+        (["serve", "DIR/fake", "--max-context", "1"], "--max-context 1 must lie between 2 and the 32768 slots"),
+        (["serve", "DIR/fake", "--max-batch", "3000"], "--max-batch 3000 is more than the 2048 tokens of a step"),
+        (["serve", "DIR/fake", "--weights-root", "DIR"], "--weights-root has no effect without --control"),
+        (["serve", "DIR/fake", "--allow-private-media"], "no effect without --allowed-media-domains"),
+        (["serve", "DIR/fake", "--allowed-media-path", "DIR/none"], "there is no folder DIR/none"),
+        (["serve", "DIR/fake", "--api-key-file", "DIR/none"], "DIR/none: No such file or directory"),
+        (["serve", "DIR/fake", "--api-key-file", "DIR/bytes"], "DIR/bytes is not text in UTF-8"),
         (["convert", "DIR/none", "DIR/new"], "DIR/none: there is no such folder"),
         (["convert", "DIR/fake", "DIR/fake"], "exists already"),
         (["convert", "DIR/empty", "DIR/new"], "it has no config.json"),
@@ -191,7 +204,13 @@ def test_commands_in_the_documents_are_commands(capsys: pytest.CaptureFixture[st
         (["parity", "DIR", "--report", "DIR/empty"], "is a folder; name a file"),
         (["parity", "DIR/fake", "--limit", "nan"], "--limit must be a number from 0, got nan"),
         (["parity", "DIR/fake", "--api-key-variable", "KEY"], "no effect without --url"),
-        (["eval", "--url", "http://[::1", "--model", "m"], "base_url must be like http://localhost:8000/v1"),
+        (
+            ["eval", "--url", "http://[::1", "--model", "m"],
+            "--url must be like http://localhost:8000/v1, got 'http://[::1'",
+        ),
+        (["eval", "--url", "http://a/v1", "--model", "m", "--judge-url", "x"], "--judge-url must be like http://"),
+        (["eval", "--url", "http://a/v1", "--model", "m", "--timeout", "0"], "--timeout must be positive, got 0"),
+        (["parity", "DIR/fake", "--url", "there"], "--url must be like http://localhost:8000/v1, got 'there'"),
         (["rl", "--recipe", "DIR/deep.json"], "not JSON"),
         (["rl", "--recipe", "DIR/empty.json"], "DIR/empty.json: missing folder"),
         (["rl", "--model", "DIR/fake", "--tasks", "arithmetic", "--set", "rollout.top_p=2"], "top_p must be in (0, 1]"),
@@ -217,6 +236,7 @@ def test_bad_input_is_one_line_and_code_2(s1pro: Run, tmp_path: Path, arguments:
         (tmp_path / name).mkdir()
     (tmp_path / "fake" / "config.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     (tmp_path / "empty.json").write_text("{}")
     (tmp_path / "deep.json").write_text("[" * 100_000)
     (tmp_path / "run.json").write_text(json.dumps({"folder": str(tmp_path / "run")}))
@@ -301,7 +321,13 @@ def test_parity_names_an_endpoint_that_does_not_answer(
     [
         (["chat", "MODEL", "--message", "hi", "--device", "tpu"], "device='tpu' is not a device; use cpu or cuda"),
         (["chat", "MODEL", "--message", "hi", "--device", "cuda:99"], "GPUs here; use cpu"),
+        (["serve", "MODEL", "--port", "0", "--device", "tpu"], "device='tpu' is not a device; use cpu or cuda"),
+        (
+            ["serve", "MODEL", "--port", "0", "--cache-tokens", "99999999999"],
+            "99999999999 token slots (--cache-tokens)",
+        ),
         (["parity", "MODEL", "--longest", "5000"], "--longest 5000 and --tokens 48: the model has 1024 positions"),
+        (["serve", "MODEL", "--no-cuda-graphs"], "--no-cuda-graphs has no effect on a CPU"),
         (["parity", "MODEL", "--seed", "-1"], "seed must not be negative, got -1"),
     ],
 )
@@ -370,6 +396,23 @@ def test_eval_writes_answers_and_reports_intervals_and_baselines(
     assert "sampling.temperature: 0.0 there, 0.5 now" in err
 
 
+@pytest.mark.parametrize("kind", ["weights", "tokenizer"])
+def test_a_broken_model_is_named_before_questions_are_made(
+    s1pro: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def too_early() -> None:
+        raise AssertionError("molecules were read")
+
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    file = broken / ("model.safetensors" if kind == "weights" else "vocab.json")
+    file.write_bytes(file.read_bytes()[:50])
+    monkeypatch.setattr("s1pro.tasks.registry.installed_molecules", too_early)
+    for arguments in (["eval", broken], ["eval", model_folder, "--reference", broken]):
+        code, out, err = s1pro(*arguments, "--tasks", "count_in_smiles")
+        assert (code, out) == (2, "") and str(file) in err and err.count("\n") == 1
+
+
 def test_chat_answers_one_message(s1pro: Run, model_folder: Path) -> None:
     arguments = ["chat", model_folder, "--message", "How many atoms?", "--max-new-tokens", 5]
     code, out, _ = s1pro(*arguments, "--json")
@@ -386,6 +429,41 @@ def test_chat_reads_lines_and_commands(s1pro: Run, model_folder: Path, monkeypat
     code, out, err = s1pro("chat", model_folder, "--max-new-tokens", 4)
     assert (code, err) == (0, "")
     assert out.count("/system TEXT") == 2  # at the start and for /help
+
+
+def test_chat_says_what_it_did_with_a_file(
+    s1pro: Run, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.csv").write_text("v\n0\n1\n")
+    lines = [
+        f"/signal {tmp_path}/a.csv 10 mV",
+        "/image two names.png",
+        "/signal x 1 mV more",
+        '/video "open',
+        "/image no",
+    ]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
+    code, out, err = s1pro("chat", model_folder)
+    assert (code, err) == (0, "")
+    shown = "".join(out.split())  # lines are wrapped
+    for words in (
+        "a.csv goes with the next question",
+        "/image takes one file, got 'two names.png'",
+        "/signal takes one file",
+        "No closing quotation",
+        "no: there is no such file",
+    ):
+        assert words.replace(" ", "") in shown
+
+
+def test_a_model_cannot_steer_the_terminal(s1pro: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hostile(*_: Any) -> AsyncIterator[str]:
+        for piece in ("a\x1b]0;title\x07", "b\x9b2J\rc\x7f", "d\ne"):
+            yield piece
+
+    monkeypatch.setattr("s1pro.serve.client.LocalClient.stream_chat", hostile)
+    code, out, _ = s1pro("chat", model_folder, "--message", "hi")
+    assert code == 0 and out == "a\ufffd]0;title\ufffdb\ufffd2J\ufffdc\ufffdd\ne\n"
 
 
 def test_convert_writes_an_equal_model(s1pro: Run, model_folder: Path, tmp_path: Path) -> None:

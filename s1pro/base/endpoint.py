@@ -108,6 +108,26 @@ class RetrySettings:
         return longest * (0.5 + 0.5 * int.from_bytes(digest, "big") / 2**64)
 
 
+def check_address(url: str, name: str) -> None:
+    """Whether `url` is one of an endpoint.
+
+    Args:
+        name: of the field or option that it was given as.
+
+    Raises:
+        InputError: no address of HTTP, or one with a key in it.
+    """
+    wrong = f"{name} must be like http://localhost:8000/v1, got {url!r}"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(wrong) from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(wrong)
+    if parts.username or parts.password or parts.query:
+        raise InputError(f"{name} must not carry names, keys or a query; keys come from variables of the environment")
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndpointSettings:
     """Where a model is and how to treat it.
@@ -149,17 +169,10 @@ class EndpointSettings:
     routing_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        wrong = f"base_url must be like http://localhost:8000/v1, got {self.base_url!r}"
-        try:
-            parts = urlsplit(self.base_url)
-        except ValueError as error:
-            raise InputError(wrong) from error
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(wrong)
-        if parts.username or parts.password or parts.query:
-            raise InputError("base_url must not carry names, keys or a query; give the key as api_key")
-        if self.concurrency < 1 or not self.timeout_s > 0 or not self.connect_timeout_s > 0:
-            raise InputError(f"{self.base_url}: concurrency and time-outs must be positive")
+        check_address(self.base_url, "base_url")
+        for name in ("concurrency", "timeout_s", "connect_timeout_s"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{self.base_url}: {name} must be positive, got {getattr(self, name)}")
         if self.engine not in get_args(EngineName):
             raise InputError(f"engine must be one of {', '.join(get_args(EngineName))}, got {self.engine!r}")
         if self.routing and self.engine == "sglang" and self.routing_shape is None:

@@ -15,8 +15,7 @@ One call goes this way:
 4. What may work later is tried again, see `base.endpoint`; waiting for an open circuit counts as a try.
 5. Tokens and costs are added to `usage`, failures too.
 
-The key comes from an argument or from an environment variable that the user names. It is in no log, no `repr` and no
-error, also if the server echoes it.
+The key comes from an argument or from an environment variable that the user names (`base.connections`).
 """
 
 from __future__ import annotations
@@ -24,15 +23,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from s1pro.base.connections import Connections, find_key, retry_after
 from s1pro.base.endpoint import (
-    EXCERPT,
     CircuitBreaker,
     EndpointError,
     EndpointSettings,
@@ -43,7 +40,6 @@ from s1pro.base.endpoint import (
     status_error,
 )
 from s1pro.base.engine_forms import FORMS, distribution
-from s1pro.base.errors import InputError
 from s1pro.base.records import Completion, Message, Sampling
 from s1pro.base.routing_file import read_trace
 from s1pro.base.wire import (
@@ -75,8 +71,6 @@ ROOT_PATHS = frozenset(
     }
 )
 """Of our server and other engines: what is no part of the OpenAI API lies beside `/v1`."""
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(kw_only=True)
@@ -115,7 +109,7 @@ class HttpClient:
     ) -> None:
         self.settings = settings
         self.usage = UsageTotals()
-        self._key = _find_key(api_key, api_key_variable)
+        self._connections = Connections(settings, find_key(api_key, api_key_variable))
         self._sleep = sleep
         self._calls = itertools.count()
         self._breaker = CircuitBreaker(
@@ -127,7 +121,6 @@ class HttpClient:
             None if rate is None else TokenBucket(rate, now=now, sleep=sleep, capacity=capacity)
             for rate, capacity in zip(rates, capacities, strict=True)
         )
-        self._session: _Session | None = None
 
     def __repr__(self) -> str:
         return f"HttpClient({self.settings.base_url!r}, model={self.settings.model!r})"
@@ -140,9 +133,7 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Closes the connections. The client may be used again."""
-        session, self._session = self._session, None
-        if session is not None and session.loop is asyncio.get_running_loop():
-            await session.http.aclose()
+        await self._connections.aclose()
 
     async def chat(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         return await self.chat_with_tools(messages, (), sampling)
@@ -221,7 +212,7 @@ class HttpClient:
         where = self._address(path)
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                status, _, data = await self._exchange(where, None, "GET")
+                status, _, data = await self._connections.exchange(where, None, "GET")
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             raise EndpointError(f"{where}: {type(error).__name__}: {error}", kind="connection") from error
         return status, data
@@ -233,12 +224,12 @@ class HttpClient:
         where = f"{self.settings.base_url.rstrip('/').removesuffix('/v1')}/routed_experts/{ref}"
         try:
             async with asyncio.timeout(self.settings.timeout_s):
-                status, _, data = await self._exchange(where, None, "GET")
-                await self._exchange(where, None, "DELETE")
+                status, _, data = await self._connections.exchange(where, None, "GET")
+                await self._connections.exchange(where, None, "DELETE")
         except (TimeoutError, httpx.HTTPError, OSError) as error:
             raise EndpointError(f"{where}: {type(error).__name__}: {error}", kind="connection") from error
         if status != 200:
-            raise status_error(status, self._excerpt(data), where, attempts=1)
+            raise status_error(status, self._connections.excerpt(data), where, attempts=1)
         try:
             trace = read_trace(data, shape, completion.policy_version)
         except ValueError as error:
@@ -265,7 +256,7 @@ class HttpClient:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
         call, retries = next(self._calls), self.settings.retries
         self.usage.requests += 1
-        async with self._connect().places:
+        async with self._connections.places:
             attempt = 0
             while True:
                 try:
@@ -319,54 +310,22 @@ class HttpClient:
         settings, where = self.settings, self._address(path)
         try:
             async with asyncio.timeout(settings.timeout_s):
-                status, headers, data = await self._exchange(where, content)
+                status, headers, data = await self._connections.exchange(where, content)
         except (TimeoutError, httpx.TimeoutException) as error:
             message = f"{where}: no answer in {settings.timeout_s:g} s (attempt {number})"
             raise EndpointError(message, kind="timeout", attempts=number) from error
         except (httpx.HTTPError, OSError) as error:
-            message = f"{where}: {type(error).__name__} (attempt {number}): {self._clean(str(error))}"
+            message = f"{where}: {type(error).__name__} (attempt {number}): {self._connections.clean(str(error))}"
             raise EndpointError(message, kind="connection", attempts=number) from error
         if status != 200:
-            patience = _retry_after(headers, settings.retries.longest_retry_after_s)
-            raise status_error(status, self._excerpt(data), where, attempts=number, retry_after_s=patience)
+            patience = retry_after(headers, settings.retries.longest_retry_after_s)
+            raise status_error(status, self._connections.excerpt(data), where, attempts=number, retry_after_s=patience)
         try:
             return read(json.loads(data or b"null"))
         except (MalformedAnswerError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            body = self._excerpt(data)
+            body = self._connections.excerpt(data)
             message = f"{where}: the answer cannot be read ({type(error).__name__}: {error}): {body}"
             raise EndpointError(message, status=200, body=body, kind="malformed", attempts=number) from error
-
-    async def _exchange(
-        self, where: str, content: bytes | None, method: str = "POST"
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        data = bytearray()
-        async with self._connect().http.stream(method, where, content=content, headers=headers) as response:
-            async for piece in response.aiter_bytes():
-                data += piece
-                if len(data) > self.settings.max_answer_bytes:
-                    limit = self.settings.max_answer_bytes
-                    raise EndpointError(f"{where}: the answer is larger than {limit} bytes", kind="too_large")
-            return response.status_code, response.headers, bytes(data)
-
-    def _connect(self) -> _Session:
-        """The connections of the running event loop; those of an earlier loop are useless and forgotten."""
-        import httpx
-
-        loop = asyncio.get_running_loop()
-        if self._session is None or self._session.loop is not loop:
-            settings = self.settings
-            limits = httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency)
-            http = httpx.AsyncClient(
-                timeout=httpx.Timeout(settings.timeout_s, connect=settings.connect_timeout_s),
-                limits=limits,
-                follow_redirects=False,
-                trust_env=urlsplit(settings.base_url).hostname not in _LOOPBACK,
-            )
-            self._session = _Session(loop=loop, http=http, places=asyncio.Semaphore(settings.concurrency))
-        return self._session
 
     def _account(self, completion: Completion) -> None:
         if completion.usage is None:
@@ -377,31 +336,6 @@ class HttpClient:
         total.num_tokens += used.num_tokens
         cost = used.num_prompt_tokens * settings.price_prompt + used.num_tokens * settings.price_completion
         total.cost += cost / 1e6
-
-    def _excerpt(self, data: bytes) -> str:
-        return self._clean(data[: 4 * EXCERPT].decode("utf-8", "replace"))
-
-    def _clean(self, text: str) -> str:
-        if self._key:
-            text = text.replace(self._key, "***")
-        return text[:EXCERPT]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Session:
-    loop: asyncio.AbstractEventLoop
-    http: Any
-    places: asyncio.Semaphore
-
-
-def _find_key(api_key: str | None, variable: str | None) -> str:
-    if api_key is not None and variable is not None:
-        raise InputError("give the API key itself or the name of its environment variable, not both")
-    if variable is None:
-        return (api_key or "").strip()
-    if not os.environ.get(variable, "").strip():
-        raise InputError(f"the environment variable {variable} for the API key is not set")
-    return os.environ[variable].strip()
 
 
 def _estimate(turns: Any, sampling: Sampling) -> float:
@@ -414,20 +348,3 @@ def _estimate(turns: Any, sampling: Sampling) -> float:
             characters += len(str(part.get("text", "")))
             media += "text" not in part
     return characters / CHARACTERS_PER_TOKEN + media * TOKENS_PER_MEDIUM + sampling.max_new_tokens
-
-
-def _retry_after(headers: Mapping[str, str], longest: float) -> float | None:
-    """Seconds of `Retry-After` (a number or a date); None if there is none."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
-
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), longest) if seconds == seconds else None

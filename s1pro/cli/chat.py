@@ -2,13 +2,17 @@
 
 Lines that start with a slash are commands: /system TEXT sets the system prompt and starts over, /image, /video and
 /signal put a file beside the next question, /reset forgets the conversation, /help lists them, /exit leaves (so does
-the end of input). Ctrl-C stops an answer; at the prompt it leaves.
+the end of input). Ctrl-C stops an answer; at the prompt it leaves. Where Python has readline, lines can be edited and
+called back with the arrow keys.
+
+What the model writes is text: characters that steer a terminal are shown as the sign of an unknown character.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from s1pro.base.records import Message, Role, Sampling
     from s1pro.serve.client import LocalClient
 
+CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 HELP = (
     "/system TEXT  set the system prompt and start over    /image FILE, /video FILE, /signal FILE [HZ [UNIT]]  ask "
     "about a file    /reset  forget the conversation    /exit  leave"
@@ -108,10 +113,12 @@ class Conversation:
 
     def loop(self) -> None:
         """Reads lines until the end of input or /exit."""
+        with contextlib.suppress(ImportError):  # not everywhere; `input` edits lines where it is
+            import readline  # noqa: F401
         self.console.print(HELP, style="dim")
         while True:
             try:
-                line = self.console.input("[bold]> [/bold]").strip()
+                line = input("> ").strip()
             except EOFError:
                 self.console.print()
                 return
@@ -133,8 +140,12 @@ class Conversation:
             self.reset(text.strip())
         elif name in ("/image", "/video", "/signal") and text.strip():
             try:
-                self.attach(name[1:], *shlex.split(text))
-            except (InputError, ValueError, TypeError) as error:
+                path, *details = shlex.split(text)
+                if len(details) > (2 if name == "/signal" else 0):
+                    raise InputError(f"{name} takes one file, got {text.strip()!r}; put a name with blanks into quotes")
+                self.attach(name[1:], path, *details)
+                self.console.print(f"{path} goes with the next question", style="dim", markup=False)
+            except ValueError as error:
                 self.console.print(f"error: {error}", style="red", markup=False)
         else:
             self.console.print(HELP, style="dim")
@@ -156,7 +167,7 @@ class Conversation:
         async def stream() -> None:
             async for piece in self.client.stream_chat(messages, self.sampling):
                 pieces.append(piece)
-                self.console.print(piece, end="", markup=False, soft_wrap=True)
+                self.console.print(piece.translate(CONTROL), end="", markup=False, soft_wrap=True)
 
         try:
             asyncio.run(stream())

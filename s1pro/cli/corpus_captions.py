@@ -88,7 +88,7 @@ def add(kinds: Commands) -> None:
 
 
 def run_caption(args: argparse.Namespace) -> int:
-    from s1pro.base.endpoint import EndpointSettings
+    from s1pro.base.endpoint import EndpointSettings, check_address
     from s1pro.cli.stage_bar import StageBar
     from s1pro.corpus.executors import Inline, run_stage
     from s1pro.corpus.settings import Endpoint
@@ -101,6 +101,7 @@ def run_caption(args: argparse.Namespace) -> int:
     if args.api_key_variable and not args.endpoint:
         raise InputError("--api-key-variable belongs to --endpoint URL")
     if args.endpoint:
+        check_address(args.endpoint, "--endpoint")
         settings = EndpointSettings(base_url=args.endpoint, model=args.model)
         endpoint = Endpoint(name=args.model, settings=settings, api_key_variable=args.api_key_variable)
         folder.save_settings(folder.settings().with_endpoint(endpoint))
@@ -121,7 +122,7 @@ def run_caption(args: argparse.Namespace) -> int:
 
 def _choose_engine(folder: CorpusFolder, args: argparse.Namespace) -> None:
     """Puts the engine into the settings, if one is given."""
-    from s1pro.base.endpoint import EndpointSettings
+    from s1pro.base.endpoint import EndpointSettings, check_address
 
     if not args.layout_engine:
         if args.layout_name or args.layout_protocol or args.layout_key_variable:
@@ -130,6 +131,7 @@ def _choose_engine(folder: CorpusFolder, args: argparse.Namespace) -> None:
     if args.layout_protocol == "chat" and not args.layout_name:
         raise InputError("--layout-protocol chat needs --layout-name, the name of the model")
     settings = folder.settings()
+    check_address(args.layout_engine, "--layout-engine")
     endpoint = EndpointSettings(base_url=args.layout_engine, model=args.layout_name or "layout", concurrency=4)
     layout = dataclasses.replace(
         settings.layout,

@@ -97,11 +97,12 @@ def read_schema(path: Path) -> Schema:
 def _rollouts(args: argparse.Namespace, loaded: Any, settings: Any) -> dict[str, Any]:
     import asyncio
 
-    from s1pro.base.endpoint import EndpointSettings
+    from s1pro.base.endpoint import EndpointSettings, check_address
     from s1pro.base.http_client import HttpClient
     from s1pro.corpus.narrative.rewriting import rewrite_folder
     from s1pro.corpus.narrative.rollouts import RolloutSettings, rollout_folder
 
+    check_address(args.endpoint, "--endpoint")
     endpoint = EndpointSettings(base_url=args.endpoint, model=args.model)
     client = HttpClient(endpoint, api_key_variable=args.key_variable)
     wanted = RolloutSettings(samples=args.samples, tasks=args.rollouts, seed=settings.seed)

@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     args.max_new_tokens = 128 if longest is None else longest
     sampling = sampling_of(args)
     evaluate_models.check(args)
+    evaluate_tasks.check(args)
+    evaluate_models.check_folders(args)
     chosen = evaluate_tasks.choose(args)
     if longest is None:
         sampling = dataclasses.replace(sampling, max_new_tokens=chosen.max_new_tokens)

@@ -48,8 +48,7 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.url is not None and not args.model:
         raise InputError("--url needs --model, the name of the model there")
-    if args.url is not None:
-        _endpoint(args, args.url, args.model, key_variable=args.api_key_variable)
+    _check_endpoints(args)
     if (args.judge_url is None) != (args.judge_model is None):
         raise InputError("--judge-url and --judge-model belong together")
     if args.judge_url is None and args.judge_key_variable:
@@ -62,6 +61,30 @@ def check(args: argparse.Namespace) -> None:
         check_model_folder(folder)
     if args.reference is not None and args.folder is not None and args.reference.resolve() == args.folder.resolve():
         raise InputError("--reference is the model itself")
+
+
+def _check_endpoints(args: argparse.Namespace) -> None:
+    from s1pro.base.endpoint import check_address
+
+    for option in ("url", "user_url", "judge_url"):
+        if (address := getattr(args, option)) is not None:
+            check_address(address, "--" + option.replace("_", "-"))
+    if not args.timeout > 0:
+        raise InputError(f"--timeout must be positive, got {args.timeout:g}")
+    if args.url is not None:
+        _endpoint(args, args.url, args.model, key_variable=args.api_key_variable)
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Raises `InputError` for model folders that will not load, before questions are made: that takes longer."""
+    folders = list(filter(None, (args.folder, args.reference)))
+    if folders:
+        from s1pro.checkpoint.released import open_network
+        from s1pro.inputs.processor import Processor
+
+        for folder in folders:
+            open_network(folder)
+            Processor.from_pretrained(folder)
 
 
 def name_of(args: argparse.Namespace) -> str:

@@ -87,8 +87,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def choose(args: argparse.Namespace) -> Chosen:
-    """Raises `InputError` for what does not go together, unknown names, and files that are wrong."""
+def check(args: argparse.Namespace) -> str:
+    """Which kind of questions is asked for.
+
+    Raises:
+        InputError: what does not go together, and tasks that nobody knows; before anything slow happens.
+    """
     given = [kind for kind in KINDS if getattr(args, kind)]
     if len(given) > 1:
         raise InputError(f"give one of {' and '.join('--' + kind for kind in given)}")
@@ -101,7 +105,16 @@ def choose(args: argparse.Namespace) -> Chosen:
     for option in ("solo", "split", "knowledge"):
         if getattr(args, option) and not args.tau2:
             raise InputError(f"--{option} is of --tau2")
-    kind = given[0] if given else "tasks"
+    for name in args.tasks or ():
+        from s1pro.tasks import registry
+
+        registry.check_name(name)
+    return given[0] if given else "tasks"
+
+
+def choose(args: argparse.Namespace) -> Chosen:
+    """Raises `InputError` as `check`, and for files that are wrong."""
+    kind = check(args)
     return {"tasks": _tasks, "suite": _demo, "benchmark": _benchmarks, "file": _own, "tau2": _tau2}[kind](args)
 
 

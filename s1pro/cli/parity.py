@@ -98,6 +98,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What has no effect, or cannot be."""
+    from s1pro.base.endpoint import check_address
+
+    if args.url is not None:
+        check_address(args.url, "--url")
     if args.url is not None and (args.engine_dtype or args.exact):
         raise InputError("--engine-dtype and --exact are of the engine in process and have no effect with --url")
     if args.url is None and (args.engine != "s1pro" or args.no_routing):

@@ -15,21 +15,29 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1pro.base.errors import InputError
-from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, positive
+from s1pro.cli.arguments import Commands, add_command, add_model, check_model_folder, not_negative, positive
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+    from s1pro.serve.async_engine import AsyncEngine
+    from s1pro.serve.engine import Engine
     from s1pro.serve.http.service import Service
     from s1pro.serve.http.settings import ServerSettings
 
 ANY_ADDRESS = ("0.0.0.0", "::")
+
+LAST_PORT = 65535
+
+BLOCK, STEP = 16, 2048
+"""Token slots of a block of the cache; most tokens of a step."""
 
 RANK_TIMEOUT = 120
 """Seconds."""
@@ -48,7 +56,7 @@ def add(commands: Commands) -> None:
     )
     add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is every network")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one")
+    parser.add_argument("--port", type=port, default=8000, help="0 takes a free one")
     parser.add_argument("--name", help="name of the model for clients; default the name of the folder")
     parser.add_argument("--thinking", action="store_true", help="reason before answering, where a request does not say")
     parser.add_argument(
@@ -62,7 +70,9 @@ def add(commands: Commands) -> None:
     )
     engine.add_argument("--cache-tokens", type=positive, default=32768, metavar="N", help="token slots of the cache")
     engine.add_argument("--max-context", type=positive, metavar="N", help="longest prompt with its answer")
-    engine.add_argument("--draft-tokens", type=int, default=0, metavar="N", help="guesses per step; 0 does not guess")
+    engine.add_argument(
+        "--draft-tokens", type=not_negative, default=0, metavar="N", help="guesses per step; 0 does not guess"
+    )
     engine.add_argument("--exact", action="store_true", help="log-probs with the bits of the trainer; slower")
     engine.add_argument(
         "--rank-timeout",
@@ -70,6 +80,11 @@ def add(commands: Commands) -> None:
         metavar="S",
         help="under torchrun: seconds that a rank waits for the others before all of them stop; longer than any step "
         "takes; default 120",
+    )
+    engine.add_argument(
+        "--no-cuda-graphs",
+        action="store_true",
+        help="on a GPU: compute every decoding step anew, instead of recording it once and replaying it",
     )
     engine.add_argument("--no-routing", action="store_true", help="do not record which experts a token used")
     access = parser.add_argument_group("access")
@@ -91,8 +106,16 @@ def add(commands: Commands) -> None:
     access.add_argument("--weights-root", type=Path, metavar="DIR", help="folder below which new weights may lie")
 
 
+def port(text: str) -> int:
+    """An argument type: a port of TCP."""
+    if not (text.isascii() and text.isdigit() and int(text) <= LAST_PORT):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to {LAST_PORT}, got {text!r}")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     check_model_folder(args.folder)
+    _check_engine(args)
     settings = _settings(args)
     from s1pro.cli.paper_figures import figures_reader
     from s1pro.parallel.mesh import launched_rank
@@ -130,6 +153,21 @@ def _failed(failure: Exception) -> int:
     return 1
 
 
+def _check_engine(args: argparse.Namespace) -> None:
+    """Says what cannot work before a large model is loaded."""
+    slots = -(-args.cache_tokens // BLOCK) * BLOCK
+    if args.max_context is not None and not 2 <= args.max_context <= slots:
+        raise InputError(f"--max-context {args.max_context} must lie between 2 and the {slots} slots of --cache-tokens")
+    if args.max_batch > STEP:
+        raise InputError(f"--max-batch {args.max_batch} is more than the {STEP} tokens of a step")
+    if not args.host:
+        raise InputError("--host is empty; give an address, for example 127.0.0.1")
+    if args.weights_root is not None and not args.control:
+        raise InputError("--weights-root has no effect without --control")
+    if args.allow_private_media and not args.allowed_media_domains:
+        raise InputError("--allow-private-media has no effect without --allowed-media-domains")
+
+
 def _settings(args: argparse.Namespace) -> ServerSettings:
     from s1pro.serve.http.settings import LOOPBACK_HOSTS, MediaAccess, RequestLimits, ServerSettings
 
@@ -161,7 +199,11 @@ def _settings(args: argparse.Namespace) -> ServerSettings:
 def _keys(file: Path | None) -> tuple[str, ...]:
     if file is None:
         return ()
-    keys = tuple(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not text in UTF-8; write one key a line") from error
+    keys = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not keys:
         raise InputError(f"{file} holds no key; write one a line")
     return keys
@@ -174,13 +216,13 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
     from s1pro.checkpoint.released import load_network
     from s1pro.inputs.processor import Processor
     from s1pro.parallel.mesh import local_device
-    from s1pro.serve.async_engine import AsyncEngine
     from s1pro.serve.client import build_engine
-    from s1pro.serve.engine import Engine
     from s1pro.serve.expert_shares import load_share
     from s1pro.serve.http.service import Service
     from s1pro.serve.lockstep import wait_for_all
 
+    if args.no_cuda_graphs and args.device == "cpu":
+        raise InputError("--no-cuda-graphs has no effect on a CPU, which has none; leave it out")
     processor, group = Processor.from_pretrained(args.folder), _other_ranks(args)
 
     def build() -> Engine:
@@ -195,15 +237,41 @@ def _service(args: argparse.Namespace, settings: ServerSettings) -> Service:
             processor,
             max_batch=args.max_batch,
             cache_tokens=args.cache_tokens,
+            block_size=BLOCK,
+            step_tokens=STEP,
             max_context=args.max_context,
             draft_tokens=args.draft_tokens,
             record_routing=not args.no_routing,
             exact=args.exact,
             serves_only=not args.exact,
             expert_group=group,
+            cuda_graphs=False if args.no_cuda_graphs else None,
         )
 
-    return Service(AsyncEngine(build), processor, settings, max_batch=args.max_batch)
+    return Service(_started(build, args), processor, settings, max_batch=args.max_batch)
+
+
+def _started(build: Callable[[], Engine], args: argparse.Namespace) -> AsyncEngine:
+    """The engine in its thread.
+
+    Raises:
+        InputError: a setting that it does not take, or too little memory.
+    """
+    import torch
+
+    from s1pro.serve.async_engine import AsyncEngine
+
+    try:
+        return AsyncEngine(build)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            wanted = f"the weights and a cache of {args.cache_tokens} token slots (--cache-tokens)"
+            raise InputError(f"no memory for {wanted}: {error}") from error
+        raise
 
 
 def _other_ranks(args: argparse.Namespace) -> ProcessGroup | None:

@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 def _train(stage: RunConfig) -> TrainResult[Any]:
     from s1pro.train.config import TrainRun
     from s1pro.train.contrastive import ContrastiveRun, train_contrastive
-    from s1pro.train.loop import train
+    from s1pro.train.stage import train
 
     if isinstance(stage, ContrastiveRun):
         return train_contrastive(stage)

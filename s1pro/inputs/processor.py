@@ -16,16 +16,15 @@ The same object serves training, service and evaluation, so a picture or signal 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from s1pro.base.errors import InputError
 from s1pro.base.media import Media
 from s1pro.base.records import Message
+from s1pro.inputs.call_arguments import Messages, conversations_of, media_list, texts_of, with_setting
 from s1pro.inputs.chat import (
     MAX_TEMPLATE_BYTES,
     TEMPLATE_FILE,
@@ -50,8 +49,8 @@ from s1pro.inputs.media_parts import (
 )
 from s1pro.inputs.padding import ModelInputs, pad_batch
 from s1pro.inputs.tokenizer import Tokenizer
+from s1pro.inputs.turns import turns
 
-Messages = Iterable[Message | Mapping[str, Any]]
 Tools = Sequence[Mapping[str, Any]] | None
 
 
@@ -278,18 +277,18 @@ class Processor:
         """
         if (conversations is None) == (text is None):
             raise InputError("give conversations, or text with its media")
-        images, videos, time_series = _several(images, 3), _several(videos, 4), _several(time_series, 2)
+        images, videos, time_series = media_list(images, 3), media_list(videos, 4), media_list(time_series, 2)
         if conversations is None:
             assert text is not None
             items = [
                 *(self._item({"type": "image", "image": image}) for image in images),
-                *(self._item({"type": "video", "video": v, "fps": f}) for v, f in _with(videos, fps, "fps")),
+                *(self._item({"type": "video", "video": v, "fps": f}) for v, f in with_setting(videos, fps, "fps")),
                 *(
                     self._item({"type": "time_series", "time_series": s, "sampling_rate": rate})
-                    for s, rate in _with(time_series, sampling_rate, "sampling_rate")
+                    for s, rate in with_setting(time_series, sampling_rate, "sampling_rate")
                 ),
             ]
-            encoded = self._encode_texts(_texts(text), items)
+            encoded = self._encode_texts(texts_of(text), items)
         else:
             if images or videos or time_series:
                 raise InputError("put the media of conversations into their messages")
@@ -297,7 +296,7 @@ class Processor:
                 self.encode(
                     one, tools=tools, add_generation_prompt=add_generation_prompt, enable_thinking=enable_thinking
                 )
-                for one in _conversations(conversations)
+                for one in conversations_of(conversations)
             ]
         rows = [one.token_ids for one in encoded]
         media = [one.media for one in encoded if one.media is not None]
@@ -315,7 +314,7 @@ class Processor:
     def _ids_and_learned(self, rendered: Rendered) -> tuple[list[int], list[bool]]:
         ids: list[int] = []
         learned: list[bool] = []
-        for text, literal, by_assistant in _turns(rendered):
+        for text, literal, by_assistant in turns(rendered):
             ids += self.tokenizer.encode(text, literal_spans=literal)
             learned += [by_assistant] * (len(ids) - len(learned))
         return ids, learned
@@ -365,58 +364,3 @@ class Processor:
         if found is None:
             raise InputError(f"this tokenizer has no {token}, so its model cannot take media")
         return found
-
-
-def _turns(rendered: Rendered) -> Iterator[tuple[str, list[tuple[int, int]], bool]]:
-    """The text cut where the assistant begins and ends, with the literal spans of each piece."""
-    spans = deque(rendered.literal_spans)
-    for start, end, by_assistant in _cuts(rendered):
-        literal: list[tuple[int, int]] = []
-        while spans and spans[0][0] < end:
-            a, b = spans.popleft()
-            literal.append((a - start, b - start))
-        yield rendered.text[start:end], literal, by_assistant
-
-
-def _cuts(rendered: Rendered) -> Iterator[tuple[int, int, bool]]:
-    position = 0
-    for start, end in rendered.assistant_spans:
-        yield position, start, False
-        yield start, end, True
-        position = end
-    yield position, len(rendered.text), False
-
-
-def _conversations(given: Messages | Sequence[Messages]) -> list[Messages]:
-    """One conversation, or several, as a list."""
-    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
-        raise InputError(f"conversations are lists of messages, got {given!r:.80}")
-    found = list(given)
-    if found and all(isinstance(one, (Message, Mapping)) for one in found):
-        return [found]  # type: ignore[list-item]
-    return found  # type: ignore[return-value]
-
-
-def _several(given: Any, dims: int) -> Sequence[Any]:
-    """A list of media; a single one, which is no list or an array of at most `dims` dimensions, becomes one."""
-    if isinstance(given, (list, tuple)):
-        numbers = bool(given) and all(isinstance(item, (int, float)) for item in given)  # a signal
-        return [given] if numbers else given
-    return [given] if np.ndim(given) <= dims or isinstance(given, (str, bytes)) else list(given)
-
-
-def _texts(given: str | Sequence[str]) -> list[str]:
-    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"text must be text or a list of texts, got {given!r:.80}")
-    return texts
-
-
-def _with(sources: Sequence[Any], values: Any, name: str) -> Iterator[tuple[Any, Any]]:
-    """Each source with its own value of a setting, or with the one for all."""
-    if isinstance(values, np.ndarray):
-        values = values.tolist()
-    several = list(values) if isinstance(values, (list, tuple)) else [values] * len(sources)
-    if len(several) != len(sources):
-        raise InputError(f"{name}: {len(several)} values for {len(sources)} media")
-    return zip(sources, several, strict=True)

@@ -4,6 +4,7 @@
   (training).
 * `PagedContext`: new tokens are written to a `PagedKVCache` and see all cached tokens of their sequence up to
   themselves (generation, from the first prompt to single steps); `MixedContext` joins several of them in one pass.
+* `StaticContext`: single steps that are recorded and replayed (`kernels.attention_static`).
 
 H query heads share J key/value heads, H / J each. Keys and values are read where they are: sequences of equal length
 are one batched call; in a decoding step the queries of one key/value head are treated as H / J rows of one sequence
@@ -26,9 +27,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from s1pro.kernels import attention_single
+from s1pro.kernels import attention_single, attention_static
 from s1pro.kernels.attention_exact import KEY_BLOCK, Seen, attend, attend_step
 from s1pro.kernels.attention_single import SingleViews
+from s1pro.kernels.attention_static import StaticContext
 from s1pro.kernels.paged_cache import PagedKVCache
 
 GATHER_SLOTS = 32_768
@@ -172,7 +174,7 @@ class MixedContext:
         return tuple(part.cu_seqlens_q[-1] for part in self.parts)
 
 
-AttentionContext = PackedContext | PagedContext | MixedContext
+AttentionContext = PackedContext | PagedContext | MixedContext | StaticContext
 
 
 def attention(
@@ -196,6 +198,9 @@ def attention(
         if exact:
             return _ExactPacked.apply(q_THC, k_TJC, v_TJC, context, scale)
         return _packed(q_THC, k_TJC, v_TJC, context, scale)
+    if isinstance(context, StaticContext):
+        assert not exact, "recorded steps are not exact"
+        return attention_static.attend(q_THC, k_TJC, v_TJC, context, layer=layer, scale=scale)
     if isinstance(context, MixedContext):
         rows = zip(*(x.split(context.num_rows) for x in (q_THC, k_TJC, v_TJC)), context.parts, strict=True)
         return torch.cat([attention(q, k, v, part, layer=layer, scale=scale, exact=exact) for q, k, v, part in rows])
@@ -272,9 +277,17 @@ def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> T
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots[layer], context, b) for slots in (cache.key_slots, cache.value_slots))
         q = q_THC[start:stop].transpose(0, 1)[None]
-        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=True)
+        repeated = _repeats_heads(q.device)
+        if repeated:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=not repeated)
         outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
+
+
+def _repeats_heads(device: torch.device) -> bool:
+    """On a GPU the kernel that takes a mask knows no groups of heads; without it all scores would exist at once."""
+    return device.type == "cuda"
 
 
 def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The experts on a GPU: grouped products. The steps are those of `kernels.experts`.
 
 Offsets stay on the device, nothing waits for it, and every size is known before the step. Rows are added to their token
-in a fixed order (gather by the inverse permutation, then sum), not by atomic additions.
+in a fixed order (back to the order of tokens, then sum), not by atomic additions.
 
 `grouped_mm` wants strides that are multiples of 16 bytes; other sizes, and float64, take the loop.
 """
@@ -23,6 +23,17 @@ def is_supported(x: Tensor, down_EDF: Tensor) -> bool:
     if isinstance(x, FakeTensor):
         return x.dtype == torch.bfloat16 and aligned
     return x.device.type == "cuda" and x.dtype != torch.float64 and aligned
+
+
+def can_be_recorded(down_EDF: Tensor) -> bool:
+    """Whether products with such experts never wait for the device, so that a CUDA graph can hold them.
+
+    torch has a grouped kernel for bfloat16 on GPUs of compute capability 9 and 10 (H100, H200, B200). Elsewhere, and
+    for other dtypes, it reads the offsets on the host and loops.
+    """
+    if not is_supported(down_EDF, down_EDF) or down_EDF.dtype != torch.bfloat16:
+        return False
+    return torch.cuda.get_device_capability(down_EDF.device)[0] in (9, 10)
 
 
 def forward(
@@ -79,6 +90,5 @@ def _combine(y_RD: Tensor, rows: ExpertRows) -> Tensor:
     """Sums the rows of each token; the sum of bfloat16 runs in float32 inside `sum`."""
     if rows.order_R is None:
         return y_RD
-    inverse_R = torch.empty_like(rows.order_R)
-    inverse_R[rows.order_R] = torch.arange(rows.num_rows, device=y_RD.device)
-    return y_RD[inverse_R].unflatten(0, (-1, rows.top_k)).sum(dim=1)
+    by_token_RD = torch.empty_like(y_RD).index_copy_(0, rows.order_R, y_RD)
+    return by_token_RD.unflatten(0, (-1, rows.top_k)).sum(dim=1)

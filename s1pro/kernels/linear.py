@@ -10,6 +10,10 @@ at least two, takes another path through the same library. Weights out of the ca
 | 4096 x 256 | 270 us | 64 us |
 
 The orders of sums differ, the results by rounding.
+
+`wide_product` is for what the precision policy wants in float32 whatever the dtype of the network. Products of two
+bfloat16 numbers are exact in float32, so a GPU can read a bfloat16 weight as it is and only sum in float32. Making a
+float32 copy first moves five times as many bytes, for a head of 151,936 x 2048 in every step.
 """
 
 from __future__ import annotations
@@ -30,6 +34,14 @@ def linear(x: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> Tensor
     if x.shape[0] == 1 and x.dim() == 2 and prefers_weight_first() and _is_supported(x, weight_ND):
         return row_times_weight(x, weight_ND, bias_N)
     return torch.nn.functional.linear(x, weight_ND, bias_N)
+
+
+def wide_product(x_TD: Tensor, weight_ND: Tensor) -> Tensor | None:
+    """`x @ weight^T` of bfloat16, `[T, N]` in float32, on a GPU and without gradient; None elsewhere."""
+    same = x_TD.dtype == weight_ND.dtype == torch.bfloat16
+    if not same or x_TD.device.type != "cuda" or torch.is_grad_enabled():
+        return None
+    return torch.mm(x_TD, weight_ND.t(), out_dtype=torch.float32)
 
 
 def row_times_weight(x_1D: Tensor, weight_ND: Tensor, bias_N: Tensor | None = None) -> Tensor:

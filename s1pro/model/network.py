@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from s1pro.base.media import Media
 from s1pro.kernels.attention import AttentionContext
 from s1pro.kernels.exact import exact_linear
-from s1pro.kernels.linear import linear
+from s1pro.kernels.linear import linear, wide_product
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import ModelConfig
 from s1pro.model.decoder import Decoder
@@ -127,8 +127,10 @@ class Network(nn.Module):
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """The float32 head (precision policy: the same on trainer and engine)."""
-        dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
         with without_autocast(hidden_ND.device):
+            if not self.exact and (wide_NV := wide_product(hidden_ND, self.lm_head.weight)) is not None:
+                return wide_NV
+            dtype = torch.promote_types(hidden_ND.dtype, torch.float32)
             product = exact_linear if self.exact else linear
             return product(hidden_ND.to(dtype), self.lm_head.weight.to(dtype))
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from s1pro.kernels.exact import exact_linear
+from s1pro.kernels.linear import wide_product
 from s1pro.kernels.precision import without_autocast
 from s1pro.model.config import RouterConfig
 
@@ -79,6 +80,8 @@ class Router(nn.Module):
         if self.config.gate_dtype == "model":
             return linear(x_TD, self.weight)
         with without_autocast(x_TD.device):
+            if not self.exact and (wide_TE := wide_product(x_TD, self.weight)) is not None:
+                return wide_TE
             return linear(_at_least_float32(x_TD), _at_least_float32(self.weight))
 
 

@@ -148,9 +148,16 @@ def launched_rank() -> int:
 
 
 def local_device(kind: str) -> torch.device:
-    """The device of this rank: the GPU with its number on this machine, or the CPU."""
+    """The device of this rank: the GPU with its number on this machine, or the CPU.
+
+    Raises:
+        InputError: `kind` is no device.
+    """
     if kind != "cuda":
-        return torch.device(kind)
+        try:
+            return torch.device(kind)
+        except RuntimeError as error:
+            raise InputError(f"device={kind!r} is not a device; use cpu or cuda") from error
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -157,7 +157,7 @@ def _texts(folder: Path, settings: DemoSettings) -> Iterator[str]:
 
 
 def _train(stage: TrainRun) -> str:
-    from s1pro.train.loop import train
+    from s1pro.train.stage import train
 
     result = train(stage)
     loss = "" if result.loss is None else f", loss {result.loss:.3f}"

@@ -38,9 +38,9 @@ from s1pro.inputs.tokenizer_training import train_tokenizer
 from s1pro.model import presets
 from s1pro.serve.client import LocalClient
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
-from s1pro.train.loop import train
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
+from s1pro.train.stage import train
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from s1pro.report.svg import AMBER, BLUE, BORDER, GREY, INK, SERIES_COLOURS, sty
 
 WIDTH = 8.6  # inches; the page scales a drawing to its column
 MAX_POINTS = 400  # per curve: more than a reader can tell apart, and each costs bytes
+MOST_INSIDE = 3  # entries of a legend among the curves; LEGEND_COLUMNS of a longer one below them
+LEGEND_COLUMNS, LEGEND_ROW = 2, 0.22  # inches
 MAX_CELLS_WITH_NUMBERS = 160
 MAX_COLUMNS_WITH_NUMBERS = 20  # over the width of the page
 MAX_VECTOR_CELLS = 2048  # larger heat maps become an embedded picture
@@ -88,7 +90,9 @@ def curves(panels: Sequence[Panel], *, name: str, height: float = 2.7) -> str:
     if not panels:
         raise ValueError(f"figure {name!r} has no panels")
     with style(name):
-        figure, axes = _figure(height, len(panels))
+        longest = max(len([curve for curve in panel.curves if curve.label]) for panel in panels)
+        rows = -(-longest // LEGEND_COLUMNS) if longest > MOST_INSIDE else 0
+        figure, axes = _figure(height + LEGEND_ROW * rows, len(panels))
         for ax, panel in zip(axes, panels, strict=True):
             for index, curve in enumerate(panel.curves):
                 number = index if curve.series is None else curve.series
@@ -97,9 +101,16 @@ def curves(panels: Sequence[Panel], *, name: str, height: float = 2.7) -> str:
             ax.margins(x=0.01)
             if panel.log_y:
                 ax.set_yscale("log")
-            if any(curve.label for curve in panel.curves):
-                ax.legend(loc="best")
+            _draw_legend(ax, len([curve for curve in panel.curves if curve.label]))
         return to_svg(figure)
+
+
+def _draw_legend(ax: Any, count: int) -> None:
+    """Among the curves while it is small; a longer one would cover them and lies below."""
+    if count > MOST_INSIDE:
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=LEGEND_COLUMNS)
+    elif count:
+        ax.legend(loc="best")
 
 
 def _draw_curve(ax: Any, curve: Curve, colour: str) -> None:

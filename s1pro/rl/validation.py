@@ -38,8 +38,8 @@ def item_scores(
 ) -> dict[str, list[float]]:
     """Score of each of the first `limit` items, the mean over `draws` answers.
 
-    With several draws every one has a seed of its own, counted from `sampling.seed`; so the answers of two policies to
-    a question can be compared in pairs.
+    Above temperature 0 every draw of every item has a seed of its own, counted from `sampling.seed`; so the answers of
+    two policies to a question can be compared in pairs, and those to two questions have nothing in common.
 
     Args:
         agent: answers the calls of tools, as it does in rollouts.
@@ -70,7 +70,7 @@ async def _scores(
 
     items = {name: list(task.items())[:limit] for name, task in tasks.items()}
     asked = [
-        one(tasks[name], item, _drawn(sampling, place * draws + draw) if draws > 1 else sampling)
+        one(tasks[name], item, _drawn(sampling, place * draws + draw) if sampling.temperature else sampling)
         for name, some in items.items()
         for place, item in enumerate(some)
         for draw in range(draws)

@@ -66,10 +66,12 @@ class AnswerParser:
     Args:
         reasoning: whether the text begins inside `<think>`.
         tools: whether calls are looked for.
+        single_call: the answer ends with its first call; what the model writes behind it is not part of it.
     """
 
-    def __init__(self, *, reasoning: bool, tools: bool) -> None:
+    def __init__(self, *, reasoning: bool, tools: bool, single_call: bool = False) -> None:
         self.num_calls = 0
+        self._single_call = single_call
         self.in_reasoning = reasoning
         self._tools = tools
         self._buffer = ""
@@ -95,6 +97,9 @@ class AnswerParser:
 
     def _advance(self, *, final: bool) -> Iterator[Piece]:
         while True:
+            if self._single_call and self.num_calls:
+                self._buffer = self._space = ""
+                return
             before = (len(self._buffer), self.in_reasoning, self._in_call)
             if self.in_reasoning:
                 yield from self._reason(final)

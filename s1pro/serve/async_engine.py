@@ -42,6 +42,10 @@ from s1pro.serve.request import Delta, Request, Timing
 from s1pro.serve.statistics import EngineStats
 
 Result = TypeVar("Result")
+COMMAND_FAILURES = (
+    ValueError, RuntimeError, OSError, MemoryError, LookupError, TypeError, AttributeError, AssertionError, ImportError,
+)  # fmt: skip
+"""What building an engine and a command between two steps can raise: the caller's to know, no end of the engine."""
 
 
 class EngineStopped(RuntimeError):
@@ -223,8 +227,9 @@ class AsyncEngine:
         await asyncio.wrap_future(self._command(lambda: self.engine.update_weights(source, version, **options)))
 
     async def sleep(self) -> None:
-        """Gives the memory of the cache back; requests wait until `wake`. Every rank must be told, as with weights."""
-        await asyncio.wrap_future(self._command(self.engine.sleep))
+        """Gives the memory of the cache back; requests wait until `wake`. Every rank must be told, as with weights.
+        An engine that sleeps stays asleep."""
+        await asyncio.wrap_future(self._command(lambda: None if self.engine.asleep else self.engine.sleep()))
 
     async def wake(self) -> None:
         """Takes the memory of the cache again."""
@@ -251,7 +256,7 @@ class AsyncEngine:
                 return
             try:
                 future.set_result(call())
-            except (ValueError, RuntimeError, OSError, AssertionError, KeyError, TypeError) as error:
+            except COMMAND_FAILURES as error:
                 future.set_exception(error)
 
         self._commands.put(run)
@@ -265,7 +270,7 @@ class AsyncEngine:
     def _run(self, engine: Engine | Callable[[], Engine], ready: Future[Engine]) -> None:
         try:
             self.engine = engine if isinstance(engine, Engine) else engine()
-        except (ValueError, RuntimeError, OSError, KeyError, TypeError, AssertionError) as error:
+        except COMMAND_FAILURES as error:
             ready.set_exception(error)
             return
         ready.set_result(self.engine)

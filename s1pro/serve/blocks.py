@@ -48,6 +48,11 @@ class BlockPool:
         """Free blocks whose content could be used again."""
         return int(np.count_nonzero(self._last_use))
 
+    def counts(self) -> dict[str, int]:
+        """Blocks in all, held by requests, and free but of use for their content."""
+        used = self.num_blocks - self.num_free
+        return {"blocks": self.num_blocks, "blocks_used": used, "blocks_cached": self.num_cached}
+
     def holders(self, block: int) -> int:
         return int(self._holders[block])
 

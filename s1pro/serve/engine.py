@@ -4,7 +4,7 @@ One step of the engine:
 
 1. the scheduler says which tokens of which requests run (`serve.scheduler`): one of each request that decodes, chunks
    of prompts for the rest of the budget; some of them with guesses of what follows (`serve.lookup`);
-2. all of them go through the network in one pass, which fills their slots of the paged cache (`serve.steps`);
+2. all of them go through the network in one pass, which fills their slots of the paged cache (`serve.passes`);
 3. the sampler draws a token for every request whose known tokens are all in the cache (`serve.sampler`); finished
    requests leave, and others may enter before the next step.
 
@@ -12,21 +12,15 @@ What a request gets depends neither on the others nor on how its tokens were div
 numbers belong to seed and position, chunks see what a whole prompt would see, and a shared or recomputed block holds
 what the request would have computed itself.
 
-Routing. The experts every token used are stored per cache slot (`serve.routing_record`); a finished request reads the
-slots of its blocks. A sequence of T tokens has T - 1 rows, because the last token was sampled but never fed.
+Weights can be replaced between two steps (`update_weights`). With experts spread over ranks all ranks run every pass
+together (`serve.lockstep`).
 
-Images, videos and signals go through their towers once per request (`serve.media_rows`). Weights can be replaced
-between two steps (`update_weights`).
-
-With experts spread over ranks all ranks run every pass together (`serve.lockstep`).
-
-Left out: CUDA graphs, draft models.
+Left out: draft models.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +31,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from s1pro.base.media import Media
-from s1pro.base.records import Completion, RoutingTrace, Sampling, TopLogprobs
-from s1pro.kernels.paged_cache import PagedKVCache
+from s1pro.base.records import Completion, Sampling
 from s1pro.model.adjacent import lay_together
-from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.inner_first import lay_inner_first
-from s1pro.model.network import Network, NetworkOutput
+from s1pro.model.network import Network
 from s1pro.serve.lockstep import SLEEP, WAKE, LockStep
-from s1pro.serve.media_rows import embed_media
-from s1pro.serve.prepare import Preparation
-from s1pro.serve.prompt_logprobs import read_prompt
+from s1pro.serve.passes import Passes
+from s1pro.serve.prepare import Preparation, check_sizes, context_limit
 from s1pro.serve.request import OnText, Request
-from s1pro.serve.routing_record import RoutingRecord
 from s1pro.serve.sampler import Sampler
-from s1pro.serve.scheduler import Scheduler, Share
+from s1pro.serve.scheduler import Scheduler
 from s1pro.serve.shaping import depends_on_history
 from s1pro.serve.statistics import Counters, EngineStats
-from s1pro.serve.steps import DecodeBatch, MixedBatch, slots_of
 from s1pro.serve.structure import Grammars
 from s1pro.serve.text import Decode
 from s1pro.serve.weights import checked_weights
@@ -88,11 +77,12 @@ class Engine:
             with exact mode, where trainer and engine must take the same products.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
+        cuda_graphs: whether decoding steps are recorded once and replayed (`serve.decode_graphs`). None does so on a
+            GPU wherever it can be done, True refuses a network with which it cannot.
 
     Attributes:
         progressed: requests that gained tokens in the last step.
         asleep: the memory of the cache is given back; `step` may not be called.
-        lockstep: with whom every pass is run; None without other ranks.
     """
 
     def __init__(
@@ -115,14 +105,9 @@ class Engine:
         exact: bool = False,
         serves_only: bool = False,
         expert_group: dist.ProcessGroup | None = None,
+        cuda_graphs: bool | None = None,
     ) -> None:
-        for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if step_tokens < max_batch:
-            raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
-        if draft_tokens < 0:
-            raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+        check_sizes(max_batch, cache_tokens, block_size, step_tokens, draft_tokens)
         if exact:
             use_exact_operators(network)
         if network.exact and serves_only:
@@ -130,16 +115,15 @@ class Engine:
         lay_together(network)
         if serves_only:
             lay_inner_first(network)
-        self.network = network
         self.decode = decode
         self.policy_version = policy_version
         self.asleep = False
         self.progressed: list[Request] = []
         self._draft_tokens = draft_tokens
-        self._record_routing = record_routing
+        self._expert_group = expert_group
         self._counters = Counters()
         num_blocks = -(-cache_tokens // block_size)
-        self.max_context = _context_limit(network, max_context, num_blocks * block_size)
+        self.max_context = context_limit(network.config, max_context, num_blocks * block_size)
         self._preparation = Preparation(
             network.config,
             max_context=self.max_context,
@@ -156,18 +140,35 @@ class Engine:
             share_prefixes=prefix_cache,
             counters=self._counters,
         )
-        self._device = network.lm_head.weight.device
         mask = None if sampleable is None else torch.as_tensor(sampleable)
-        self._sampler = Sampler(network.config.text.vocab_size, mask, self._device)
-        self._batch: DecodeBatch | None = None
-        self._decoding, self._decodes_here = DecodingStep(network), False
-        self._expert_group = expert_group
-        self.lockstep: LockStep | None = None
-        self._allocate()
+        self._passes = Passes(
+            network,
+            self._scheduler,
+            Sampler(network.config.text.vocab_size, mask, network.lm_head.weight.device),
+            self._counters,
+            record_routing=record_routing,
+            expert_group=expert_group,
+            max_context=self.max_context,
+            cuda_graphs=cuda_graphs,
+        )
+
+    @property
+    def network(self) -> Network:
+        """What computes; another one of the same architecture may take its place between two steps."""
+        return self._passes.network
+
+    @network.setter
+    def network(self, network: Network) -> None:
+        self._passes.use(network)
 
     @property
     def has_work(self) -> bool:
         return self._scheduler.has_work
+
+    @property
+    def lockstep(self) -> LockStep | None:
+        """With whom every pass is run; None without other ranks."""
+        return self._passes.lockstep
 
     @property
     def all_idle(self) -> bool:
@@ -181,15 +182,13 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Numbers about the engine; any thread."""
-        pool = self._scheduler.pool
         return EngineStats(
             running=len(self._scheduler.running),
             waiting=self.num_waiting,
-            blocks=pool.num_blocks,
-            blocks_used=pool.num_blocks - pool.num_free,
-            blocks_cached=pool.num_cached,
+            **self._scheduler.pool.counts(),
             policy_version=self.policy_version,
             asleep=self.asleep,
+            graphs=self._passes.num_graphs,
             counters=self._counters.copy(),
         )
 
@@ -260,10 +259,8 @@ class Engine:
                 self.lockstep.idle()
             return finished
         self._counters.steps += 1
-        self._copy_blocks()
-        decodes = all(s.count == 1 and not s.draft and s.start >= len(s.request.prompt_ids) for s in shares)
-        finished += self._decode_step(shares) if decodes else self._mixed_step(shares)
-        return finished
+        self.progressed, ended = self._passes.run(shares, self.policy_version)
+        return finished + self._leave(ended)
 
     def reset(self) -> list[Request]:
         """Drops all requests and all contents of the cache, after an error; returns the requests."""
@@ -272,6 +269,8 @@ class Engine:
         dropped = self.take_aborted()
         self._scheduler.copied()
         self._scheduler.pool.forget()
+        if not self.asleep:
+            self._passes.clear()
         return dropped
 
     def update_weights(
@@ -302,8 +301,7 @@ class Engine:
             self.lockstep.meet(version)
         write()
         self.policy_version = version
-        self._batch = None
-        self._decoding.forget()
+        self._passes.weights_changed()
         if recompute:
             self._scheduler.preempt_all()
             for request in self._scheduler.waiting:
@@ -318,8 +316,7 @@ class Engine:
             self.lockstep.cache = None
         self._scheduler.preempt_all()
         self._scheduler.forget_prefixes()
-        self._batch = None
-        del self._cache, self._routing
+        self._passes.release()
         self.asleep = True
 
     def wake(self) -> None:
@@ -327,37 +324,14 @@ class Engine:
         if self.asleep:
             if self.lockstep is not None:
                 self.lockstep.meet(WAKE)
-            self._allocate()
+            self._passes.allocate()
             self.asleep = False
-
-    def _allocate(self) -> None:
-        text = self.network.config.text
-        num_blocks, block_size = self._scheduler.pool.num_blocks, self._scheduler.block_size
-        self._cache = PagedKVCache(
-            num_layers=text.num_hidden_layers,
-            num_blocks=num_blocks + (self._expert_group is not None),
-            block_size=block_size,
-            num_kv_heads=text.num_key_value_heads,
-            head_dim=text.head_dim,
-            dtype=self.network.model.language_model.layers[0].self_attn.k_proj.weight.dtype,
-            device=self._device,
-        )
-        if self._expert_group is not None:
-            self.lockstep = LockStep(self.network, self._expert_group, self._cache, num_blocks * block_size)
-        self._routing: RoutingRecord | None = None
-        if self._record_routing and text.moe_layers:
-            shape = (num_blocks * block_size, len(text.moe_layers), text.router.top_k)
-            self._routing = RoutingRecord(*shape, self._device)
-
-    @property
-    def _run(self) -> Callable[..., NetworkOutput]:
-        return self.network if self.lockstep is None else self.lockstep
 
     def take_aborted(self) -> list[Request]:
         """Ends the requests that nobody waits for; `step` does so first, a paused engine can do it alone."""
         for request in self._scheduler.running:
             if request.aborted:
-                request.routing = self._trace(request)
+                request.routing = self._passes.trace(request, self.policy_version)
         taken = self._scheduler.take_aborted()
         for request in taken:
             request.finish("abort")
@@ -369,128 +343,11 @@ class Engine:
             return ()
         return request.lookup.draft(request.ids, min(room, GUESSED_ROWS // len(self._scheduler.running)))
 
-    def _copy_blocks(self) -> None:
-        """Known prefixes into the rows of the requests that begin with them."""
-        if not self._scheduler.copies:
-            return
-        lists = zip(*self._scheduler.copies, strict=True)
-        source, target = (torch.tensor([b for blocks in x for b in blocks], device=self._device) for x in lists)
-        for blocks in (*self._cache.key, *self._cache.value):
-            blocks[target] = blocks[source]
-        if self._routing is not None:
-            self._routing.copy_blocks(source, target, self._scheduler.block_size)
-        self._scheduler.copied()
-
-    def _decode_step(self, shares: list[Share]) -> list[Request]:
-        batch = self._batch
-        if batch is not None and batch.changes == self._scheduler.changes and len(shares) == len(batch.requests):
-            fits = all(batch.grow(request) for request in self._scheduler.grown)
-        else:
-            fits = False
-        if batch is None or not fits:
-            requests = [share.request for share in shares]
-            batch = DecodeBatch(requests, self._sampler.plan, self._cache, self._device, self._scheduler.changes)
-            self._batch = batch
-            if self._routing is not None:
-                self._routing.flush()
-            self._decodes_here = self.lockstep is None and self._decoding.is_ready()
-        run = self._decoding if self._decodes_here else self._run
-        output = run(batch.ids_B, batch.positions_B, batch.context())
-        if self._routing is not None:
-            self._routing.write_later(batch.slots_B, batch.ids_B, output.routers)
-        tokens_B, logprobs_B = self._sampler.sample(output.logits, batch.plan)
-        tops = self._sampler.top_logprobs(output.logits, batch.plan)
-        batch.advance(tokens_B)
-        finished = []
-        for row, (request, token, logprob) in enumerate(
-            zip(batch.requests, tokens_B.tolist(), logprobs_B.tolist(), strict=True)
-        ):
-            if self._push(request, token, logprob, tops.get(row, ())):
-                finished.append(request)
-        for share in shares:
-            self._scheduler.computed(share, 1)
-        self.progressed = list(batch.requests)
-        return self._leave(finished)
-
-    def _mixed_step(self, shares: list[Share]) -> list[Request]:
-        self._batch = None
-        batch = MixedBatch(shares, self._cache, self._device)
-        output = self._run(
-            batch.ids_T,
-            batch.positions_T,
-            batch.context,
-            inputs_embeds_TD=embed_media(batch, self.network),
-            logits_index=batch.logits_index if batch.rows else None,
-            compute_logits=bool(batch.rows),
-        )
-        if self._routing is not None:
-            self._routing.write(batch.slots_T, batch.ids_T, output.routers)
-        for share, first in zip(batch.shares, batch.firsts, strict=True):
-            if share.request.wants_prompt_logprobs:
-                hidden_SD = output.hidden_TD[first : first + share.count]
-                read_prompt(share, hidden_SD, self.network)
-        kept: dict[int, int] = {}
-        if batch.rows:
-            kept = self._sample(batch, output.logits)
-        finished = []
-        for share in batch.shares:
-            request = share.request
-            self._scheduler.computed(share, share.count + kept.get(id(share), 0))
-            if request.limit == 0 and share.samples:
-                request.finish("length")
-            if request.finish_reason is not None:
-                finished.append(request)
-        return self._leave(finished)
-
-    def _sample(self, batch: MixedBatch, logits_NV: Tensor) -> dict[int, int]:
-        """Draws the tokens of a step; for shares with guesses, how many of these were right."""
-        plan = self._sampler.plan(batch.rows)
-        tokens_N, logprobs_N = self._sampler.sample(logits_NV, plan)
-        tops = self._sampler.top_logprobs(logits_NV, plan)
-        tokens, logprobs = tokens_N.tolist(), logprobs_N.tolist()
-        kept: dict[int, int] = {}
-        for share, first in batch.sampled:
-            request, right = share.request, 0
-            while not self._push(request, tokens[first + right], logprobs[first + right], tops.get(first + right, ())):
-                if right == len(share.draft) or share.draft[right] != tokens[first + right]:
-                    break
-                right += 1
-            self.progressed.append(request)
-            if share.draft and request.lookup is not None:
-                kept[id(share)] = right
-                request.lookup.learn(len(share.draft), right)
-                self._counters.drafted_tokens += len(share.draft)
-                self._counters.accepted_tokens += right
-        return kept
-
-    def _push(self, request: Request, token: int, logprob: float, top: TopLogprobs) -> bool:
-        if math.isnan(logprob):
-            raise ValueError(f"the network gave logits that are not numbers after {len(request.token_ids)} tokens")
-        request.note_version(self.policy_version)
-        self._counters.generated_tokens += 1
-        return request.push(token, logprob, top)
-
     def _leave(self, finished: list[Request]) -> list[Request]:
         if finished:
             for request in finished:
-                request.routing = self._trace(request)
-                self._counters.finished += 1
-                if request.token_ids:
-                    self._counters.time_to_first_token.append(request.timing.time_to_first_token)
-                    self._counters.time_per_token.append(request.timing.time_per_token(len(request.token_ids)))
+                request.routing = self._passes.trace(request, self.policy_version)
+                self._counters.left(request.timing, len(request.token_ids))
                 request.media = request.media_rows = None
             self._scheduler.leave(finished)
         return finished
-
-    def _trace(self, request: Request) -> RoutingTrace | None:
-        if self._routing is None or not request.num_computed:
-            return None
-        slots_T = torch.from_numpy(slots_of(request, request.num_computed, self._scheduler.block_size)).to(self._device)
-        return self._routing.trace(slots_T, self.policy_version)
-
-
-def _context_limit(network: Network, wanted: int | None, num_slots: int) -> int:
-    limit = min(network.config.text.rope.max_position_embeddings, num_slots) if wanted is None else wanted
-    if not 2 <= limit <= num_slots:
-        raise ValueError(f"max_context={limit} must lie between 2 and the {num_slots} slots of the cache")
-    return limit

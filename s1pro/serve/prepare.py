@@ -113,3 +113,26 @@ class Preparation:
         if self._grammars is None:
             raise InputError("structured output needs an engine with a tokenizer (`grammars`)")
         return self._grammars.structure(sampling.structured)
+
+
+def check_sizes(max_batch: int, cache_tokens: int, block_size: int, step_tokens: int, draft_tokens: int) -> None:
+    """Of an engine. Raises `ValueError` for what it cannot work with."""
+    for name, value in (("max_batch", max_batch), ("cache_tokens", cache_tokens), ("block_size", block_size)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    if step_tokens < max_batch:
+        raise ValueError(f"step_tokens={step_tokens} must be at least max_batch={max_batch}")
+    if draft_tokens < 0:
+        raise ValueError(f"draft_tokens must not be negative, got {draft_tokens}")
+
+
+def context_limit(config: ModelConfig, wanted: int | None, num_slots: int) -> int:
+    """Most tokens of prompt and output together; None takes what positions and the cache allow.
+
+    Raises:
+        ValueError: more than the cache holds, or too few for an answer.
+    """
+    limit = min(config.text.rope.max_position_embeddings, num_slots) if wanted is None else wanted
+    if not 2 <= limit <= num_slots:
+        raise ValueError(f"max_context={limit} must lie between 2 and the {num_slots} slots of the cache")
+    return limit

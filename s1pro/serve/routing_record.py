@@ -1,8 +1,9 @@
 """Which experts every token used, per cache slot beside its keys and values.
 
-Whoever shares a block of the cache shares its record. Beside the experts stands the token itself, so that a trace says
-what it is about. Writing one row costs as much as writing many: a fiftieth of a small decoding step. So the steps of a
-decoding batch wait and are written `BUNDLE` at a time, and before anybody reads.
+Whoever shares a block of the cache shares its record; a finished request reads the slots of its blocks. A sequence of
+T tokens has T - 1 rows, because the last token was sampled but never fed. Beside the experts stands the token itself,
+so that a trace says what it is about. Writing one row costs as much as writing many: a fiftieth of a small decoding
+step. So the steps of a decoding batch wait and are written `BUNDLE` at a time, and before anybody reads.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ class RoutingRecord:
         self.write_later(slots_T, ids_T, routers)
         self.flush()
 
+    def put(self, slots_T: Tensor, ids_T: Tensor, routers: Sequence[RouterOutput]) -> None:
+        """The same where nothing waits, by operations on the device alone: a recorded step can do it."""
+        assert not self._waiting, "flush before"
+        self._put(slots_T, ids_T, torch.stack([router.topk_ids_TK for router in routers], dim=1))
+
     def write_later(self, slots_T: Tensor, ids_T: Tensor, routers: Sequence[RouterOutput]) -> None:
         """The same with the steps that follow. The caller flushes before a slot is written a second time."""
         self._waiting.append((slots_T, ids_T, [router.topk_ids_TK for router in routers]))
@@ -48,7 +54,10 @@ class RoutingRecord:
         self._waiting = []
         slots_T = torch.cat(slots)
         experts_TLK = torch.stack([torch.cat(of_layer) for of_layer in zip(*experts, strict=True)], dim=1)
-        self._tokens.index_copy_(0, slots_T, torch.cat(ids).to(torch.int32))
+        self._put(slots_T, torch.cat(ids), experts_TLK)
+
+    def _put(self, slots_T: Tensor, ids_T: Tensor, experts_TLK: Tensor) -> None:
+        self._tokens.index_copy_(0, slots_T, ids_T.to(torch.int32))
         self._experts.index_copy_(0, slots_T, experts_TLK.to(torch.int16))
 
     def copy_blocks(self, source: Tensor, target: Tensor, block_size: int) -> None:

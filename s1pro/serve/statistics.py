@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+from s1pro.serve.request import Timing
+
 KEPT = 4096
 
 
@@ -36,6 +38,13 @@ class Counters:
     time_to_first_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
     time_per_token: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT))
 
+    def left(self, timing: Timing, num_tokens: int) -> None:
+        """A request is finished."""
+        self.finished += 1
+        if num_tokens:
+            self.time_to_first_token.append(timing.time_to_first_token)
+            self.time_per_token.append(timing.time_per_token(num_tokens))
+
     def copy(self) -> Counters:
         return replace(
             self,
@@ -51,6 +60,7 @@ class EngineStats:
     Attributes:
         running, waiting: requests in the batch and before it.
         blocks, blocks_used, blocks_cached: of the cache: all, held by requests, free but kept for their prefixes.
+        graphs: decoding steps that are recorded (`serve.decode_graphs`).
         counters: a copy.
     """
 
@@ -61,6 +71,7 @@ class EngineStats:
     blocks_cached: int
     policy_version: int
     asleep: bool
+    graphs: int = 0
     counters: Counters
 
     @property

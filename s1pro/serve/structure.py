@@ -74,7 +74,10 @@ class Grammars:
         """Raises `InputError` if the schema, expression or grammar is none, or uses what is not supported."""
         check_structure(wanted)
         matcher_class = _llguidance().LLMatcher
-        grammar = _grammar(wanted)
+        try:
+            grammar = _grammar(wanted)
+        except ValueError as error:
+            raise InputError(f"structured output: this {wanted.kind} cannot be used: {error}") from error
         matcher = matcher_class(self._vocabulary, grammar)
         if matcher.is_error():
             raise InputError(f"structured output: this {wanted.kind} cannot be used: {matcher.get_error().strip()}")
@@ -110,11 +113,8 @@ def _grammar(wanted: StructuredOutput) -> str:
     if wanted.kind == "json_object":
         return str(matcher.grammar_from_json_schema('{"type": "object"}', overrides=_SPACING))
     if wanted.kind == "json_schema":
-        try:
-            json.loads(wanted.value)
-        except json.JSONDecodeError as error:
-            raise InputError(f"structured output: the schema is no JSON: {error}") from error
-        return str(matcher.grammar_from_json_schema(wanted.value, overrides=_SPACING))
+        anything = json.loads(wanted.value) is True  # llguidance takes schemas that are objects
+        return str(matcher.grammar_from_json_schema("{}" if anything else wanted.value, overrides=_SPACING))
     if wanted.kind == "regex":
         return str(matcher.grammar_from_regex(wanted.value))
     return str(matcher.grammar_from_lark(wanted.value))

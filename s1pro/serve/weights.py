@@ -23,6 +23,8 @@ from s1pro.model.network import Network
 from s1pro.serve.expert_shares import boxes
 
 Source = Mapping[str, Tensor] | str | Path
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+"""Numbers that mean a weight by themselves: FP8 needs scales, and integers are something else."""
 
 
 def checked_weights(
@@ -57,6 +59,8 @@ def _parts(network: Network, held: Held, source: Mapping[str, Tensor], partial: 
         raise InputError(f"weights: {missing[0]!r} is missing ({len(missing)} tensors in all)")
     parts = []
     for name, tensor in source.items():
+        if tensor.dtype not in DTYPES:
+            raise InputError(f"weights: {name} holds {tensor.dtype}, expected float32, bfloat16, float16 or float64")
         local, mine = held(name)
         if tensor.shape == mine.shape:
             tensor = tensor[mine.inside(Region.whole(mine.shape))]

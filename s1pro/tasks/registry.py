@@ -118,6 +118,12 @@ def all_names() -> tuple[str, ...]:
     return (*names(), *ON_REQUEST)
 
 
+def check_name(name: str) -> None:
+    """Raises `InputError`, with the known names, if there is no such task."""
+    if name not in all_names() and not is_foreign(name):
+        raise InputError(f"no such task: {name!r}; known: {', '.join(all_names())}")
+
+
 def get(
     name: str,
     *,
@@ -140,8 +146,7 @@ def get(
         InputError: an unknown name (the known ones are listed), the training split, or too few molecules.
         MissingExtraError: RDKit, `chemicals` or the package with the data of a task is not installed.
     """
-    if name not in all_names() and not is_foreign(name):
-        raise InputError(f"no such task: {name!r}; known: {', '.join(all_names())}")
+    check_name(name)
     if split == "train":
         raise InputError("tasks ask about held-out molecules and media; choose the split 'validation' or 'test'")
     if is_foreign(name):

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from s1pro.base.client import ModelClient
+from s1pro.base.connections import find_key
 from s1pro.base.endpoint import (
     CircuitBreaker,
     EndpointError,
@@ -358,7 +359,8 @@ def test_the_key_is_sent_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "sk-secret" not in shown and "***" in shown
     settings = EndpointSettings(base_url="http://localhost/v1", model="m")
     monkeypatch.setenv("MY_KEY", "sk-2")
-    assert HttpClient(settings, api_key_variable="MY_KEY")._key == "sk-2"
+    assert find_key(None, "MY_KEY") == "sk-2"
+    assert "sk-2" not in repr(vars(HttpClient(settings, api_key_variable="MY_KEY")))
     monkeypatch.delenv("MY_KEY")
     with pytest.raises(InputError, match="MY_KEY"):
         HttpClient(settings, api_key_variable="MY_KEY")

@@ -113,7 +113,7 @@ def test_sampled_answers_are_the_same_too(
     [
         (["--url", "http://localhost:1/v1"], "--url needs --model"),
         (["DIR", "--url", "http://localhost:1/v1", "--model", "m"], "not both"),
-        (["--url", "nonsense", "--model", "m", "--tasks", "count_in_smiles"], "base_url must be like"),
+        (["--url", "nonsense", "--model", "m", "--tasks", "count_in_smiles"], "--url must be like"),
         (["--url", "http://localhost:1/v1", "--model", "m", "--file", "q.csv"], "--file needs --metric"),
         (["--url", "http://localhost:1/v1", "--model", "m", "--benchmark", "smolinstruct"], "needs --data"),
         (["--url", "http://localhost:1/v1", "--model", "m", "--suite", "demo", "--data", "DIR"], "run `s1pro demo`"),

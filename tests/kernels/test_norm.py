@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from s1pro.kernels.norm import rms_norm, rms_norm_reference
+from s1pro.kernels.norm import fused_rms_norm, rms_norm, rms_norm_reference
 
 EPS = 1e-6
 SHAPES = [(5, 8), (1, 3), (4, 1), (7,), (2, 3, 13), (2, 1, 3, 6), (33, 129)]
@@ -189,3 +189,16 @@ def test_second_derivatives_are_refused():
     (grad,) = torch.autograd.grad(rms_norm(x, weight, EPS).pow(2).sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         grad.sum().backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_way_of_a_gpu_rounds_as_the_definition_does(dtype: torch.dtype) -> None:
+    """On a CPU torch computes the same function by its parts."""
+    g = torch.Generator().manual_seed(0)
+    x, weight = (3 * torch.randn(40, 96, generator=g)).to(dtype), torch.randn(96, generator=g).to(dtype)
+    mine, expected = fused_rms_norm(x, weight, 1e-6), rms_norm_reference(x, weight, 1e-6)
+    assert mine.dtype == dtype
+    if dtype == torch.float32:
+        torch.testing.assert_close(mine, expected, atol=1e-6, rtol=1e-6)
+    else:  # a weight of more than 1 before the cast would turn one in three
+        assert float((mine == expected).float().mean()) > 0.995

@@ -13,6 +13,7 @@ from s1pro.checkpoint.released import load_network, save_network
 from s1pro.kernels import compiled
 from s1pro.kernels.attention import PackedContext
 from s1pro.model import inner_first
+from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
 from s1pro.model.inner_first import is_inner_first, lay_inner_first
 from s1pro.model.network import Network
@@ -61,7 +62,7 @@ def test_the_same_parameters_in_another_order() -> None:
 def test_an_engine_that_only_serves_gives_the_same_answers_by_the_short_steps() -> None:
     plain, serving = Engine(Network(tiny()).eval()), Engine(Network(tiny()).eval(), serves_only=True)
     with torch.no_grad():
-        assert serving._decoding.is_ready()
+        assert DecodingStep(serving.network).is_ready()
     for count in (1, len(PROMPTS)):
         pairs = zip(plain.generate(PROMPTS[:count], SAMPLING), serving.generate(PROMPTS[:count], SAMPLING), strict=True)
         for expected, mine in pairs:

@@ -16,9 +16,10 @@ from s1pro.model.network import Network
 from s1pro.parallel.config import ParallelConfig
 from s1pro.parallel.mesh import Ranks, join
 from s1pro.parallel.regions import local_part, places
-from s1pro.train.loop import TrainResult, train
+from s1pro.train.loop import TrainResult
 from s1pro.train.setup import prepare_network
 from s1pro.train.spread import load_spread, save_spread
+from s1pro.train.stage import train
 from tests.parallel.ranks import run_ranks
 from tests.parallel.runs import Documents, Parts, assembled, small_model, small_run
 

@@ -34,9 +34,9 @@ from s1pro.recipes.vision_language import (
 )
 from s1pro.train.config import TrainRun
 from s1pro.train.contrastive import ContrastiveRun, train_contrastive
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.retrieval import above_chance
+from s1pro.train.stage import train
 from tests.train import shapes
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "cyan")

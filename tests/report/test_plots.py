@@ -35,6 +35,15 @@ def test_curves_have_labels_and_follow_the_page_colours() -> None:
     assert "#010203" not in svg and "<metadata" not in svg
 
 
+@pytest.mark.parametrize(("count", "below"), [(plots.MOST_INSIDE, False), (plots.MOST_INSIDE + 1, True), (6, True)])
+def test_a_long_legend_lies_below_the_curves(count: int, below: bool) -> None:
+    """Below the label of the axis, where no curve can be."""
+    lines = [Curve(label=f"source number {i}", x=[0, 1, 2], y=[1.0, 2.0, float(i)]) for i in range(count)]
+    svg = plots.curves([Panel(title="by source", curves=lines)], name="l")
+    heights = {text: float(y) for y, text in re.findall(r' y="([0-9.]+)"[^>]*>([^<]+)</text>', svg)}
+    assert all((heights[f"source number {i}"] > heights["step"]) == below for i in range(count))
+
+
 def test_equal_input_gives_equal_bytes_and_names_keep_ids_apart() -> None:
     first, again, other = (plots.curves([panel()], name=name) for name in ("a", "a", "b"))
     assert first == again

@@ -18,7 +18,7 @@ from s1pro.model.precision import use_fp8_experts
 from s1pro.rl.parity.diagnosis import Diagnosis, diagnose
 from s1pro.rl.parity.hypotheses import Hypothesis, hypotheses
 from s1pro.rl.parity.probes import Probe, ProbeSettings, check_probes, collect
-from s1pro.rl.parity.sampler import examine_sampler
+from s1pro.rl.parity.sampler import TEMPERATURES, examine_sampler, fitted_temperatures, logprobs_at
 from s1pro.rl.parity.trainer_side import TrainerSide
 from s1pro.serve.client import LocalClient
 from tests.rl.letters import Letters, policy
@@ -177,6 +177,21 @@ def test_honest_draws_raise_no_alarm(count: int) -> None:
             wrong += not cut and finding.fault() is not None
             found += cut and finding.cut is not None and finding.cut.kind == "top_p"
     assert wrong == 0 and found >= 5 * count // 6, (wrong, found)
+
+
+@pytest.mark.parametrize("warmth", [0.26, 0.55, 1.0, 1.7, 3.9])
+def test_few_temperatures_find_what_all_of_them_find(warmth: float) -> None:
+    rng = np.random.default_rng(int(100 * warmth))
+    logits_NV = torch.from_numpy(rng.normal(size=(120, 50)) * 2).float()
+    drawn_NV = (logits_NV.double() / warmth).softmax(-1).numpy()
+    tokens = (drawn_NV.cumsum(1) < rng.random((120, 1))).sum(1).clip(max=49)
+    side, probes, _ = drawn_side(logits_NV, tokens)
+    said = logprobs_at(side, probes, warmth)
+    every = {float(t): logprobs_at(side, probes, float(t)) for t in TEMPERATURES}
+    drawn_at, reported_at, likelihood = fitted_temperatures(side, probes, said)
+    assert drawn_at == max(every, key=lambda t: float(every[t].sum()))
+    assert reported_at == min(every, key=lambda t: float(np.abs(every[t] - said).mean()))
+    assert reported_at == pytest.approx(warmth, rel=0.02) and likelihood == float(every[drawn_at].sum())
 
 
 def drawn_side(logits_NV: torch.Tensor, tokens: Any) -> tuple[TrainerSide, list[Probe], Any]:

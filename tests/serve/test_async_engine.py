@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -180,6 +181,28 @@ def test_weights_and_memory_change_between_two_steps() -> None:
 
     asyncio.run(ask())
     engine.close()
+
+
+def test_no_command_ends_the_engine_or_leaves_its_caller_waiting() -> None:
+    engine = AsyncEngine(lambda: Engine(Network(tiny(vocab_size=96)).eval()))
+
+    def clumsy(*_: Any, **__: Any) -> None:
+        raise AttributeError("nothing of that name")
+
+    async def ask() -> None:
+        for _ in range(2):
+            await engine.sleep()
+        for _ in range(2):
+            await engine.wake()
+        engine.engine.update_weights = clumsy  # type: ignore[method-assign]
+        with pytest.raises(AttributeError, match="of that name"):
+            await asyncio.wait_for(engine.update_weights({}, version=2), 20)
+        assert len((await engine.submit([5, 6], GREEDY).result()).token_ids) == GREEDY.max_new_tokens
+
+    asyncio.run(ask())
+    engine.close()
+    with pytest.raises(AttributeError, match="of that name"):
+        AsyncEngine(clumsy)  # type: ignore[arg-type]
 
 
 def test_structured_requests_cross_threads() -> None:

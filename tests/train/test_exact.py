@@ -10,8 +10,8 @@ import pytest
 from s1pro.base.config import config_from_json, config_to_json
 from s1pro.parallel.config import ParallelConfig
 from s1pro.train.config import TrainRun
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
+from s1pro.train.stage import train
 
 MakeRun = Callable[..., TrainRun]
 

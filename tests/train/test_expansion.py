@@ -25,9 +25,9 @@ from s1pro.train.calibration import calibrate
 from s1pro.train.config import DataConfig, TrainRun
 from s1pro.train.copies import copies_hook, copy_similarity, read_origins
 from s1pro.train.divergence import compare_networks
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.setup import validation_batches
+from s1pro.train.stage import train
 
 Source = Callable[..., object]
 

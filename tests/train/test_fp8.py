@@ -13,9 +13,9 @@ from s1pro.base.errors import InputError
 from s1pro.model.network import Network
 from s1pro.model.precision import expert_layers
 from s1pro.train.config import Fp8Config, TrainRun
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.setup import prepare_network
+from s1pro.train.stage import train
 
 MakeRun = Callable[..., TrainRun]
 

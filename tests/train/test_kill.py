@@ -23,7 +23,7 @@ from s1pro.base.records import Sample
 from s1pro.data.sequence import TokenSequence
 from s1pro.model.presets import tiny
 from s1pro.train.config import DataConfig, TrainRun
-from s1pro.train.loop import train
+from s1pro.train.stage import train
 from s1pro.train.optim import OptimizerConfig
 import hashlib
 import numpy as np

@@ -23,12 +23,13 @@ from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.train.config import DataConfig, TrainRun
 from s1pro.train.guards import GuardConfig, TrainingStoppedError
-from s1pro.train.loop import Trainer, train
+from s1pro.train.loop import Trainer
 from s1pro.train.losses import LanguageModelLoss, LossConfig, LossOutput, StepTotals
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import OptimizerConfig
 from s1pro.train.schedules import ScheduleConfig
 from s1pro.train.setup import build_loader, prepare_network, validation_batches
+from s1pro.train.stage import train
 
 MakeRun = Callable[..., TrainRun]
 MakeSource = Callable[..., Any]

@@ -18,11 +18,11 @@ from s1pro.model.config import ModelConfig
 from s1pro.model.network import Network
 from s1pro.model.presets import tiny
 from s1pro.train.config import DataConfig, TrainRun
-from s1pro.train.loop import train
 from s1pro.train.losses import LossConfig
 from s1pro.train.metrics import read_metrics
 from s1pro.train.optim import Optimizer, OptimizerConfig
 from s1pro.train.setup import prepare_network
+from s1pro.train.stage import train
 from tests.train import shapes
 
 MakeRun = Callable[..., TrainRun]

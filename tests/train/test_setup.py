@@ -19,7 +19,6 @@ from s1pro.model.presets import tiny
 from s1pro.science.contamination import ContaminationIndex, ContaminationSettings
 from s1pro.train.config import DataConfig, SourceConfig, TrainRun
 from s1pro.train.guarded import Guarded
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
 from s1pro.train.setup import (
     build_loader,
@@ -29,6 +28,7 @@ from s1pro.train.setup import (
     to_bfloat16,
     validation_batches,
 )
+from s1pro.train.stage import train
 
 
 class Letters:

@@ -20,7 +20,8 @@ distribution behind each prefix.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,9 +35,10 @@ Z_LIMIT = 4.5
 LEAST_GAIN = 14.0
 PRICE = 10.0
 TEMPERATURES = np.exp(np.linspace(np.log(0.25), np.log(4.0), 113))
+COARSE = 8
 CUT_TEMPERATURES = (1.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1, 1.2, 1.5, 2.0)
 KINDS = ("top_p", "top_k", "min_p")
-_ROWS = 256  # sorted at once
+_ROWS = 256  # worked on at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +115,23 @@ def examine_sampler(side: TrainerSide, probes: Sequence[Probe], engine: Floats) 
 
 def fitted_temperatures(side: TrainerSide, probes: Sequence[Probe], engine: Floats) -> tuple[float, float, float]:
     """At which the draws are likeliest, after which the reported log-probabilities fit best, and how likely the draws
-    are at the first."""
-    at = {float(temperature): logprobs_at(side, probes, temperature) for temperature in TEMPERATURES}
-    drawn_at = max(at, key=lambda temperature: float(at[temperature].sum()))
-    reported_at = min(at, key=lambda temperature: float(np.abs(at[temperature] - engine).mean()))
-    return drawn_at, reported_at, float(at[drawn_at].sum())
+    are at the first.
+
+    Every temperature is a pass over all logits, so a few of them are tried, and then those beside the best. For the
+    draws that is exact: their log-likelihood is concave in 1 / temperature.
+    """
+
+    @functools.cache
+    def at(place: int) -> Floats:
+        return logprobs_at(side, probes, float(TEMPERATURES[place]))
+
+    def best(cost: Callable[[int], float]) -> int:
+        middle = min(range(0, len(TEMPERATURES), COARSE), key=cost)
+        return min(range(max(middle - COARSE + 1, 0), min(middle + COARSE, len(TEMPERATURES))), key=cost)
+
+    drawn = best(lambda place: -float(at(place).sum()))
+    reported = best(lambda place: float(np.abs(at(place) - engine).mean()))
+    return float(TEMPERATURES[drawn]), float(TEMPERATURES[reported]), float(at(drawn).sum())
 
 
 def logprobs_at(side: TrainerSide, probes: Sequence[Probe], temperature: float) -> Floats:
@@ -151,20 +165,24 @@ def _best_cut(side: TrainerSide, probes: Sequence[Probe], raw: float, warmed: fl
 
 
 def _cuts(side: TrainerSide, probes: Sequence[Probe]) -> list[Cut]:
-    """The tightest cut of every kind at every temperature. Rows are sorted twice: for the tightest value, and for what
-    it keeps."""
+    """The tightest cut of every kind at every temperature, and what it is worth.
+
+    What is likelier than a draw can be counted; only for the mass that a cut keeps are the rows sorted.
+    """
     tightest = dict.fromkeys(CUT_TEMPERATURES, (0.0, 0, 1.0))
-    for sorted_NV, ranks_N in _sorted(side, probes):
+    for logits_NV, sampled_N1 in _rows(side, probes):
+        likelier_NV = logits_NV > logits_NV.gather(1, sampled_N1)
         for temperature, (before, rank, share) in tightest.items():
-            p_NV = (sorted_NV / temperature).softmax(-1)
-            own_NV = ranks_N[:, None]
+            p_NV = (logits_NV / temperature).softmax(-1)
+            own_N1, first_N1 = p_NV.gather(1, sampled_N1), p_NV.amax(1, keepdim=True)
             tightest[temperature] = (
-                max(before, float((p_NV.cumsum(1) - p_NV).gather(1, own_NV).max())),
-                max(rank, int(ranks_N.max())),
-                min(share, float((p_NV.gather(1, own_NV) / p_NV[:, :1]).min())),
+                max(before, float((p_NV * likelier_NV).sum(1).max())),
+                max(rank, int(likelier_NV.sum(1).max())),
+                min(share, float((own_N1 / first_N1).min())),
             )
     gains = {temperature: [0.0, 0.0, 0.0] for temperature in CUT_TEMPERATURES}
-    for sorted_NV, _ in _sorted(side, probes):
+    for logits_NV, _ in _rows(side, probes):
+        sorted_NV = logits_NV.sort(dim=1, descending=True).values
         for temperature, (before, rank, share) in tightest.items():
             p_NV = (sorted_NV / temperature).softmax(-1)
             kept = (
@@ -181,11 +199,10 @@ def _cuts(side: TrainerSide, probes: Sequence[Probe]) -> list[Cut]:
     ]
 
 
-def _sorted(side: TrainerSide, probes: Sequence[Probe]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits of some rows from the largest down, and the place of the sampled token among them."""
+def _rows(side: TrainerSide, probes: Sequence[Probe]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of some rows, and the token that was sampled in each."""
     for logits_NV, sampled_N in zip(_logits(side).split(_ROWS), _sampled(probes).split(_ROWS), strict=True):
-        ranks_N = (logits_NV > logits_NV.gather(1, sampled_N[:, None])).sum(1)
-        yield logits_NV.sort(dim=1, descending=True).values.double(), ranks_N
+        yield logits_NV.double(), sampled_N[:, None]
 
 
 def _repeated(side: TrainerSide, probes: Sequence[Probe]) -> float:

@@ -4,13 +4,26 @@ Types are strict (a number in quotes is an error), unknown fields are ignored, a
 out: clients of many ages send both. Ranges that a type cannot say are checked where the field is used.
 
 The first wrong entry of a list ends its check: a million of them would otherwise become a million messages of errors.
+
+Known fields whose meaning this server cannot keep (`refused`) are errors: a client that asks for the best of three
+answers, or describes its functions in the form of years ago, must not take silence for consent.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 
 MAX_BIASES = 4096
 
@@ -19,6 +32,26 @@ def _few(value: Any) -> Any:
     if isinstance(value, dict) and len(value) > MAX_BIASES:
         raise ValueError(f"more than {MAX_BIASES} entries")
     return value
+
+
+def _one_of(forms: str) -> WrapValidator:
+    """One message for a field of several forms: pydantic's own speaks of the first form alone."""
+
+    def check(value: Any, validate: Any) -> Any:
+        try:
+            return validate(value)
+        except ValidationError as error:
+            raise ValueError(f"must be {forms}") from error
+
+    return WrapValidator(check)
+
+
+class Refused(ValueError):
+    """A field that this server cannot honour."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field} is not supported by this server")
+        self.field = field
 
 
 class _FailFast(FailFast):
@@ -34,14 +67,29 @@ TokenIds = Annotated[list[TokenId], FIRST]
 Texts = Annotated[list[str], FIRST]
 Objects = Annotated[list[dict[str, Any]], FIRST]
 Biases = Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_few)]
-Stops = str | Texts | None
+Stops = Annotated[str | Texts | None, _one_of("a text or a list of texts")]
+ToolChoice = Annotated[str | dict[str, Any] | None, _one_of("auto, none, required, or an object that names a function")]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 FunctionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
 
 
 class Body(BaseModel):
-    """Strict, and deaf to what it does not know."""
+    """Strict, and deaf to what it does not know.
+
+    Attributes:
+        refused: fields that would change the answer but are not supported, with the values that mean "off".
+    """
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, populate_by_name=True)
+    refused: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keeps_its_word(cls, given: Any) -> Any:
+        for name, off in cls.refused.items() if isinstance(given, dict) else ():
+            if given.get(name) is not None and given[name] not in off:
+                raise Refused(name)
+        return given
 
 
 class SamplingBody(Body):
@@ -93,7 +141,7 @@ class ChatMessage(Body):
     """Content may be text, parts, null or missing."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | Objects | None = None
+    content: Annotated[str | Objects | None, _one_of("a text or a list of parts, which are objects")] = None
     reasoning_content: str | None = None
     tool_calls: Objects | None = None
     tool_call_id: str | None = None
@@ -117,6 +165,8 @@ Tools = Annotated[list[Tool], FIRST]
 class ChatBody(SamplingBody):
     """`POST /v1/chat/completions`."""
 
+    refused = {"functions": ([],), "function_call": ("none",), "modalities": (["text"],), "audio": ()}
+
     messages: Annotated[Messages, Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
@@ -125,17 +175,22 @@ class ChatBody(SamplingBody):
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
     tools: Tools | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Effort | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
 class CompletionBody(SamplingBody):
     """`POST /v1/completions`."""
 
-    prompt: str | Texts | TokenIds | Annotated[list[TokenIds], FIRST]
+    refused = {"best_of": (1,), "suffix": ("",)}
+
+    prompt: Annotated[
+        str | Texts | TokenIds | Annotated[list[TokenIds], FIRST],
+        _one_of("a text, a list of texts, a list of token ids (whole numbers from 0), or a list of such lists"),
+    ]
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     stream_options: StreamOptions | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -175,19 +230,21 @@ class ResponsesText(Body):
 
 
 class ResponsesReasoning(Body):
-    effort: str | None = None
+    effort: Effort | None = None
 
 
 class ResponsesBody(SamplingBody):
     """`POST /v1/responses`."""
 
-    input: str | Objects
+    refused = {"background": (False,), "conversation": (), "prompt": ()}
+
+    input: Annotated[str | Objects, _one_of("a text or a list of items, which are objects")]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     previous_response_id: str | None = None
     store: bool | None = None
     tools: Annotated[list[ResponsesTool], FIRST] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoice = None
     parallel_tool_calls: bool | None = None
     text: ResponsesText | None = None
     reasoning: ResponsesReasoning | None = None

@@ -14,7 +14,7 @@ routing of every answer.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +57,7 @@ async def _chat(service: Service, body: ChatBody) -> Response:
             service.start(
                 [(prompt.token_ids, prompt.media)],
                 samplings,
-                stream=bool(body.stream),
+                stream=bool(body.stream) or prompt.single_call,
                 kind="chatcmpl",
                 request_id=body.request_id,
             )
@@ -65,7 +65,7 @@ async def _chat(service: Service, body: ChatBody) -> Response:
         answer = _Answer(service=service, body=body, run=run, prompt=prompt)
         if body.stream:
             return EventStream(answer.frames(), stack.pop_all())
-        return Json(answer.whole(await run.results()))
+        return Json(answer.whole(await run.results(first_call(prompt, count))))
 
 
 async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sampling]:
@@ -74,6 +74,8 @@ async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sa
     Raises:
         ApiError, InputError: anything that is wrong with it.
     """
+    if body.top_logprobs and not body.logprobs:
+        raise ApiError(400, "top_logprobs has no effect without logprobs=true", param="top_logprobs")
     tools, forced = forced_call(body.tools or [], body.tool_choice)
     structured = structure_of(body, body.response_format)
     if forced is not None and structured is not None:
@@ -85,7 +87,14 @@ async def prepare_chat(service: Service, body: ChatBody) -> tuple[ChatPrompt, Sa
         effort=body.reasoning_effort,
         forced=forced is not None,
     )
-    prompt = await chat_prompt(service, body.messages, tools=tools, forced=forced, enable_thinking=thinking)
+    prompt = await chat_prompt(
+        service,
+        body.messages,
+        tools=tools,
+        forced=forced,
+        single_call=body.parallel_tool_calls is False,
+        enable_thinking=thinking,
+    )
     room = max(1, service.max_context - len(prompt.token_ids))
     sampling = sampling_of(
         body,
@@ -115,15 +124,12 @@ class Parsed:
                 self.calls.append(piece)
 
 
-def parse_whole(prompt: ChatPrompt, completion: Completion) -> Parsed:
-    """The parts of a finished answer."""
-    parser, parsed = prompt.parser(), Parsed()
-    text = completion.text
+def pieces_of(prompt: ChatPrompt, completion: Completion) -> list[Piece]:
+    """The parts of a finished answer, in their order."""
+    parser, text = prompt.parser(), completion.text
     if prompt.forced is not None:
         text = prompt.forced.prefix + text + (prompt.forced.suffix if completion.finish_reason == "stop" else "")
-    parsed.add(parser.push(text))
-    parsed.add(parser.finish())
-    return parsed
+    return [*parser.push(text), *parser.finish()]
 
 
 def reasoning_tokens(service: Service, prompt: ChatPrompt, completions: Sequence[Completion]) -> int:
@@ -137,8 +143,22 @@ def reasoning_tokens(service: Service, prompt: ChatPrompt, completions: Sequence
     )
 
 
-def finish_reason(completion: Completion, calls: int) -> str:
-    return "tool_calls" if calls and completion.finish_reason == "stop" else completion.finish_reason
+def first_call(prompt: ChatPrompt, count: int) -> Callable[[int, str], bool] | None:
+    """Says when an answer has its one call; None where answers may have several."""
+    if not prompt.single_call:
+        return None
+    parsers = [prompt.parser() for _ in range(count)]
+
+    def enough(number: int, text: str) -> bool:
+        parsers[number].push(text)
+        return parsers[number].num_calls > 0
+
+    return enough
+
+
+def finish_reason(prompt: ChatPrompt, completion: Completion, calls: int) -> str:
+    ended = completion.finish_reason == "stop" or prompt.single_call
+    return "tool_calls" if calls and ended else completion.finish_reason
 
 
 def call_record(call: ToolCall) -> dict[str, Any]:
@@ -157,7 +177,8 @@ class _Answer:
     def whole(self, completions: Sequence[Completion]) -> dict[str, Any]:
         choices = []
         for index, completion in enumerate(completions):
-            parsed = parse_whole(self.prompt, completion)
+            parsed = Parsed()
+            parsed.add(pieces_of(self.prompt, completion))
             message: dict[str, Any] = {"role": "assistant", "content": "".join(parsed.content)}
             if parsed.reasoning:
                 message["reasoning_content"] = "".join(parsed.reasoning)
@@ -167,7 +188,7 @@ class _Answer:
                 "index": index,
                 "message": message,
                 "logprobs": self._logprobs(completion.token_ids, completion.logprobs or (), completion.top_logprobs),
-                "finish_reason": finish_reason(completion, len(parsed.calls)),
+                "finish_reason": finish_reason(self.prompt, completion, len(parsed.calls)),
                 **self._extras(index, completion),
             }
             if self.body.return_token_ids:
@@ -197,10 +218,12 @@ class _Answer:
                 pieces = parsers[index].push(item.text)
             for frame in self._pieces(index, pieces, calls):
                 yield frame
+            if self.prompt.single_call and calls[index]:
+                self.run.streams[index].cancel()
             if isinstance(item, Delta) and (self.body.logprobs or self.body.return_token_ids):
                 yield self._tokens(index, item)
             if isinstance(item, Completion):
-                reason = finish_reason(item, calls[index])
+                reason = finish_reason(self.prompt, item, calls[index])
                 yield self._chunk(index, {}, finish=reason, **self._extras(index, item))
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
             completions = [finished[index] for index in sorted(finished)]

@@ -131,8 +131,9 @@ class _Answer:
                 reason = item.finish_reason
                 yield self._chunk(index, "", finish_reason=reason, **self._extras(index, item))
             elif item.text or self.body.logprobs is not None or self.body.return_token_ids:
-                yield self._chunk(index, item.text, **self._token_fields(item, lengths[index]))
-                lengths[index] += len(item.text)
+                fields = self._token_fields(item, lengths[index])
+                lengths[index] += sum(map(len, (fields.get("logprobs") or {}).get("tokens", ())))
+                yield self._chunk(index, item.text, **fields)
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
             completions = [finished[index] for index in sorted(finished)]
             numbers = usage(completions, prompts=len(self.prompts))

@@ -23,7 +23,7 @@ from starlette.responses import Response
 
 from s1pro.base.errors import InputError
 from s1pro.serve.http.bodies import AbortBody, WeightsBody
-from s1pro.serve.http.errors import ApiError
+from s1pro.serve.http.errors import ApiError, body_error
 from s1pro.serve.http.json_text import Json
 from s1pro.serve.http.service import Run, Service
 from s1pro.serve.strict_json import loads_strict
@@ -37,7 +37,7 @@ def control_routes(service: Service) -> APIRouter:
     async def abort_request(body: AbortBody) -> Response:
         """Ends requests; their answers come with what there is and `finish_reason` abort."""
         if (body.request_id is None) == (not body.abort_all):
-            raise ApiError(400, "give request_id or abort_all")
+            raise ApiError(400, "give either request_id or abort_all", param="request_id")
         runs = service.runs.values() if body.abort_all else [service.runs.get(body.request_id or "", [])]
         found: dict[str, Run] = {run.id: run for several in runs for run in several}
         for run in found.values():
@@ -100,13 +100,15 @@ def _weights_body(data: bytes) -> WeightsBody:
 
     try:
         return WeightsBody.model_validate(loads_strict(data.decode("utf-8")))
-    except (ValueError, ValidationError) as error:
-        raise ApiError(400, f"expected {{folder, version}}: {error}") from error
+    except ValidationError as error:
+        raise body_error(error.errors()) from error
+    except ValueError as error:
+        raise ApiError(400, f"the body is no JSON: {error}", code="invalid_body") from error
 
 
 def _version(text: str | None) -> int:
     if text is None or re.fullmatch(r"[0-9]{1,18}", text) is None:
-        raise ApiError(400, f"the query needs version=N, a whole number, got {text!r:.40}", param="version")
+        raise ApiError(400, f"the query needs ?version=N, a whole number, got {text!r:.40}", param="version")
     return int(text)
 
 
@@ -124,7 +126,7 @@ def _checked_folder(name: str, root: Path | None) -> Path:
     except (ValueError, OSError, RuntimeError):
         inside = False
     if not inside:
-        raise ApiError(400, "no model folder below the root of this server", param="folder")
+        raise ApiError(400, f"folder: no model folder below --weights-root, got {name!r:.80}", param="folder")
     return folder
 
 

@@ -6,7 +6,8 @@ A call that must come does not think: its beginning is in the prompt.
 
 *Tools.* The model sees them in its prompt unless `tool_choice` is "none". "auto" leaves the decision to the model.
 "required" and a named function are certain, not a request: the beginning of the call is put into the prompt, and what
-follows must match the JSON schema of the parameters. That gives one call; several at once come with "auto".
+follows must match the JSON schema of the parameters. That gives one call; several at once come with "auto", unless
+`parallel_tool_calls` is false: then the answer ends with its first call, and the engine is told to stop.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class ChatPrompt:
     Attributes:
         reasoning: whether the answer begins inside `<think>`.
         tools: whether calls are looked for.
+        single_call: whether the answer ends with its first call.
     """
 
     token_ids: list[int]
@@ -51,6 +53,7 @@ class ChatPrompt:
     reasoning: bool
     tools: bool
     forced: Forced | None
+    single_call: bool = False
 
     def form(self, wanted: StructuredOutput | None) -> StructuredOutput | None:
         """The form of what the engine writes, if `wanted` is that of the answer."""
@@ -60,7 +63,7 @@ class ChatPrompt:
 
     def parser(self) -> AnswerParser:
         """A fresh parser for one answer."""
-        return AnswerParser(reasoning=self.reasoning, tools=self.tools)
+        return AnswerParser(reasoning=self.reasoning, tools=self.tools, single_call=self.single_call)
 
 
 def wants_thinking(
@@ -124,6 +127,7 @@ async def chat_prompt(
     *,
     tools: Sequence[Tool] = (),
     forced: Forced | None = None,
+    single_call: bool = False,
     enable_thinking: bool | None,
     add_generation_prompt: bool = True,
 ) -> ChatPrompt:
@@ -152,7 +156,14 @@ async def chat_prompt(
     reasoning = bool(ids) and add_generation_prompt and ids[-1] == processor.tokenizer.token_to_id(THINK)
     if forced is not None:
         ids += processor.tokenizer.encode(forced.prefix)
-    return ChatPrompt(token_ids=ids, media=encoded.media, reasoning=reasoning, tools=bool(tools), forced=forced)
+    return ChatPrompt(
+        token_ids=ids,
+        media=encoded.media,
+        reasoning=reasoning,
+        tools=bool(tools),
+        forced=forced,
+        single_call=single_call and bool(tools) and forced is None,
+    )
 
 
 def _plain(message: ChatMessage | Mapping[str, Any]) -> dict[str, Any]:

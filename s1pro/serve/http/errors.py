@@ -9,7 +9,9 @@ foresaw is 500 with a number under which the log has the traceback: nothing of o
 from __future__ import annotations
 
 import logging
+import reprlib
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -19,10 +21,12 @@ from starlette.responses import Response
 
 from s1pro.base.errors import InputError
 from s1pro.serve.async_engine import EngineStopped
+from s1pro.serve.http.bodies import Refused
 from s1pro.serve.http.json_text import Json
 from s1pro.serve.lockstep import RanksLost
 
 LONGEST_MESSAGE = 1000
+LONGEST_VALUE = 60
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 _log = logging.getLogger("s1pro.serve")
 
@@ -91,11 +95,14 @@ def add_error_handlers(app: FastAPI) -> None:
 
     async def invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return _validation_error(error).response()
+        return body_error(error.errors()).response()
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        response = ApiError(error.status_code, str(error.detail)).response()
+        message = str(error.detail)
+        if error.status_code in (404, 405):  # the router's own words say nothing of what was asked
+            message = f"there is no {request.method} {request.url.path[:80]} here; /openapi.json lists the routes"
+        response = ApiError(error.status_code, message).response()
         response.headers.update(error.headers or {})
         return response
 
@@ -110,10 +117,41 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, known)
 
 
-def _validation_error(error: RequestValidationError) -> ApiError:
-    """The first thing that is wrong with a body, and where."""
-    problems = error.errors()
-    first = problems[0] if problems else {"loc": (), "msg": "the request is not valid"}
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
-    message = f"{where}: {first['msg']}" if where else str(first["msg"])
+def body_error(problems: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first thing that is wrong with a body: where, what, and what stands there.
+
+    Args:
+        problems: what pydantic found, at least one.
+    """
+    first = problems[0]
+    details: Mapping[str, Any] = first.get("ctx", {})
+    if first["type"] == "json_invalid":
+        message = f"the body is no JSON: {details.get('error', '')} at character {first['loc'][-1]}"
+        return ApiError(400, message, code="invalid_body")
+    cause = details.get("error")
+    if isinstance(cause, Refused):
+        return ApiError(400, str(cause), param=cause.field, code="unsupported")
+    where = _path(first["loc"])
+    if not where:
+        message = "the body must be a JSON object, sent with Content-Type: application/json"
+    elif first["type"] == "missing":
+        message = f"{where}: this field is needed"
+    else:
+        said = str(cause) if isinstance(cause, ValueError) else first["msg"]
+        message = f"{where}: {said}, got {_short(first['input'])}"
     return ApiError(400, message, param=where[:200] or None, code="invalid_body")
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """`messages[0].role`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in location if part != "body"]
+    return "".join(parts).removeprefix(".")
+
+
+def _short(value: Any) -> str:
+    """A value of a client as text of bounded length, and in bounded time."""
+    shown = reprlib.Repr()
+    shown.maxstring = shown.maxlong = LONGEST_VALUE
+    shown.maxlevel = 2
+    text = shown.repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"

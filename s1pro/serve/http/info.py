@@ -36,6 +36,7 @@ def info_routes(service: Service) -> APIRouter:
             raise ApiError(404, f"there is no model {model[:80]!r}; this server has {name!r}")
         return Json(card())
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health")
     async def health() -> Response:
         """200 while requests can be answered, 503 while the server stops or after the engine has died."""

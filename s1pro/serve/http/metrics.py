@@ -74,6 +74,7 @@ class _EngineNumbers:
             ("s1pro_cache_blocks", "Blocks of the cache", stats.blocks),
             ("s1pro_cache_blocks_used", "Blocks that sequences hold", stats.blocks_used),
             ("s1pro_cache_blocks_cached", "Free blocks kept for their prefixes", stats.blocks_cached),
+            ("s1pro_decode_graphs", "Recorded decoding steps (CUDA graphs)", stats.graphs),
             ("s1pro_policy_version", "Version of the weights", stats.policy_version),
             ("s1pro_asleep", "1 while the engine sleeps", float(stats.asleep)),
         ):

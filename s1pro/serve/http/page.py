@@ -46,6 +46,7 @@ def page_routes(service: Service, papers: PaperReader) -> APIRouter:
     """The routes of this module."""
     router = APIRouter()
 
+    @router.head("/", include_in_schema=False)
     @router.get("/", include_in_schema=False)
     async def index() -> Response:
         return _static("index.html") if (STATIC / "index.html").is_file() else _html(_EMPTY)
@@ -77,26 +78,7 @@ def page_routes(service: Service, papers: PaperReader) -> APIRouter:
     @router.get("/page/routing/{ref}")
     async def routing(ref: str, token: Annotated[int, Query(ge=0)] = 0) -> Response:
         """The experts of one token, layer by layer."""
-        trace = service.routing.get(ref)
-        if trace is None:
-            raise ApiError(404, "there is no such routing trace, or it was forgotten for newer ones")
-        tokens, layers, _ = trace.experts_TLK.shape
-        if token >= tokens:
-            raise ApiError(400, f"token {token} of {tokens}: the last one was sampled and never fed", param="token")
-        config, fed = service.engine.engine.network.config.text, trace.token_ids_T
-        return Json(
-            {
-                "token": token,
-                "text": None if fed is None else token_text(service.processor.tokenizer, int(fed[token])),
-                "tokens": tokens,
-                "num_experts": config.router.num_experts,
-                "num_groups": config.router.num_groups,
-                "layers": [
-                    {"layer": int(layer), "experts": [int(e) for e in trace.experts_TLK[token, i]]}
-                    for i, layer in zip(range(layers), config.moe_layers, strict=True)
-                ],
-            }
-        )
+        return Json(_experts_of(service, ref, token))
 
     @router.post("/page/pdf", openapi_extra=_BINARY_BODY)
     async def pdf(request: Request) -> Response:
@@ -109,6 +91,32 @@ def page_routes(service: Service, papers: PaperReader) -> APIRouter:
 _BINARY_BODY = {
     "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 }
+
+
+def _experts_of(service: Service, ref: str, token: int) -> dict[str, Any]:
+    """What a trace says of one token.
+
+    Raises:
+        ApiError: there is no such trace (404), or no such token in it.
+    """
+    trace = service.routing.get(ref)
+    if trace is None:
+        raise ApiError(404, "there is no such routing trace, or it was forgotten for newer ones")
+    tokens, layers, _ = trace.experts_TLK.shape
+    if token >= tokens:
+        raise ApiError(400, f"token {token} of {tokens}: the last one was sampled and never fed", param="token")
+    config, fed = service.engine.engine.network.config.text, trace.token_ids_T
+    return {
+        "token": token,
+        "text": None if fed is None else token_text(service.processor.tokenizer, int(fed[token])),
+        "tokens": tokens,
+        "num_experts": config.router.num_experts,
+        "num_groups": config.router.num_groups,
+        "layers": [
+            {"layer": int(layer), "experts": [int(e) for e in trace.experts_TLK[token, i]]}
+            for i, layer in zip(range(layers), config.moe_layers, strict=True)
+        ],
+    }
 
 
 def _static(path: str) -> Response:

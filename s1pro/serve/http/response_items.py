@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from s1pro.serve.http.bodies import ChatMessage, Function, ResponsesTool, Tool
-from s1pro.serve.http.errors import ApiError
+from s1pro.serve.http.errors import ApiError, body_error
 
 
 def as_messages(given: str | Sequence[Mapping[str, Any]]) -> list[ChatMessage]:
@@ -104,6 +104,5 @@ def _checked(turn: dict[str, Any], number: int) -> ChatMessage:
     try:
         return ChatMessage.model_validate(turn)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ApiError(400, f"input: message {number}: {where}: {first['msg']}", param="input") from error
+        problem = body_error(error.errors())
+        raise ApiError(400, f"input: message {number}: {problem.message}", param="input") from error

@@ -8,7 +8,7 @@
       response.output_item.done
     response.completed or response.incomplete
 
-`_Writer` turns pieces of the answer into items and events; the whole answer is what it holds at the end.
+`response_writer` turns pieces of the answer into items and events; the whole answer is what it holds at the end.
 
 A response is kept (unless `store` is false) so that the next one can say `previous_response_id` instead of sending the
 conversation again. The store is bounded in bytes; what is older is forgotten (404). Left out: background responses and
@@ -17,7 +17,6 @@ tools that the server would run itself.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,15 +26,16 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from s1pro.base.records import Completion, StructuredOutput
-from s1pro.serve.answer_text import Content, Piece, Reasoning, ToolCall
+from s1pro.serve.answer_text import Content
 from s1pro.serve.http.bodies import ChatMessage, ResponsesBody
-from s1pro.serve.http.chat import parse_whole, reasoning_tokens
+from s1pro.serve.http.chat import finish_reason, first_call, pieces_of, reasoning_tokens
 from s1pro.serve.http.connection import EventStream, answered
 from s1pro.serve.http.conversation import ChatPrompt, chat_prompt, forced_call, wants_thinking
 from s1pro.serve.http.errors import ApiError
 from s1pro.serve.http.json_text import Json, event
 from s1pro.serve.http.response_items import as_messages, as_tools, assistant_message
 from s1pro.serve.http.response_store import ResponseStore
+from s1pro.serve.http.response_writer import Writer
 from s1pro.serve.http.sampling import sampling_of, schema_structure, structure_of
 from s1pro.serve.http.service import Run, Service
 from s1pro.serve.http.token_text import chat_logprobs
@@ -72,6 +72,8 @@ async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) 
         await stack.enter_async_context(service.admit(1))
         earlier = store.get(body.previous_response_id).messages if body.previous_response_id else []
         messages = [*earlier, *as_messages(body.input)]
+        if not messages:
+            raise ApiError(400, "input: there is nothing to answer; give a text or at least one item", param="input")
         prompt, structured = await _prompt(service, body, messages)
         room = max(1, service.max_context - len(prompt.token_ids))
         wants_logprobs = LOGPROBS in (body.include or ()) or bool(body.top_logprobs)
@@ -86,7 +88,7 @@ async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) 
             service.start(
                 [(prompt.token_ids, prompt.media)],
                 [sampling],
-                stream=bool(body.stream),
+                stream=bool(body.stream) or prompt.single_call,
                 kind="resp",
                 request_id=body.request_id,
             )
@@ -102,7 +104,7 @@ async def _respond(service: Service, store: ResponseStore, body: ResponsesBody) 
         )
         if body.stream:
             return EventStream(answer.frames(), stack.pop_all())
-        [completion] = await run.results()
+        [completion] = await run.results(first_call(prompt, 1))
         return Json(answer.whole(completion))
 
 
@@ -121,7 +123,14 @@ async def _prompt(
         forced=forced is not None,
     )
     instructed = [ChatMessage(role="system", content=body.instructions)] if body.instructions else []
-    prompt = await chat_prompt(service, [*instructed, *messages], tools=tools, forced=forced, enable_thinking=thinking)
+    prompt = await chat_prompt(
+        service,
+        [*instructed, *messages],
+        tools=tools,
+        forced=forced,
+        single_call=body.parallel_tool_calls is False,
+        enable_thinking=thinking,
+    )
     return prompt, prompt.form(structured)
 
 
@@ -134,89 +143,6 @@ def _structure(body: ResponsesBody) -> StructuredOutput | None:
     if wanted.schema_ is None:
         raise ApiError(400, "text.format.schema must be a JSON schema", param="text.format")
     return schema_structure(wanted.schema_)
-
-
-class _Writer:
-    """Items and events from pieces of an answer. At most one item is open at a time."""
-
-    def __init__(self) -> None:
-        self.output: list[dict[str, Any]] = []
-        self.logprobs: list[dict[str, Any]] = []
-        self._open: dict[str, Any] | None = None
-        self._text = ""
-
-    def push(self, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
-        events: list[dict[str, Any]] = []
-        for piece in pieces:
-            if isinstance(piece, ToolCall):
-                events += [*self.close("completed"), *self._call(piece)]
-                continue
-            kind = "reasoning" if isinstance(piece, Reasoning) else "message"
-            if self._open is None or self._open["type"] != kind:
-                events += [*self.close("completed"), *self._begin(kind)]
-            self._text += piece.text
-            name = "reasoning_text" if kind == "reasoning" else "output_text"
-            events.append(self._event(f"response.{name}.delta", content_index=0, delta=piece.text))
-            if kind == "message":
-                events[-1]["logprobs"] = []
-        return events
-
-    def close(self, status: str) -> list[dict[str, Any]]:
-        """Ends the open item."""
-        if self._open is None:
-            return []
-        item, text = self._open, self._text
-        item["status"] = status
-        if item["type"] == "reasoning":
-            item["content"] = [{"type": "reasoning_text", "text": text}]
-            events = [self._event("response.reasoning_text.done", content_index=0, text=text)]
-        else:
-            part = {"type": "output_text", "text": text, "annotations": [], "logprobs": self.logprobs}
-            item["content"] = [part]
-            events = [
-                self._event("response.output_text.done", content_index=0, text=text, logprobs=self.logprobs),
-                self._event("response.content_part.done", content_index=0, part=part),
-            ]
-        events.append(self._event("response.output_item.done", item=item))
-        self._open, self._text = None, ""
-        return events
-
-    def _begin(self, kind: str) -> list[dict[str, Any]]:
-        name = f"{'rs' if kind == 'reasoning' else 'msg'}_{uuid.uuid4().hex}"
-        self._open = {"type": kind, "id": name, "status": "in_progress", "content": []}
-        if kind == "reasoning":
-            self._open["summary"] = []
-        else:
-            self._open["role"] = "assistant"
-        self.output.append(self._open)
-        events = [self._event("response.output_item.added", item=dict(self._open))]
-        if kind == "message":
-            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            events.append(self._event("response.content_part.added", content_index=0, part=part))
-        return events
-
-    def _call(self, call: ToolCall) -> list[dict[str, Any]]:
-        item = {
-            "type": "function_call",
-            "id": f"fc_{uuid.uuid4().hex}",
-            "call_id": call.id,
-            "name": call.name,
-            "arguments": call.arguments,
-            "status": "completed",
-        }
-        self.output.append(item)
-        return [
-            self._event("response.output_item.added", item={**item, "arguments": "", "status": "in_progress"}),
-            self._event("response.function_call_arguments.delta", delta=call.arguments),
-            self._event("response.function_call_arguments.done", arguments=call.arguments, name=call.name),
-            self._event("response.output_item.done", item=item),
-        ]
-
-    def _event(self, kind: str, **fields: Any) -> dict[str, Any]:
-        record: dict[str, Any] = {"type": kind, "output_index": len(self.output) - 1, **fields}
-        if "item" not in fields:
-            record["item_id"] = self.output[-1]["id"]
-        return record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,12 +158,8 @@ class _Answer:
     wants_logprobs: bool
 
     def whole(self, completion: Completion) -> dict[str, Any]:
-        parsed, writer = parse_whole(self.prompt, completion), _Writer()
-        writer.logprobs = self._logprobs(completion)
-        pieces: list[Piece] = []
-        pieces += [Reasoning(text="".join(parsed.reasoning))] if parsed.reasoning else []
-        pieces += [Content(text="".join(parsed.content))] if parsed.content or not parsed.calls else []
-        writer.push([*pieces, *parsed.calls])
+        writer = Writer()
+        writer.push(pieces_of(self.prompt, completion) or [Content(text="")])
         return self._end(writer, completion)[0]
 
     async def frames(self) -> AsyncGenerator[bytes, None]:
@@ -252,7 +174,7 @@ class _Answer:
         begun = self._record([], "in_progress", None)
         yield frame({"type": "response.created", "response": begun})
         yield frame({"type": "response.in_progress", "response": begun})
-        parser, writer = self.prompt.parser(), _Writer()
+        parser, writer = self.prompt.parser(), Writer()
         forced = self.prompt.forced
         if forced is not None:
             parser.push(forced.prefix)
@@ -260,20 +182,24 @@ class _Answer:
             if not isinstance(item, Completion):
                 for record in writer.push(parser.push(item.text)):
                     yield frame(record)
+                if self.prompt.single_call and parser.num_calls:
+                    self.run.streams[0].cancel()
                 continue
             last = parser.push(forced.suffix) if forced is not None and item.finish_reason == "stop" else []
             pieces = [*last, *parser.finish()]
             for record in writer.push(pieces if pieces or writer.output else [Content(text="")]):
                 yield frame(record)
-            writer.logprobs = self._logprobs(item)
             response, closing = self._end(writer, item)
             for record in closing:
                 yield frame(record)
             yield frame({"type": f"response.{response['status']}", "response": response})
 
-    def _end(self, writer: _Writer, completion: Completion) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def _end(self, writer: Writer, completion: Completion) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """The finished response, kept if wanted, and the events that close its last item."""
-        status = "completed" if completion.finish_reason == "stop" else "incomplete"
+        calls = sum(item["type"] == "function_call" for item in writer.output)
+        ended = finish_reason(self.prompt, completion, calls) in ("stop", "tool_calls")
+        status = "completed" if ended else "incomplete"
+        writer.logprobs = self._logprobs(completion)
         closing = writer.close(status)
         response = self._record(writer.output, status, completion)
         if self.body.store is not False:
@@ -291,7 +217,8 @@ class _Answer:
         text_format = {"type": "text"} if body.text is None or body.text.format is None else body.text.format
         if not isinstance(text_format, dict):
             text_format = text_format.model_dump(by_alias=True, exclude_none=True)
-        incomplete = {"reason": "max_output_tokens"} if completion and completion.finish_reason == "length" else None
+        cut = status == "incomplete" and completion is not None and completion.finish_reason == "length"
+        incomplete = {"reason": "max_output_tokens"} if cut else None
         return {
             "id": self.run.id,
             "object": "response",

@@ -192,8 +192,20 @@ class Run:
             if stream.completion is None:
                 stream.cancel()
 
-    async def results(self) -> list[Completion]:
-        """All answers, whole."""
+    async def results(self, enough: Callable[[int, str], bool] | None = None) -> list[Completion]:
+        """All answers, whole.
+
+        Args:
+            enough: told the number of an answer and the text that came; true ends it. The run must be a streamed one.
+        """
+        if enough is not None:
+            found: dict[int, Completion] = {}
+            async for number, item in self.deltas():
+                if isinstance(item, Completion):
+                    found[number] = item
+                elif enough(number, item.text):
+                    self.streams[number].cancel()
+            return [found[number] for number in range(len(self.streams))]
         completions = await asyncio.gather(*(stream.result() for stream in self.streams))
         for stream, completion in zip(self.streams, completions, strict=True):
             self._service.metrics.ended(stream, completion)

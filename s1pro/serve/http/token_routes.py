@@ -6,7 +6,7 @@
      "prompt_tokens", "completion_tokens", "cached_tokens", "policy_version", ...}}
 
 With `n` above 1 the answer is a list of such objects. Streamed, every event has the ids and log-probs that are new, the
-last one the `meta_info`. Routed experts come by reference (`routing_store`).
+last one the rest of `meta_info`. Routed experts come by reference (`routing_store`).
 
 `/tokenize`, `/detokenize` and `/tokenizer_info` are what lm-eval's remote tokenizer asks for.
 """
@@ -20,7 +20,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from s1pro.base.records import Completion
+from s1pro.base.records import Completion, TopLogprobs
 from s1pro.serve.http.bodies import DetokenizeBody, GenerateBody, TokenizeBody
 from s1pro.serve.http.connection import EventStream, answered
 from s1pro.serve.http.conversation import chat_prompt
@@ -63,6 +63,10 @@ def token_routes(service: Service) -> APIRouter:
     @router.post("/detokenize")
     async def detokenize(body: DetokenizeBody) -> Response:
         """Text of ids."""
+        beyond = next((token for token in body.tokens if token >= service.vocab_size), None)
+        if beyond is not None:
+            message = f"tokens: ids must lie in [0, {service.vocab_size}), got {beyond}"
+            raise ApiError(400, message, param="tokens")
         return Json({"prompt": tokenizer.decode(body.tokens, skip_special_tokens=bool(body.skip_special_tokens))})
 
     @router.get("/tokenizer_info")
@@ -135,20 +139,15 @@ async def _frames(service: Service, body: GenerateBody, run: Run) -> AsyncGenera
             yield event({"id": run.id, "index": index, "meta_info": _meta(service, body, run, index, item)})
             continue
         record: dict[str, Any] = {"id": run.id, "index": index, "output_ids": list(item.token_ids), "text": item.text}
-        if body.return_logprob:
-            record["meta_info"] = {"output_token_logprobs": _pairs(item.logprobs, item.token_ids)}
+        if news := _logprobs(body, item.token_ids, item.logprobs, item.top_logprobs):
+            record["meta_info"] = news
         yield event(record)
     yield DONE
 
 
 def _record(service: Service, body: GenerateBody, run: Run, index: int, completion: Completion) -> dict[str, Any]:
     meta = _meta(service, body, run, index, completion)
-    if body.return_logprob:
-        meta["output_token_logprobs"] = _pairs(completion.logprobs or (), completion.token_ids)
-    if body.top_logprobs:
-        meta["output_top_logprobs"] = [_tops(top) for top in completion.top_logprobs or ()]
-    if body.return_prompt_logprob:
-        meta["input_token_logprobs"] = _pairs(completion.prompt_logprobs or (), completion.prompt_token_ids)
+    meta |= _logprobs(body, completion.token_ids, completion.logprobs or (), completion.top_logprobs)
     ids = list(completion.token_ids)
     return {"id": run.id, "index": index, "text": completion.text, "output_ids": ids, "meta_info": meta}
 
@@ -164,9 +163,23 @@ def _meta(service: Service, body: GenerateBody, run: Run, index: int, completion
     }
     if completion.token_versions is not None:
         meta["token_versions"] = list(completion.token_versions)
+    if body.return_prompt_logprob:
+        meta["input_token_logprobs"] = _pairs(completion.prompt_logprobs or (), completion.prompt_token_ids)
     if body.return_routed_experts and completion.routing is not None:
         meta["routed_experts"] = service.routing.put(f"{run.id}-{index}", completion.routing)
     return meta
+
+
+def _logprobs(
+    body: GenerateBody, ids: Sequence[int], logprobs: Sequence[float], tops: Sequence[TopLogprobs] | None
+) -> dict[str, Any]:
+    """Those of generated tokens, as far as they are wanted."""
+    found: dict[str, Any] = {}
+    if body.return_logprob:
+        found["output_token_logprobs"] = _pairs(logprobs, ids)
+    if body.top_logprobs:
+        found["output_top_logprobs"] = [_tops(top) for top in tops or ()]
+    return found
 
 
 def _pairs(logprobs: Sequence[float | None], ids: Sequence[int]) -> list[list[float | int | None]]:

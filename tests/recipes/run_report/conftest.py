@@ -24,8 +24,8 @@ from s1pro.tasks.own import OwnTask
 from s1pro.train.config import DataConfig, TrainRun
 from s1pro.train.contrastive import ContrastiveRun, PairDataConfig, train_contrastive
 from s1pro.train.copies import copy_similarity
-from s1pro.train.loop import train
 from s1pro.train.optim import OptimizerConfig
+from s1pro.train.stage import train
 from tests.rl.letters import Letters, policy, run_in, tasks
 from tests.train import shapes
 from tests.train.conftest import CopySource

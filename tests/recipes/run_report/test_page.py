@@ -25,8 +25,8 @@ from s1pro.recipes.run_report.rounding import rounding_section
 from s1pro.recipes.run_report.samples import samples_section
 from s1pro.recipes.run_report.surroundings import differences, environment_section
 from s1pro.report.blocks import Figure, Report, Rollouts, Samples, Section, Table
-from s1pro.train.loop import train
 from s1pro.train.metrics import read_metrics
+from s1pro.train.stage import train
 from tests.recipes.claims.test_frame import CLAIM
 from tests.recipes.run_report.conftest import training
 from tests.train.conftest import CopySource

@@ -94,6 +94,7 @@ class ScriptedEngine:
 
     Attributes:
         prompts: texts of all prompts that came.
+        cancelled: requests that were taken back.
         inside: requests that are neither finished nor cancelled.
         allowed: answers stop before this token until it is raised.
     """
@@ -110,6 +111,7 @@ class ScriptedEngine:
         self.prompts: list[str] = []
         self.samplings: list[Sampling] = []
         self.inside = 0
+        self.cancelled = 0
 
     def submit(
         self, prompt_ids: Sequence[int], sampling: Sampling, *, media: Any = None, stream: bool = True
@@ -154,7 +156,8 @@ class ScriptedStream:
             while i >= self.owner.allowed:
                 await asyncio.sleep(0.01)
             yield Delta(token_ids=(token,), text=tokenizer.decode([token]), logprobs=(-0.5 - i,))
-        self.owner.inside -= 1
+        if not self.cancelled:
+            self.owner.inside -= 1
         self.completion = Completion(
             text=tokenizer.decode(ids),
             finish_reason="stop" if whole else "length",
@@ -172,6 +175,7 @@ class ScriptedStream:
     def cancel(self) -> None:
         if not self.cancelled:
             self.cancelled = True
+            self.owner.cancelled += 1
             self.owner.inside -= 1
 
 

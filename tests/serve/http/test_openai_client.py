@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -255,6 +258,62 @@ def collect(stream: Any) -> tuple[dict[str, Any], str]:
         reason = chunk.choices[0].finish_reason or reason
     assert reason == ("tool_calls" if message.get("tool_calls") else "stop")
     return message, reasoning
+
+
+def test_without_parallel_calls_an_answer_ends_with_its_first() -> None:
+    call = '<tool_call>\n{{"name": "get_weather", "arguments": {{"city": "{}"}}}}\n</tool_call>'
+    text = "See:\n" + call.format("Ghent") + "\n" + call.format("Oslo") + "\nand so on and on"
+    tool: Any = {"type": "function", **WEATHER["function"]}
+    with scripted(lambda _: text) as (url, engine):
+        client = connect(url)
+        for most in (4000, len(processor().tokenizer.encode(text)) - 2):  # to its end, and cut behind the first call
+            for stream in (False, True):
+                answer: Any = client.chat.completions.create(
+                    model="x",
+                    messages=HELLO,
+                    tools=[WEATHER],
+                    parallel_tool_calls=False,
+                    stream=stream,
+                    max_tokens=most,
+                )
+                message, _ = collect(answer) if stream else whole(answer)
+                [found] = message["tool_calls"]
+                assert json.loads(found["function"]["arguments"]) == {"city": "Ghent"} and message["content"] == "See:"
+            response = client.responses.create(
+                model="x", input="?", tools=[tool], parallel_tool_calls=False, max_output_tokens=most
+            )
+            assert [item.type for item in response.output] == ["message", "function_call"]
+            assert response.status == "completed" and response.incomplete_details is None
+        engine.allowed = len(processor().tokenizer.encode(text[: text.index("</tool_call>") + 12])) + 2
+        body: Any = {"model": "x", "messages": HELLO, "tools": [WEATHER], "parallel_tool_calls": False}
+        waiting = threading.Thread(target=lambda: client.chat.completions.create(**body))
+        waiting.start()
+        while not engine.cancelled:  # told to stop, long before the text ends
+            assert waiting.is_alive()
+            time.sleep(0.01)
+        engine.allowed = math.inf
+        waiting.join()
+
+
+def test_a_streamed_response_has_the_items_of_the_whole_one() -> None:
+    call = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Ghent"}}\n</tool_call>'
+    tool: Any = {"type": "function", **WEATHER["function"]}
+    for text in ("Why.</think>\n\nSee.\n" + call + "\nThen:\n" + call, "only thoughts", "so.</think>\n\nYes", ""):
+        with scripted(lambda _, text=text: text, enable_thinking=True) as (url, _):
+            client = connect(url)
+            response = client.responses.create(model="x", input="?", tools=[tool])
+            last: Any = list(client.responses.create(model="x", input="?", tools=[tool], stream=True))[-1]
+            assert shape(response) == shape(last.response)
+    assert len(shape(response)) == 1  # also an empty answer is one
+
+
+def shape(response: Any) -> list[tuple[str, str | None, str]]:
+    """Kind, status and text of the items of a response."""
+    items = []
+    for item in response.output:
+        text = item.arguments if item.type == "function_call" else "".join(part.text for part in item.content or ())
+        items.append((item.type, item.status, text))
+    return items
 
 
 def test_thinking_is_switched_by_the_request() -> None:

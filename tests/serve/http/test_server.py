@@ -270,10 +270,15 @@ def test_generate_gives_tokens_logprobs_and_routing(server: str) -> None:
     assert WEB.get(f"{server}/page/routing/{described['ref']}?token=8").status_code == 400
     assert WEB.delete(f"{server}/routed_experts/{described['ref']}").json() == {"deleted": True}
     assert WEB.get(f"{server}/routed_experts/{described['ref']}").status_code == 404
-    with httpx.stream("POST", server + "/generate", json={**body, "stream": True}) as stream:
+    everything = {**body, "top_logprobs": 2, "return_prompt_logprob": True}
+    whole = post(server + "/generate", everything).json()["meta_info"]
+    with httpx.stream("POST", server + "/generate", json={**everything, "stream": True}) as stream:
         events = [json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: {")]
     assert [token for event in events for token in event.get("output_ids", [])] == plain["output_ids"]
     assert events[-1]["meta_info"]["finish_reason"] == "length"
+    for name in ("output_token_logprobs", "output_top_logprobs"):
+        assert [entry for event in events for entry in event["meta_info"].get(name, [])] == whole[name]
+    assert events[-1]["meta_info"]["input_token_logprobs"] == whole["input_token_logprobs"]
 
 
 def test_tokenizer_routes(server: str) -> None:
@@ -329,6 +334,11 @@ def test_weights_are_replaced_and_stamped(tmp_path: Path) -> None:
             bad = WEB.post(f"{url}/update_weights?version=3", content=content)
             assert bad.status_code == 400, bad.text
         assert WEB.post(f"{url}/update_weights", content=save(tensors)).status_code == 400
+        name = "model.language_model.norm.weight"
+        for dtype in (torch.int32, torch.float8_e4m3fn):  # numbers that mean something else than a weight
+            other_kind = save({**tensors, name: tensors[name].to(dtype)})
+            bad = WEB.post(f"{url}/update_weights?version=3", content=other_kind)
+            assert bad.status_code == 400 and name in error(bad)["message"] and "float32" in error(bad)["message"]
         assert post(url + "/generate", body).json()["meta_info"]["policy_version"] == 2
 
 
@@ -340,7 +350,9 @@ def test_sleep_refuses_and_wakeup_answers_again() -> None:
         asleep = post(url + "/generate", body)
         assert asleep.status_code == 503 and error(asleep)["code"] == "asleep" and "Retry-After" in asleep.headers
         assert WEB.get(f"{url}/is_sleeping").json() == {"is_sleeping": True}
-        assert post(url + "/wakeup", None).json() == {"is_sleeping": False}
+        assert post(url + "/sleep", None).json() == {"is_sleeping": True}  # as deeply as before
+        for _ in range(2):
+            assert post(url + "/wakeup", None).json() == {"is_sleeping": False}
         assert post(url + "/generate", body).json()["output_ids"] == before
 
 
