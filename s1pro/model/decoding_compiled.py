@@ -3,8 +3,8 @@
 For weights with the inner size first (`model.inner_first`), sizes that fill the registers, and numba installed (extra
 `cpu`). It computes in one thread, but for the experts of many rows: threads that wait for each other at every operation
 cost more than they gain where little is read. With several threads and more to read than `ONE_THREAD_BYTES` it is the
-library's turn, which uses them all. Nothing is looked up, allocated by torch or dispatched between the calls; queries and keys are
-normalised, turned, written to the cache and used while they are still in the processor's cache.
+library's turn, which uses them all. Nothing is looked up, allocated by torch or dispatched between the calls; queries
+and keys are normalised, turned, written to the cache and used while they are still in the processor's cache.
 
 Weights and cache may be bfloat16, half the memory to read. Everything between them is float32 then, so a step is closer
 to the float32 network of these weights than the network in bfloat16 is, which rounds after every operation. Norms are
@@ -29,7 +29,6 @@ from s1pro.model.decoding_weights import DecodingWeights, ExpertWeights, LayerWe
 from s1pro.model.moe import DenseMLP
 from s1pro.model.network import NetworkOutput
 from s1pro.model.router import NO_CHANGE, RouterOutput
-
 
 ONE_THREAD_BYTES = 64 * 2**20
 """Of weights that one token reads: about 4 ms."""

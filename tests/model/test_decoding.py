@@ -204,7 +204,9 @@ def test_norms_in_bfloat16_that_are_written_in_place_are_seen() -> None:
 
 
 @torch.no_grad()
-def test_without_numba_and_large_networks_in_several_threads_are_for_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_and_large_networks_in_threads_are_for_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     network, plain = network_of(tiny(), compiled=True), network_of(tiny())
     step = DecodingStep(network)
     assert step.is_ready() and step._compiled is not None

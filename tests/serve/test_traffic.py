@@ -58,7 +58,7 @@ def test_compiled_steps_equal_the_trainers_forward(network: Network, processor: 
     judge = Judge(network)
     for asked, answer in run(engine, make_traffic(processor, 24, seed=50 + number, longest_answer=40)):
         judge.check(asked, answer)
-    assert engine._decoding._compiled is not None and engine.stats().counters.preemptions > 0
+    assert engine._passes._decoding._compiled is not None and engine.stats().counters.preemptions > 0
     assert judge.tokens > 150 and judge.rows > 800
     assert judge.excused <= 1 and judge.excused_rows <= 10
     assert judge.worst < 2e-5
