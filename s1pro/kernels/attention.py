@@ -277,9 +277,17 @@ def _extend(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> T
     for b, (start, stop) in enumerate(pairwise(context.cu_seqlens_q)):
         k, v = (_of_sequence(slots[layer], context, b) for slots in (cache.key_slots, cache.value_slots))
         q = q_THC[start:stop].transpose(0, 1)[None]
-        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=True)
+        repeated = _repeats_heads(q.device)
+        if repeated:
+            k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+        out = scaled_dot_product_attention(q, k, v, attn_mask=context.visible[b], scale=scale, enable_gqa=not repeated)
         outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
+
+
+def _repeats_heads(device: torch.device) -> bool:
+    """On a GPU the kernel that takes a mask knows no groups of heads; without it all scores would exist at once."""
+    return device.type == "cuda"
 
 
 def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The experts on a GPU: grouped products. The steps are those of `kernels.experts`.
 
 Offsets stay on the device, nothing waits for it, and every size is known before the step. Rows are added to their token
-in a fixed order (gather by the inverse permutation, then sum), not by atomic additions.
+in a fixed order (back to the order of tokens, then sum), not by atomic additions.
 
 `grouped_mm` wants strides that are multiples of 16 bytes; other sizes, and float64, take the loop.
 """
@@ -90,6 +90,5 @@ def _combine(y_RD: Tensor, rows: ExpertRows) -> Tensor:
     """Sums the rows of each token; the sum of bfloat16 runs in float32 inside `sum`."""
     if rows.order_R is None:
         return y_RD
-    inverse_R = torch.empty_like(rows.order_R)
-    inverse_R[rows.order_R] = torch.arange(rows.num_rows, device=y_RD.device)
-    return y_RD[inverse_R].unflatten(0, (-1, rows.top_k)).sum(dim=1)
+    by_token_RD = torch.empty_like(y_RD).index_copy_(0, rows.order_R, y_RD)
+    return by_token_RD.unflatten(0, (-1, rows.top_k)).sum(dim=1)

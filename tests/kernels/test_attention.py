@@ -97,8 +97,12 @@ def test_prompt_then_single_steps(table: list[list[int]], lengths: tuple[int, ..
         torch.testing.assert_close(out, decoder.expected((1, 1, 1)), **CLOSE)
 
 
+@pytest.mark.parametrize("repeated", [False, True])
 @pytest.mark.parametrize("table", [SCATTERED, EQUAL_DISTANCES])
-def test_several_new_tokens_after_old_ones(table: list[list[int]]) -> None:
+def test_several_new_tokens_after_old_ones(
+    table: list[list[int]], repeated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1pro.kernels.attention._repeats_heads", lambda device: repeated)
     decoder = Decoder((12, 12, 12), table, block_size=4, blocks=11)
     first = first_slots(table, 4)
     decoder.step((3, 5, 1), first)
