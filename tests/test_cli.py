@@ -456,6 +456,16 @@ def test_chat_says_what_it_did_with_a_file(
         assert words.replace(" ", "") in shown
 
 
+def test_chat_shows_reasoning_apart(s1pro: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def thoughtful(*_: Any) -> AsyncIterator[str]:
+        for piece in ("first ", "this</th", "ink>\n\nSo ", "it is. </th"):
+            yield piece
+
+    monkeypatch.setattr("s1pro.serve.client.LocalClient.stream_chat", thoughtful)
+    code, out, _ = s1pro("chat", model_folder, "--message", "hi", "--thinking")
+    assert code == 0 and out == "first this\n\nSo it is. </th\n"
+
+
 def test_a_model_cannot_steer_the_terminal(s1pro: Run, model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def hostile(*_: Any) -> AsyncIterator[str]:
         for piece in ("a\x1b]0;title\x07", "b\x9b2J\rc\x7f", "d\ne"):

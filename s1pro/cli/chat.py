@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ from s1pro.cli.arguments import (
 )
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from s1pro.base.records import Message, Role, Sampling
+    from s1pro.serve.answer_text import Piece
     from s1pro.serve.client import LocalClient
 
 CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -163,11 +167,13 @@ class Conversation:
         """
         messages = [*self.messages, self.question(question)]
         pieces: list[str] = []
+        screen = _Screen(self.console, thinking=self.client.enable_thinking)
 
         async def stream() -> None:
             async for piece in self.client.stream_chat(messages, self.sampling):
                 pieces.append(piece)
-                self.console.print(piece.translate(CONTROL), end="", markup=False, soft_wrap=True)
+                screen.push(piece)
+            screen.finish()
 
         try:
             asyncio.run(stream())
@@ -186,6 +192,42 @@ class Conversation:
             "token_ids": completion.token_ids,
             "logprobs": completion.logprobs,
         }
+
+
+class _Screen:
+    """Prints an answer as it comes: reasoning pale, then an empty line, then the rest."""
+
+    def __init__(self, console: Console, *, thinking: bool) -> None:
+        from s1pro.serve.answer_text import AnswerParser
+
+        self.console = console
+        self._parser = AnswerParser(reasoning=True, tools=False) if thinking else None
+        self._reasoned = False
+
+    def push(self, text: str) -> None:
+        if self._parser is None:
+            self._print(text)
+        else:
+            self._show(self._parser.push(text))
+
+    def finish(self) -> None:
+        """Prints what might have become a tag."""
+        if self._parser is not None:
+            self._show(self._parser.finish())
+
+    def _show(self, pieces: Sequence[Piece]) -> None:
+        from s1pro.serve.answer_text import Content, Reasoning
+
+        for piece in pieces:
+            if isinstance(piece, Reasoning):
+                self._print(piece.text, "dim")
+                self._reasoned = True
+            elif isinstance(piece, Content):
+                self._print("\n\n" * self._reasoned + piece.text)
+                self._reasoned = False
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(text.translate(CONTROL), style=style, end="", markup=False, soft_wrap=True)
 
 
 def _message(role: Role, content: str | list[dict[str, Any]]) -> Message:

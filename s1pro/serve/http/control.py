@@ -14,6 +14,7 @@ after the same step.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from s1pro.serve.http.errors import ApiError, body_error
 from s1pro.serve.http.json_text import Json
 from s1pro.serve.http.service import Run, Service
 from s1pro.serve.strict_json import loads_strict
+from s1pro.serve.weights import DTYPES
 
 
 def control_routes(service: Service) -> APIRouter:
@@ -60,7 +62,8 @@ def _add_control(router: APIRouter, service: Service) -> None:
             source: Any = _checked_folder(body.folder, service.settings.weights_root)
             version = body.version
         else:
-            version, source = _version(request.query_params.get("version")), _tensors(await request.body())
+            version = _version(request.query_params.get("version"))
+            source = await asyncio.to_thread(_tensors, await request.body())  # gigabytes: others are served meanwhile
         try:
             await engine.update_weights(source, version)
         except (ValueError, KeyError) as error:
@@ -131,12 +134,17 @@ def _checked_folder(name: str, root: Path | None) -> Path:
 
 
 def _tensors(data: bytes) -> dict[str, Any]:
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     if not data:
         raise ApiError(400, "the body is empty; send a safetensors file")
     try:
-        return dict(load(data))
+        tensors = dict(load(data))
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"the body is no safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if tensor.dtype in DTYPES and not torch.isfinite(tensor).all():
+            raise InputError(f"weights: {name} holds values that are not finite; nothing was written")
+    return tensors

@@ -8,12 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save
 
+from s1pro.base.records import Sampling
+from s1pro.checkpoint.released import save_network
+from s1pro.model.network import Network
+from s1pro.serve.client import build_engine
 from s1pro.serve.http.service import Service
 from tests.serve.http import running
 from tests.serve.http.mutations import as_json, bodies, bomb, broken_bytes, media_part, mutated, npy, url
@@ -21,6 +28,7 @@ from tests.serve.http.running import SETTINGS, WEB, post
 
 CHAT = "/v1/chat/completions"
 GOOD = {"input_ids": [3, 4, 5], "max_new_tokens": 6, "temperature": 0}
+GREEDY = Sampling(max_new_tokens=6)
 SLOWEST = 100.0  # seconds; an answer takes milliseconds
 
 
@@ -124,6 +132,55 @@ def test_schemathesis(target: str) -> None:
 
         check()
     assert len(calls) >= 15 and sum(calls.values()) > 300
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_control_in_any_order(count: int, tmp_path: Path) -> None:
+    """Sleep, wake, weights good and bad, questions: no order of them breaks the server, and nothing bad is taken."""
+    network = Network(running.config(), seed=3)
+    save_network(network, tmp_path / "good")
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    rng, statuses = random.Random(count), Counter[int]()
+    settings = replace(SETTINGS, weights_root=tmp_path)
+
+    def weights() -> bytes:
+        changed = dict(tensors)
+        name = rng.choice(sorted(changed))
+        changed[name] = rng.choice(
+            (lambda t: t, lambda t: t[..., :1], torch.Tensor.long, lambda t: t * torch.nan, torch.Tensor.bfloat16)
+        )(changed[name]).contiguous()
+        if rng.random() < 0.2:
+            del changed[rng.choice(sorted(changed))]
+        data = save(changed)
+        return data if rng.random() < 0.7 else data[: rng.randrange(len(data))]
+
+    def bodies_of_folders() -> Any:
+        folder = rng.choice(("good", "good", "none", "..", "good/model.safetensors", "", 3, None, "good\0"))
+        return {"folder": folder, "version": rng.choice((1, 2, 3, -1, "4", None, 2**70))}
+
+    with running.running(Service(running.engine(), running.processor(), settings, max_batch=8)) as address:
+        steps = (
+            lambda: post(address + "/sleep", None),
+            lambda: post(address + "/wakeup", None),
+            lambda: WEB.get(address + "/is_sleeping"),
+            lambda: post(address + "/update_weights", bodies_of_folders()),
+            lambda: WEB.post(f"{address}/update_weights?version={rng.choice((1, 'x', ''))}", content=weights()),
+            lambda: post(address + "/generate", GOOD),
+            lambda: post(address + "/abort_request", {"abort_all": True}),
+        )
+        for _ in range(count):
+            answer = rng.choice(steps)()
+            statuses[answer.status_code] += 1
+            assert answer.status_code in (200, 400) or error_code(answer) == "asleep", answer.text
+        assert post(address + "/update_weights", {"folder": "good", "version": 9}).status_code == 200
+        post(address + "/wakeup", None)
+        expected = build_engine(network.eval(), running.processor()).generate([GOOD["input_ids"]], GREEDY)[0]
+        assert tuple(post(address + "/generate", GOOD).json()["output_ids"]) == expected.token_ids
+    assert set(statuses) == {200, 400, 503}
+
+
+def error_code(answer: httpx.Response) -> Any:
+    return answer.json()["error"]["code"]
 
 
 @pytest.mark.parametrize(
