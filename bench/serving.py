@@ -1,6 +1,6 @@
 """The engine under several concurrent requests, against transformers: sizes of `bench/training.py`, greedy.
 
-    python bench/serving.py [--only 1 8 32 mixed first prefix guess] [--rounds 5] [--json FILE]
+    python bench/serving.py [--only 1 8 32 mixed first prefix guess] [--rounds 5] [--dtype bfloat16] [--json FILE]
 
 * 1, 8, 32: as many equal requests at once (prompt 64, 64 new), against `generate` of transformers with a static batch,
   the best of its expert implementations (`batched_mm` and a static cache are slower on a CPU);
@@ -45,6 +45,10 @@ Load = list[tuple[list[int], int]]
 """Prompts, and how many tokens to generate for each."""
 
 
+def dtype_of(network: Network) -> torch.dtype:
+    return network.lm_head.weight.dtype
+
+
 def equal_load(rng: random.Random, batch: int) -> Load:
     return [([rng.randrange(1, VOCAB) for _ in range(PROMPT)], NEW) for _ in range(batch)]
 
@@ -65,8 +69,8 @@ def own(network: Network, load: Callable[[], Load], **settings: Any) -> Callable
     return call
 
 
-def static(implementation: str, load: Callable[[], Load]) -> Callable[[], object]:
-    model = build_peer(bench(), implementation).eval()
+def static(implementation: str, load: Callable[[], Load], dtype: torch.dtype) -> Callable[[], object]:
+    model = build_peer(bench(), implementation).eval().to(dtype)
 
     @torch.inference_mode()
     def call() -> object:
@@ -80,10 +84,10 @@ def static(implementation: str, load: Callable[[], Load]) -> Callable[[], object
 
 
 def continuous(
-    load: Callable[[], Load], page: int, blocks: int, step_tokens: int
+    load: Callable[[], Load], page: int, blocks: int, step_tokens: int, dtype: torch.dtype
 ) -> tuple[Callable[[], object], Callable[[], None]]:
     """A call, and how to end the manager's thread."""
-    model = build_peer(bench(), "grouped_mm").eval()
+    model = build_peer(bench(), "grouped_mm").eval().to(dtype)
     settings = GenerationConfig(max_new_tokens=NEW, do_sample=False, eos_token_id=-1, pad_token_id=0)
     sizes = ContinuousBatchingConfig(max_batch_tokens=step_tokens, num_blocks=blocks, page_size=page)
     manager = model.init_continuous_batching(generation_config=settings, continuous_batching_config=sizes)
@@ -117,7 +121,9 @@ def compare(name: str, tokens: int, timings: dict[str, Timing]) -> dict[str, Any
 def equal_part(batch: int, network: Network, rng: random.Random, rounds: int) -> dict[str, Any]:
     contestants = {"s1pro": own(network, lambda: equal_load(rng, batch))}
     for implementation in ("grouped_mm", "eager"):
-        contestants[f"generate {implementation}"] = static(implementation, lambda: equal_load(rng, batch))
+        contestants[f"generate {implementation}"] = static(
+            implementation, lambda: equal_load(rng, batch), dtype_of(network)
+        )
     timings = run_rounds(contestants, rounds=rounds, clock=time.process_time)
     return compare(f"{batch} equal", batch * NEW, timings)
 
@@ -131,7 +137,7 @@ def mixed_part(network: Network, rng: random.Random, rounds: int) -> dict[str, A
 
     contestants, stops = {"s1pro": own(network, same_for_all())}, []
     for page, blocks, step_tokens in ((256, 64, 2048), (64, 256, 512)):
-        call, stop = continuous(same_for_all(), page, blocks, step_tokens)
+        call, stop = continuous(same_for_all(), page, blocks, step_tokens, dtype_of(network))
         contestants[f"continuous batching, steps of {step_tokens}"] = call
         stops.append(stop)
     timings = run_rounds(contestants, rounds=rounds, clock=time.process_time)
@@ -181,7 +187,7 @@ def prefix_part(network: Network, rng: random.Random, rounds: int) -> dict[str, 
 
 def guess_part(network: Network, rng: random.Random, rounds: int) -> dict[str, Any]:
     """A network without attention soon repeats itself: nearly all guesses are right, the best case."""
-    repeating = Network(bench(), seed=1).eval()
+    repeating = Network(bench(), seed=1).eval().to(dtype_of(network))
     with torch.no_grad():
         for layer in repeating.model.language_model.layers:
             layer.self_attn.o_proj.weight.zero_()
@@ -200,11 +206,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of all contestants")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network, rng = Network(bench()).eval(), random.Random(0)
+    network, rng = Network(bench()).eval().to(getattr(torch, args.dtype)), random.Random(0)
     results = []
     for part in args.only:
         if part.isdigit():

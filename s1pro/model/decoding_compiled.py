@@ -24,6 +24,7 @@ from s1pro.kernels import compiled, experts_compiled
 from s1pro.kernels.attention import PagedContext
 from s1pro.kernels.experts_compiled import inner_first
 from s1pro.kernels.norm import UnitRMS
+from s1pro.kernels.paged_cache import PagedKVCache
 from s1pro.model.config import TextConfig
 from s1pro.model.decoding_weights import DecodingWeights, ExpertWeights, LayerWeights
 from s1pro.model.moe import DenseMLP
@@ -51,6 +52,7 @@ class CompiledStep:
         self._router = router.num_groups, router.norm_topk_prob, np.float32(router.renorm_eps if counts else 0)
         self._top_k = router.top_k
         self.take_vectors()
+        self._compile(text)
 
     @classmethod
     def of(cls, weights: DecodingWeights, text: TextConfig) -> CompiledStep | None:
@@ -91,6 +93,14 @@ class CompiledStep:
         last_norm, arrays = self._last_norm.numpy(), (hidden_BD.numpy(), logits_BV.numpy())
         self._blocks.head_block(self._tiles, h, last_norm, self._head, self._eps, *arrays)
         return NetworkOutput(hidden_BD, logits_BV, tuple(routers))
+
+    def _compile(self, text: TextConfig) -> None:
+        """One step of nothing: numba compiles what is called for the first time, or finds it on the disk."""
+        sizes = text.num_hidden_layers, 1, 1, text.num_key_value_heads, text.head_dim
+        cache = PagedKVCache(*sizes, dtype=self._weights.embedding_VD.dtype)
+        zero, heads = torch.zeros(1, dtype=torch.int64), text.num_attention_heads + text.num_key_value_heads
+        context = PagedContext(cache, (0, 1), zero[None], (1,), zero)
+        self(zero, (torch.zeros(1, heads, text.head_dim),) * 2, context)
 
     def _experts(self, h: Any, x: Any, layer: _Layer) -> RouterOutput:
         ids_BK = torch.empty(len(h), self._top_k, dtype=torch.int64)

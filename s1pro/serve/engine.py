@@ -73,7 +73,8 @@ class Engine:
         policy_version: version of the weights, stamped on completions.
         exact: switches the network to exact mode (`model.exact`): log-probs and routing have the bits of the trainer's
             forward of that network, whatever the batch, the chunks and the cache. Slower.
-        serves_only: nobody trains `network`: its weights are laid out for reading (`model.inner_first`). Not together
+        serves_only: nobody trains `network`: its weights are laid out for reading (`model.inner_first`), and steps are
+            compiled (`model.decoding_compiled`; a few seconds once on a machine). Not together
             with exact mode, where trainer and engine must take the same products.
         expert_group: ranks over which the experts of `network` are spread (`serve.lockstep`). All of them must call
             `generate` equally often, or `step` until `all_idle`.
@@ -151,6 +152,8 @@ class Engine:
             max_context=self.max_context,
             cuda_graphs=cuda_graphs,
         )
+        if serves_only:
+            self._passes.prepare()
 
     @property
     def network(self) -> Network:

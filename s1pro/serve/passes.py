@@ -86,6 +86,11 @@ class Passes:
         self._graphs: DecodeGraphs | None = None
         self.allocate()
 
+    @torch.inference_mode()
+    def prepare(self) -> None:
+        """Compiles what decoding steps call, so that nobody waits for it later."""
+        self._decoding.is_ready()
+
     @property
     def num_graphs(self) -> int:
         """Decoding steps that are recorded."""
