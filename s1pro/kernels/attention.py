@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from s1pro.kernels import attention_single, attention_static
+from s1pro.kernels import attention_compiled, attention_single, attention_static
 from s1pro.kernels.attention_exact import KEY_BLOCK, Seen, attend, attend_step
 from s1pro.kernels.attention_single import SingleViews
 from s1pro.kernels.attention_static import StaticContext
@@ -302,6 +302,9 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 
 
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
+    if attention_compiled.is_supported(q_THC):
+        where = context.block_table_BM, context.cu_seqlens_q, context.context_lens, context.cache.block_size
+        return attention_compiled.paged(q_THC, context.cache.slots[layer], *where, scale)
     if context.is_decoding:
         rows = context.cache.slots[layer].view(-1, q_THC.shape[2]).index_select(0, context.rows_of_blocks)
         keys, values = rows.chunk(2)
@@ -321,6 +324,8 @@ class _ExactPacked(torch.autograd.Function):
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, context: PackedContext, scale: float) -> Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.context, ctx.scale = context, scale
+        if attention_compiled.is_supported(q):
+            return attention_compiled.packed(q, k, v, context.lengths, scale)
         pieces = zip(*(x.split(context.lengths) for x in (q, k, v)), strict=True)
         return torch.cat([attend(q_SHC, k_SJC, v_SJC, scale) for q_SHC, k_SJC, v_SJC in pieces])
 

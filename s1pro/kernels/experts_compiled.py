@@ -42,15 +42,8 @@ def is_supported(x_TD: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> bool:
         and gate_up_EFD.mT.is_contiguous()
         and down_EDF.mT.is_contiguous()
         and compiled.is_available()
-        and fills_vectors(*down_EDF.shape[1:])
+        and compiled.fills_vectors(*down_EDF.shape[1:])
     )
-
-
-def fills_vectors(*sizes: int) -> bool:
-    """Whether these sizes are multiples of the numbers in a register."""
-    from s1pro.kernels.compiled.vectors import LANES
-
-    return all(size % LANES == 0 for size in sizes)
 
 
 def forward(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: Tensor, down_EDF: Tensor) -> Tensor:
@@ -70,8 +63,7 @@ def forward(x_TD: Tensor, ids_TK: Tensor, weights_TK: Tensor, gate_up_EFD: Tenso
 
 def inner_first(weight: Tensor) -> Any:
     """The memory of a weight `[..., outputs, inner]` as an array `[..., inner, outputs]`; bfloat16 as integers."""
-    memory = weight.detach().mT
-    return (memory if memory.dtype is torch.float32 else memory.view(torch.int16)).numpy()
+    return compiled.memory(weight.detach().mT)
 
 
 def add(x_TD: Any, ids_TK: Any, weights_TK: Any, gate_up_EDG: Any, down_EFD: Any, y_TD: Any) -> None:

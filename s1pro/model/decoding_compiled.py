@@ -64,7 +64,7 @@ class CompiledStep:
         if torch.get_num_threads() > 1 and read > ONE_THREAD_BYTES:
             return None
         sizes = text.hidden_size, text.head_dim, text.moe_intermediate_size
-        if not all(matrix.mT.is_contiguous() for matrix in matrices) or not experts_compiled.fills_vectors(*sizes):
+        if not all(matrix.mT.is_contiguous() for matrix in matrices) or not compiled.fills_vectors(*sizes):
             return None
         return cls(weights, text)
 
@@ -82,7 +82,7 @@ class CompiledStep:
         where = context.slot_mapping_T.numpy(), context.block_table_BM.numpy(), np.array(context.context_lens)
         routers: list[RouterOutput] = []
         for layer, slots in zip(self._layers, context.cache.slots, strict=True):
-            cache = _numbers(slots), *where, context.cache.block_size
+            cache = compiled.memory(slots), *where, context.cache.block_size
             norm, qkv, q_norm, k_norm, o = layer.attention
             self._blocks.attention_block(self._tiles, h, norm, qkv, q_norm, k_norm, *cos_sin, o, self._eps, *cache)
             if layer.dense is None:
@@ -145,8 +145,3 @@ def _matrices(layer: LayerWeights) -> list[Tensor]:
     expert = layer.feed_forward
     experts = [expert.gate_ED, expert.gate_up_EFD, expert.down_EDF] if isinstance(expert, ExpertWeights) else []
     return [layer.qkv_ND, layer.o_ND, *experts]
-
-
-def _numbers(tensor: Tensor) -> Any:
-    """Its memory as an array; bfloat16 as integers."""
-    return (tensor if tensor.dtype is torch.float32 else tensor.view(torch.int16)).numpy()

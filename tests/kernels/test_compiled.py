@@ -116,7 +116,7 @@ def test_attention_over_scattered_blocks(heads: int, kv_heads: int, dtype: torch
     q = numbers(5, heads + 1, channels, seed=8) * 0.3  # more heads than are asked for
     out = torch.full((5, heads * channels), torch.nan)
     memory = slots.view(torch.int16).numpy() if dtype is torch.bfloat16 else slots.numpy()
-    attend(ADDRESSES, q.numpy(), heads, memory, table, lengths, size, out.numpy())
+    attend(ADDRESSES, q.numpy(), heads, memory, table, np.arange(5), lengths, size, out.numpy())
     for b, length in enumerate(lengths):
         seen = [int(table[b, s // size]) * size + s % size for s in range(length)]
         keys, values = slots[seen].double().unbind(1)

@@ -12,6 +12,7 @@ import torch
 
 from s1pro.base.media import join_media
 from s1pro.base.records import Completion, Sampling
+from s1pro.kernels import compiled
 from s1pro.kernels.attention import PackedContext
 from s1pro.kernels.cross_entropy import token_logprobs
 from s1pro.model.exact import use_exact_operators
@@ -75,8 +76,16 @@ def check(network: Network, answers: list[tuple[Asked, Completion]]) -> None:
         np.testing.assert_array_equal(answer.routing.experts_TLK, routing_TLK[rows])
 
 
+@pytest.fixture(params=["compiled", "library"])
+def attention_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By compiled code, and as it is without numba."""
+    if request.param == "library":
+        monkeypatch.setattr(compiled, "is_available", lambda: False)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("fp8", [False, True])
+@pytest.mark.usefixtures("attention_by")
 def test_every_bit_is_the_trainers_whatever_the_batch_the_chunks_and_the_cache(dtype: torch.dtype, fp8: bool) -> None:
     network = Network(tiny(VOCAB), seed=3).eval().to(dtype)
     if fp8:
@@ -150,6 +159,7 @@ def test_media_in_many_mixtures(seed: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("attention_by")
 def test_log_probs_and_routing_are_those_of_training(dtype: torch.dtype) -> None:
     network = Network(tiny(vocab_size=VOCAB)).eval().to(dtype)
     use_exact_operators(network)

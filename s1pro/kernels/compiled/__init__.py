@@ -15,6 +15,10 @@ from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 
 @cache
@@ -25,6 +29,18 @@ def is_available() -> bool:
     from s1pro.kernels.compiled.vectors import LANES
 
     return LANES > 0
+
+
+def fills_vectors(*sizes: int) -> bool:
+    """Whether these sizes are multiples of the numbers in a register."""
+    from s1pro.kernels.compiled.vectors import LANES
+
+    return all(size % LANES == 0 for size in sizes)
+
+
+def memory(tensor: Tensor) -> Any:
+    """The memory of a tensor as an array; bfloat16 as integers."""
+    return (tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
 
 
 def forget_older(folder: Path) -> None:

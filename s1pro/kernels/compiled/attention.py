@@ -1,8 +1,9 @@
-"""Attention of one new token per sequence over a paged cache.
+"""Attention of new tokens over a paged cache.
 
 Keys and values are read where they lie, block by block; blocks that follow each other are one run. For the H / J query
-heads of a key/value head: scores against all keys, their exponentials, and the weighted sum of values. A sequence does
-not know of the others, so nothing is padded or gathered.
+heads of a key/value head: scores against all keys, their exponentials, and the weighted sum of values. A token does not
+know of the others, so nothing is padded or gathered; and its sums have one order, wherever its blocks lie, so that it
+has the same bits in any company (exact mode, `kernels.attention_compiled`).
 """
 
 from __future__ import annotations
@@ -10,29 +11,28 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from s1pro.kernels.compiled.elementwise import added, exp_from, filled, largest
-from s1pro.kernels.compiled.products import rows_dot, rows_times
+from s1pro.kernels.compiled.elementwise import exp_from, filled, largest
+from s1pro.kernels.compiled.products import add_rows_times, rows_dot
 from s1pro.kernels.compiled.vectors import LANES
 
 
-@njit(nogil=True, error_model="numpy")
-def attend(tiles, q_BNC, num_heads, slots_N2JC, table_BM, lengths_B, block_size, out_BD):
-    """`softmax(q k^T) v` of the first `num_heads` heads of q; row b sees the first `lengths_B[b]` tokens of its blocks.
+@njit(nogil=True, error_model="numpy", cache=True)
+def attend(tiles, q_TNC, num_heads, slots_N2JC, table_BM, rows_T, lengths_T, block_size, out_TD):
+    """`softmax(q k^T) v` of the first `num_heads` heads of q, which contains the scale.
 
-    The scale is in q.
+    Token t sees the first `lengths_T[t]` tokens of the blocks in row `rows_T[t]` of the table.
     """
-    batch, q_heads, channels = q_BNC.shape
+    tokens, q_heads, channels = q_TNC.shape
     kv_heads = slots_N2JC.shape[2]
     group, row, size = num_heads // kv_heads, 2 * kv_heads * channels, slots_N2JC.itemsize
-    stride = (lengths_B.max() + LANES - 1) // LANES * LANES
+    stride = (lengths_T.max() + LANES - 1) // LANES * LANES
     scores, totals = np.empty(group * stride, np.float32), np.empty(group, np.float32)
-    parts = np.empty(group * channels, np.float32)
-    base, part = scores.ctypes.data, parts.ctypes.data
-    for b in range(batch):
-        length = lengths_B[b]
+    base = scores.ctypes.data
+    for t in range(tokens):
+        b, length = rows_T[t], lengths_T[t]
         for j in range(kv_heads):
-            q = q_BNC.ctypes.data + 4 * (b * q_heads + j * group) * channels
-            out = out_BD.ctypes.data + 4 * (b * num_heads + j * group) * channels
+            q = q_TNC.ctypes.data + 4 * (t * q_heads + j * group) * channels
+            out = out_TD.ctypes.data + 4 * (t * num_heads + j * group) * channels
             keys = slots_N2JC.ctypes.data + size * j * channels
             values, done = keys + size * kv_heads * channels, 0
             while done < length:
@@ -47,12 +47,11 @@ def attend(tiles, q_BNC, num_heads, slots_N2JC, table_BM, lengths_B, block_size,
             while done < length:
                 first, count = _run(table_BM, b, done, length, block_size)
                 line = values + size * first * row
-                rows_times(tiles, size, base + 4 * done, stride, group, line, row, count, channels, part, channels)
-                added(part, out, group * channels)
+                add_rows_times(tiles, size, base + 4 * done, stride, group, line, row, count, channels, out, channels)
                 done += count
             for g in range(group):
                 for c in range(channels):
-                    out_BD[b, (j * group + g) * channels + c] /= totals[g]
+                    out_TD[t, (j * group + g) * channels + c] /= totals[g]
 
 
 @njit(nogil=True, error_model="numpy")

@@ -6,7 +6,19 @@ import numpy as np
 from numba import njit
 
 from s1pro.kernels.compiled.elementwise import read, read_bfloat16, write
-from s1pro.kernels.compiled.tiles import BFLOAT16, DOT, DOT_ROWS, DOTS, MOST_ROWS, NARROW, call, keys_for, vectors_for
+from s1pro.kernels.compiled.tiles import (
+    ADDING,
+    ADDING_BFLOAT16,
+    BFLOAT16,
+    DOT,
+    DOT_ROWS,
+    DOTS,
+    MOST_ROWS,
+    NARROW,
+    call,
+    keys_for,
+    vectors_for,
+)
 from s1pro.kernels.compiled.vectors import LANES
 
 BLOCK = 8 * LANES
@@ -17,16 +29,10 @@ KEYS_OF_FOUR, KEYS_OF_ONE = keys_for(DOT_ROWS), keys_for(1)
 
 
 @njit(nogil=True, error_model="numpy")
-def rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
-    """`out = x @ weight` for a weight `[inner, columns]`; addresses and strides as tiles take them.
-
-    Args:
-        size: bytes of a number of the weight.
-    """
-    kind = 0 if size == 4 else BFLOAT16
-    full = columns // LANES * LANES
-    for block in range(0, full, BLOCK):
-        stop, row = min(block + BLOCK, full), 0
+def _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
+    """Columns that fill vectors; `kind` is where the tiles begin in their table."""
+    for block in range(0, columns, BLOCK):
+        stop, row = min(block + BLOCK, columns), 0
         while row < rows:
             left = rows - row
             take = left if left <= MOST_ROWS else (MOST_ROWS if left >= 2 * MOST_ROWS else (left + 1) // 2)
@@ -38,6 +44,24 @@ def rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, col
                 call(tile, a, x_stride, weight + size * column, weight_stride, b + 4 * column, out_stride, inner)
                 column += width if wide else LANES
             row += take
+
+
+@njit(nogil=True, error_model="numpy")
+def add_rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
+    """`out += x @ weight` for columns that fill vectors."""
+    kind = ADDING if size == 4 else ADDING_BFLOAT16
+    _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride)
+
+
+@njit(nogil=True, error_model="numpy")
+def rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
+    """`out = x @ weight` for a weight `[inner, columns]`; addresses and strides as tiles take them.
+
+    Args:
+        size: bytes of a number of the weight.
+    """
+    kind, full = 0 if size == 4 else BFLOAT16, columns // LANES * LANES
+    _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, full, out, out_stride)
     for row in range(rows):
         for column in range(full, columns):
             total = np.float32(0)

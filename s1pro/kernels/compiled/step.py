@@ -37,7 +37,7 @@ def attention_block(
             _turn(unit, cos_BNC[b, n], sin_BNC[b, n], qkv_BNC[b, n])
         _keep(qkv_BNC[b], heads, slots_N2JC[slots_B[b]])
     o_BN = np.empty((batch, heads * channels), np.float32)
-    attend(tiles, qkv_BNC, heads, slots_N2JC, table_BM, lengths_B, block_size, o_BN)
+    attend(tiles, qkv_BNC, heads, slots_N2JC, table_BM, np.arange(batch), lengths_B, block_size, o_BN)
     o, inner = o_BN.ctypes.data, heads * channels
     rows_times(tiles, o_ND.itemsize, o, inner, batch, o_ND.ctypes.data, hidden, inner, hidden, x.ctypes.data, hidden)
     added(x.ctypes.data, h_BD.ctypes.data, batch * hidden)

@@ -54,7 +54,12 @@ def keys_for(rows: int) -> int:
     return max(1, v.LANES // rows)
 
 
-def _product(builder: Any, rows: int, vectors: int, size: int) -> None:
+def _adding(builder: Any, rows: int, vectors: int, size: int) -> None:
+    """`out += x @ weight`: sums go on from what is there, as if the inner sizes were one."""
+    _product(builder, rows, vectors, size, adds=True)
+
+
+def _product(builder: Any, rows: int, vectors: int, size: int, *, adds: bool = False) -> None:
     """`out = x @ weight`, for `vectors * LANES` columns of a weight `[inner, columns]`."""
     x, x_stride, weight, weight_stride, out, out_stride, inner = builder.function.args
     row_bytes, load = builder.mul(weight_stride, WORD(size)), LOADS[size]
@@ -77,13 +82,16 @@ def _product(builder: Any, rows: int, vectors: int, size: int) -> None:
             sums = body(builder.add(builder.mul(step, WORD(UNROLLED)), WORD(k)), sums)
         return sums
 
+    places = [
+        builder.add(builder.mul(out_stride, WORD(r)), WORD(v.LANES * c)) for r in range(rows) for c in range(vectors)
+    ]
+    starts = [v.load(builder, out, number) if adds else v.constant(0.0) for number in places]
     steps = builder.udiv(inner, WORD(UNROLLED))
     done = builder.mul(steps, WORD(UNROLLED))
-    sums = _loop(builder, steps, [v.constant(0.0)] * (rows * vectors), together)
+    sums = _loop(builder, steps, starts, together)
     sums = _loop(builder, builder.sub(inner, done), sums, lambda k, sums: body(builder.add(done, k), sums))
-    for spot, value in enumerate(sums):
-        r, c = divmod(spot, vectors)
-        v.store(builder, value, out, builder.add(builder.mul(out_stride, WORD(r)), WORD(v.LANES * c)))
+    for number, value in zip(places, sums, strict=True):
+        v.store(builder, value, out, number)
 
 
 def _dots(builder: Any, rows: int, keys: int, size: int) -> None:
@@ -143,11 +151,22 @@ def _names(size: int) -> dict[str, tuple[Callable[..., None], int, int, int]]:
     }
 
 
-WRITERS = _names(4) | _names(2)
+def _adding_names(size: int) -> dict[str, tuple[Callable[..., None], int, int, int]]:
+    """The same for products that are added to what is there."""
+    sizes = {rows: (vectors_for(rows), 1) for rows in range(1, MOST_ROWS + 1)}
+    return {
+        **{f"adding_wide_{rows}_{size}": (_adding, rows, wide, size) for rows, (wide, _) in sizes.items()},
+        **{f"adding_narrow_{rows}_{size}": (_adding, rows, one, size) for rows, (_, one) in sizes.items()},
+    }
 
-NARROW, DOTS, DOT, BFLOAT16 = 6, 12, 14, 16
-"""Where kinds begin in `ADDRESSES`; `dots` and `dot` have a tile of one row and one of `DOT_ROWS`, and everything is
-there again for weights in bfloat16."""
+
+WRITERS = _names(4) | _names(2) | _adding_names(4) | _adding_names(2)
+
+NARROW, DOTS, DOT = 6, 12, 14
+"""Where kinds begin in a part of `ADDRESSES`; `dots` and `dot` have a tile of one row and one of `DOT_ROWS`."""
+
+BFLOAT16, ADDING, ADDING_BFLOAT16 = 16, 32, 44
+"""Where the other parts begin, behind products and dots of float32: adding ones have wide and narrow tiles alone."""
 
 
 def _compiled() -> tuple[Any, np.ndarray[Any, np.dtype[np.int64]]]:
