@@ -156,6 +156,13 @@ class PagedContext:
         return (slots_bB1N * (2 * kv_heads) + row_211J1).flatten()
 
     @cached_property
+    def places(self) -> attention_compiled.Places:
+        """For exact mode by compiled code."""
+        return attention_compiled.places(
+            self.block_table_BM, self.cu_seqlens_q, self.context_lens, self.cache.block_size
+        )
+
+    @cached_property
     def seen(self) -> Seen:
         return Seen(self.context_lens, self.block_table_BM.device)
 
@@ -303,8 +310,7 @@ def _of_sequence(slots_NJC: Tensor, context: PagedContext, b: int) -> Tensor:
 
 def _exact_paged(q_THC: Tensor, context: PagedContext, layer: int, scale: float) -> Tensor:
     if attention_compiled.is_supported(q_THC):
-        where = context.block_table_BM, context.cu_seqlens_q, context.context_lens, context.cache.block_size
-        return attention_compiled.paged(q_THC, context.cache.slots[layer], *where, scale)
+        return attention_compiled.paged(q_THC, context.cache.slots[layer], context.places, scale)
     if context.is_decoding:
         rows = context.cache.slots[layer].view(-1, q_THC.shape[2]).index_select(0, context.rows_of_blocks)
         keys, values = rows.chunk(2)

@@ -17,6 +17,9 @@ from torch import Tensor
 
 from s1pro.kernels import compiled
 
+Places = tuple[Any, Any, Any, int]
+"""Block table, and of every new token its row in there and how many tokens it sees; slots of a block."""
+
 
 def is_supported(q_THC: Tensor) -> bool:
     return (
@@ -41,16 +44,15 @@ def packed(q_THC: Tensor, k_TJC: Tensor, v_TJC: Tensor, lengths: Sequence[int], 
     return out.to(k_TJC.dtype)
 
 
-def paged(
-    q_THC: Tensor,
-    slots_N2JC: Tensor,
-    table_BM: Tensor,
-    bounds: Sequence[int],
-    lengths: Sequence[int],
-    block_size: int,
-    scale: float,
-) -> Tensor:
-    """Of the last tokens of sequences in a cache: `[T, H, C]`.
+def paged(q_THC: Tensor, slots_N2JC: Tensor, where: Places, scale: float) -> Tensor:
+    """Of the last tokens of sequences in a cache: `[T, H, C]`."""
+    out = torch.empty(q_THC.shape)
+    _attend(q_THC.float() * scale, slots_N2JC, *where, out)
+    return out.to(q_THC.dtype)
+
+
+def places(table_BM: Tensor, bounds: Sequence[int], lengths: Sequence[int], block_size: int) -> Places:
+    """What `paged` has to know, for all layers.
 
     Args:
         bounds: of the new tokens of each sequence.
@@ -59,9 +61,7 @@ def paged(
     new = np.diff(bounds)
     rows = np.repeat(np.arange(len(new)), new)
     seen = np.repeat(np.array(lengths) - new, new) + np.arange(1, len(rows) + 1) - np.repeat(bounds[:-1], new)
-    out = torch.empty(q_THC.shape)
-    _attend(q_THC.float() * scale, slots_N2JC, table_BM.numpy(), rows, seen, block_size, out)
-    return out.to(q_THC.dtype)
+    return table_BM.numpy(), rows, seen, block_size
 
 
 def _attend(q: Tensor, slots: Tensor, table: Any, rows: Any, seen: Any, block_size: int, out: Tensor) -> None:
