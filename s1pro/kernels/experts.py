@@ -35,7 +35,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-from s1pro.kernels import experts_exact, experts_few, experts_grouped, experts_loop
+from s1pro.kernels import experts_compiled, experts_exact, experts_few, experts_grouped, experts_loop
 from s1pro.kernels.expert_rows import ExpertRows
 from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.kernels.experts_fp8_exact import ExactFp8Experts
@@ -74,6 +74,9 @@ def experts_forward(
     if _shape_only(x_TD, down_EDF):
         return _ShapeOnly.apply(x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
     tensors = (x_TD, topk_weights_TK, gate_up_EFD, down_EDF)
+    plain = fp8 is None and not exact and not _needs_grad(tensors)
+    if plain and experts_compiled.is_supported(x_TD, gate_up_EFD, down_EDF):
+        return experts_compiled.forward(x_TD, topk_ids_TK, topk_weights_TK, gate_up_EFD, down_EDF)
     few = fp8 is None and not isinstance(x_TD, FakeTensor) and experts_few.is_supported(x_TD, topk_ids_TK)
     if few and not _needs_grad(tensors):
         forward = experts_exact.forward_few if exact else experts_few.forward

@@ -30,7 +30,8 @@ class Adjacent:
         self._addresses: tuple[int, ...] = ()
 
     def lay(self) -> None:
-        """Puts the weights side by side, if they are plain float32 weights in the memory of a CPU."""
+        """Puts the weights side by side, if they are plain float32 weights in the memory of a CPU, or bfloat16 ones
+        with the inner size first."""
         weights = [layer.weight for layer in self._layers]
         if self._is_valid() or not all(_is_plain(layer) for layer in self._layers):
             return
@@ -66,13 +67,14 @@ class Adjacent:
 
 def _is_plain(layer: nn.Linear) -> bool:
     weight = layer.weight
+    inner_first = weight.t().is_contiguous()
     return (
         layer.bias is None
         and type(weight) is nn.Parameter
         and type(weight.data) is Tensor
-        and weight.dtype == torch.float32
+        and (weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and inner_first))
         and weight.device.type == "cpu"
-        and (weight.is_contiguous() or weight.t().is_contiguous())
+        and (weight.is_contiguous() or inner_first)
     )
 
 

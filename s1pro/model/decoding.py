@@ -11,6 +11,7 @@ that serving repeats all day, with the same operations in the same order:
 3. rotary tables are made for many positions at a time and kept until `is_ready` finds other coefficients. The scale of
    attention is in those of the queries, hence results are equal up to rounding only.
 
+Where weights lie with the inner size first and numba is there, the whole step is compiled (`model.decoding_compiled`).
 In exact mode (`model.exact`) products, attention and experts are the exact ones, and attention applies its scale
 itself: then the results have the bits of the network.
 
@@ -29,6 +30,7 @@ from s1pro.kernels.experts import experts_forward
 from s1pro.kernels.experts_few import one_float32_token
 from s1pro.kernels.norm import UnitRMS
 from s1pro.kernels.processor import prefers_weight_first
+from s1pro.model.decoding_compiled import CompiledStep
 from s1pro.model.decoding_weights import DecodingWeights, ExpertWeights, LayerWeights
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.rope import RotaryEmbedding, turn
@@ -51,6 +53,7 @@ class DecodingStep:
         text = network.config.text
         self._network = network
         self._weights: DecodingWeights | None = None
+        self._compiled: CompiledStep | None = None
         self._exact = False
         self._heads = text.num_attention_heads, text.num_key_value_heads
         self._head_dim = text.head_dim
@@ -66,10 +69,17 @@ class DecodingStep:
         moved = self._weights is None or not self._weights.are_in_place()
         if moved:
             self._weights, self._exact = DecodingWeights.of(self._network), self._network.exact
+            self._compiled = (
+                None if self._weights is None else CompiledStep.of(self._weights, self._network.config.text)
+            )
         if moved or not self._tables.are_current():
             self._tables.scale = 1.0 if self._exact else self._head_dim**-0.5
             self._tables.forget()
-        return self._weights is not None and self._weights.are_all()
+        if self._weights is None or not self._weights.are_all():
+            return False
+        if self._compiled is not None:
+            self._compiled.take_vectors()
+        return self._compiled is not None or self._weights.embedding_VD.dtype is torch.float32
 
     def forget(self) -> None:
         """Drops what was computed from weights; whoever replaces them calls it."""
@@ -85,6 +95,8 @@ class DecodingStep:
         """
         weights = self._weights
         assert weights is not None, "ask is_ready first"
+        if self._compiled is not None:
+            return self._compiled(ids_B, self._tables(positions_B, context.context_lens), context)
         batch = len(ids_B)
         if batch == 1 < weights.rows_of_one:
             ids_B = ids_B.expand(weights.rows_of_one)

@@ -9,7 +9,7 @@ the step does not compute: other kinds of layers, biases, dtypes and devices, ex
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -21,7 +21,7 @@ from s1pro.kernels.exact import ExactProducts
 from s1pro.kernels.linear import linear
 from s1pro.model.decoder import Attention, Decoder, DecoderLayer
 from s1pro.model.dispatch import LocalDispatch
-from s1pro.model.inner_first import is_inner_first, is_plain_float32
+from s1pro.model.inner_first import is_inner_first, is_plain
 from s1pro.model.layers import Embedding, Linear, RMSNorm
 from s1pro.model.moe import DenseMLP, Experts, MoE
 from s1pro.model.network import Network, Towers
@@ -42,8 +42,9 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ExpertWeights:
-    """Of one layer: the product with the gate, and the matrices of the experts, stacked and one by one."""
+    """Of one layer: the gate and the product with it, and the matrices of the experts, stacked and one by one."""
 
+    gate_ED: Tensor
     gate: Product
     gate_up_EFD: Tensor
     down_EDF: Tensor
@@ -56,9 +57,11 @@ class LayerWeights:
     """The tensors of one layer, and its products; `feed_forward` of a layer without experts is its module."""
 
     norm_D: Tensor
+    qkv_ND: Tensor
     qkv: Product
     q_norm_C: Tensor
     k_norm_C: Tensor
+    o_ND: Tensor
     o: Product
     post_norm_D: Tensor
     feed_forward: ExpertWeights | DenseMLP
@@ -69,7 +72,7 @@ class DecodingWeights:
 
     Attributes:
         layers: of the decoder, in order.
-        embedding_VD, norm_D, head: before and behind them.
+        embedding_VD, norm_D, head_VD, head: before and behind them.
         rows_of_one: rows that a single sequence is computed with, which repeat it: exact products may want more than 1.
     """
 
@@ -78,6 +81,7 @@ class DecodingWeights:
         self.layers = layers
         self.embedding_VD = decoder.embed_tokens.weight.detach()
         self.norm_D = decoder.norm.weight.detach()
+        self.head_VD = network.lm_head.weight.detach()
         self.head = _product(network.lm_head.weight, network.exact)
         products = [self.head, *(product for layer in layers for product in (layer.qkv, layer.o))]
         self.rows_of_one = max(p.calls[0] for p in products if isinstance(p, ExactProducts)) if network.exact else 1
@@ -94,7 +98,8 @@ class DecodingWeights:
     def of(cls, network: Network) -> DecodingWeights | None:
         """None if the network is not of the kind that `model.decoding` computes."""
         modules = _modules(network)
-        if not all(type(module) in KINDS for module in modules) or not all(map(_is_plain, _parameters(modules))):
+        dtype = network.lm_head.weight.dtype
+        if not all(type(module) in KINDS for module in modules) or not _are_plain(modules, dtype):
             return None
         with torch.inference_mode(mode=False):
             layers = [_layer(layer, network.exact) for layer in network.model.language_model.layers]
@@ -141,8 +146,15 @@ def _methods(kind: type[nn.Module]) -> frozenset[str]:
     return frozenset(name for name in dir(kind) if inspect.isfunction(getattr(kind, name)))
 
 
-def _is_plain(parameter: nn.Parameter) -> bool:
-    return is_plain_float32(parameter) and (parameter.is_contiguous() or is_inner_first(parameter))
+def _are_plain(modules: Sequence[nn.Module], dtype: torch.dtype) -> bool:
+    """Whether all parameters are ordinary ones of this dtype, float32 or bfloat16; those of rotary positions stay
+    float32."""
+    rotary = {id(p) for module in modules if isinstance(module, RotaryEmbedding) for p in module.parameters()}
+    return dtype in (torch.float32, torch.bfloat16) and all(
+        is_plain(parameter, (torch.float32 if id(parameter) in rotary else dtype,))
+        and (parameter.is_contiguous() or is_inner_first(parameter))
+        for parameter in _parameters(modules)
+    )
 
 
 def _layer(layer: DecoderLayer, exact: bool) -> LayerWeights | None:
@@ -154,9 +166,11 @@ def _layer(layer: DecoderLayer, exact: bool) -> LayerWeights | None:
     q_k_v = (layer.weight.detach() for layer in (attention.q_proj, attention.k_proj, attention.v_proj))
     return LayerWeights(
         norm_D=layer.input_layernorm.weight.detach(),
+        qkv_ND=qkv_ND,
         qkv=ExactProducts(*q_k_v, together=qkv_ND) if exact else partial(plain_linear, weight=qkv_ND),
         q_norm_C=attention.q_norm.weight.detach(),
         k_norm_C=attention.k_norm.weight.detach(),
+        o_ND=attention.o_proj.weight.detach(),
         o=_product(attention.o_proj.weight, exact),
         post_norm_D=layer.post_attention_layernorm.weight.detach(),
         feed_forward=layer.mlp if isinstance(layer.mlp, DenseMLP) else _experts(layer.mlp, exact),
@@ -167,7 +181,7 @@ def _experts(mlp: MoE, exact: bool) -> ExpertWeights:
     gate_ED = mlp.gate.weight.detach()
     gate_up_EFD, down_EDF = mlp.experts.gate_up_proj.detach(), mlp.experts.down_proj.detach()
     gate = ExactProducts(gate_ED) if exact else partial(plain_linear, weight=gate_ED)
-    return ExpertWeights(gate, gate_up_EFD, down_EDF, gate_up_EFD.unbind(), down_EDF.unbind())
+    return ExpertWeights(gate_ED, gate, gate_up_EFD, down_EDF, gate_up_EFD.unbind(), down_EDF.unbind())
 
 
 def _product(weight: Tensor, exact: bool) -> Product:

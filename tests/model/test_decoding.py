@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from s1pro.kernels import experts_few, linear
+from s1pro.kernels import compiled, experts_few, linear
 from s1pro.kernels.attention import PagedContext
 from s1pro.kernels.experts_fp8 import Fp8Experts
 from s1pro.kernels.paged_cache import PagedKVCache
-from s1pro.model import decoding
+from s1pro.model import decoding, decoding_compiled
 from s1pro.model.adjacent import lay_together
 from s1pro.model.config import ModelConfig
 from s1pro.model.decoding import DecodingStep
 from s1pro.model.exact import use_exact_operators
+from s1pro.model.inner_first import lay_inner_first
 from s1pro.model.network import Network, NetworkOutput
 from s1pro.model.presets import tiny
 
@@ -44,7 +45,7 @@ CONFIGS = {
 }
 
 
-def network_of(config: ModelConfig) -> Network:
+def network_of(config: ModelConfig, *, compiled: bool = False) -> Network:
     network = Network(config).eval()
     g = torch.Generator().manual_seed(3)
     for name, parameter in network.named_parameters():
@@ -52,7 +53,7 @@ def network_of(config: ModelConfig) -> Network:
             nn.init.uniform_(parameter, 0.5, 1.5, generator=g)
         elif "gate.weight" in name or "proj" in name:  # choices with a margin, and layers that matter
             nn.init.normal_(parameter, 0.0, 0.3, generator=g)
-    lay_together(network)
+    lay_inner_first(network) if compiled else lay_together(network)
     return network
 
 
@@ -67,7 +68,7 @@ class Decoder:
     def __init__(self, network: Network, lengths: list[int], *, in_a_row: bool = True) -> None:
         text = network.config.text
         sizes = (text.num_hidden_layers, ROOM * len(lengths), SIZE, text.num_key_value_heads, text.head_dim)
-        self.cache = PagedKVCache(*sizes)
+        self.cache = PagedKVCache(*sizes, dtype=network.lm_head.weight.dtype)
         self.lengths = list(lengths)
         blocks = torch.arange(ROOM * len(lengths)).view(len(lengths), ROOM)
         self.table_BM = blocks if in_a_row else blocks.flip(1)
@@ -141,6 +142,85 @@ def test_sequences_that_are_scattered_over_the_cache(lengths: list[int]) -> None
     mine, other = (Decoder(network, lengths, in_a_row=False) for _ in range(2))
     for _ in range(3):
         assert_equal(mine.step(step), other.step(network))
+
+
+@pytest.mark.parametrize("in_a_row", [True, False])
+@pytest.mark.parametrize("lengths", [LENGTHS[:1], LENGTHS])
+@pytest.mark.parametrize("name", CONFIGS)
+@torch.no_grad()
+def test_compiled_steps_are_those_of_the_network(name: str, lengths: list[int], in_a_row: bool) -> None:
+    network, plain = network_of(CONFIGS[name], compiled=True), network_of(CONFIGS[name])
+    step = DecodingStep(network)
+    mine, other = Decoder(network, lengths, in_a_row=in_a_row), Decoder(plain, lengths, in_a_row=in_a_row)
+    assert step.is_ready() and step._compiled is not None
+    for _ in range(7):
+        assert_equal(mine.step(step), other.step(plain))
+    for layer in range(network.config.text.num_hidden_layers):
+        torch.testing.assert_close(mine.cache.slots[layer], other.cache.slots[layer], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "share"), [("tiny", 0.5), ("plain rotary positions", 0.5), ("a dense layer", 1.0)]
+)  # a dense layer is computed in bfloat16
+@torch.no_grad()
+def test_compiled_steps_in_bfloat16_are_closer_to_float32_than_the_network_is(name: str, share: float) -> None:
+    half = network_of(CONFIGS[name]).to(torch.bfloat16)
+    wide = network_of(CONFIGS[name])
+    wide.load_state_dict(half.state_dict())  # the same numbers
+    laid = network_of(CONFIGS[name]).to(torch.bfloat16)
+    lay_inner_first(laid)
+    step = DecodingStep(laid)
+    runs = [(Decoder(network, LENGTHS), run) for network, run in ((laid, step), (half, half), (wide, wide))]
+    for layer, expected in enumerate(runs[2][0].cache.slots):  # the same past for all of them
+        for decoder, _ in runs:
+            decoder.cache.slots[layer].copy_(expected)
+        expected.copy_(runs[1][0].cache.slots[layer])
+    assert step.is_ready() and step._compiled is not None
+    mine, rounded, exact = (decoder.step(run) for decoder, run in runs)
+    errors = [(output.logits - exact.logits).abs().mean() for output in (mine, rounded)]
+    assert errors[0] < share * errors[1]
+    torch.testing.assert_close(mine.logits, exact.logits, atol=0.1, rtol=0.05)
+    layers = range(len(runs[0][0].cache.slots))
+    assert all(runs[0][0].cache.slots[i].dtype is torch.bfloat16 for i in layers)
+    for i in layers:
+        written, expected = (runs[k][0].cache.slots[i].float() for k in (0, 2))
+        torch.testing.assert_close(written, expected, atol=0.05, rtol=0.05)
+
+
+@torch.no_grad()
+def test_norms_in_bfloat16_that_are_written_in_place_are_seen() -> None:
+    network = network_of(tiny()).to(torch.bfloat16)
+    lay_inner_first(network)
+    step = DecodingStep(network)
+    assert step.is_ready()
+    before = Decoder(network, LENGTHS).step(step).logits
+    for name, parameter in network.named_parameters():
+        if "norm" in name:
+            parameter.mul_(1.5)
+    assert step.is_ready()
+    after, expected = Decoder(network, LENGTHS).step(step).logits, Decoder(network, LENGTHS).step(network).logits
+    assert (after - before).abs().max() > 0.1
+    torch.testing.assert_close(after, expected, atol=0.1, rtol=0.1)
+
+
+@torch.no_grad()
+def test_without_numba_and_large_networks_in_threads_are_for_the_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network, plain = network_of(tiny(), compiled=True), network_of(tiny())
+    step = DecodingStep(network)
+    assert step.is_ready() and step._compiled is not None
+    monkeypatch.setattr(compiled, "is_available", lambda: False)
+    for step in (DecodingStep(network), DecodingStep(network_of(tiny(), compiled=True))):
+        assert step.is_ready() and step._compiled is None
+        assert_equal(Decoder(network, LENGTHS).step(step), Decoder(plain, LENGTHS).step(plain))
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    step = DecodingStep(network)
+    assert step.is_ready() and step._compiled is not None
+    monkeypatch.setattr(decoding_compiled, "ONE_THREAD_BYTES", 1000)
+    step = DecodingStep(network)
+    assert step.is_ready() and step._compiled is None
 
 
 @pytest.mark.parametrize("in_a_row", [True, False])

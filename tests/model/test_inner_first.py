@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s1pro.base.records import Sampling
 from s1pro.checkpoint.released import load_network, save_network
+from s1pro.kernels import compiled
 from s1pro.kernels.attention import PackedContext
 from s1pro.model import inner_first
 from s1pro.model.decoding import DecodingStep
@@ -53,7 +54,7 @@ def test_the_same_parameters_in_another_order() -> None:
     changed = {
         name.rsplit(".", 2)[-2 if name.endswith("weight") else -1] for name in after if is_inner_first(after[name])
     }
-    assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj", "lm_head"}
+    assert changed == {"q_proj", "k_proj", "v_proj", "o_proj", "gate", "gate_up_proj", "down_proj", "lm_head"}
     attention = network.model.language_model.layers[0].self_attn
     assert attention.adjacent.weight is not None and is_inner_first(attention.adjacent.weight)
 
@@ -104,9 +105,25 @@ def test_exact_mode_refuses_it() -> None:
         Engine(Network(tiny()).eval(), exact=True, serves_only=True)
 
 
+def is_laid(network: Network) -> bool:
+    return any(parameter.dim() > 1 and is_inner_first(parameter) for parameter in network.parameters())
+
+
 def test_other_networks_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    double = Network(tiny()).eval().to(torch.float64)
+    lay_inner_first(double)
+    assert not is_laid(double)
+    monkeypatch.setattr(compiled, "is_available", lambda: False)
     half = Network(tiny()).eval().to(torch.bfloat16)
     lay_inner_first(half)
     monkeypatch.setattr(inner_first, "prefers_weight_first", lambda: True)
-    for network in (half, laid()):
-        assert not any(parameter.dim() > 1 and is_inner_first(parameter) for parameter in network.parameters())
+    assert not is_laid(half) and not is_laid(laid())
+
+
+def test_compiled_kernels_want_it_on_every_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inner_first, "prefers_weight_first", lambda: True)
+    half = Network(tiny()).eval().to(torch.bfloat16)
+    lay_inner_first(half)
+    assert is_laid(laid()) and is_laid(half)
+    attention = half.model.language_model.layers[0].self_attn
+    assert attention.adjacent.weight is not None and is_inner_first(attention.adjacent.weight)

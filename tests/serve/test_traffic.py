@@ -52,6 +52,18 @@ def test_mixed_requests_equal_the_trainers_forward(network: Network, processor: 
         assert counters.cached_tokens == 0
 
 
+@pytest.mark.parametrize("number", [1, 4])
+def test_compiled_steps_equal_the_trainers_forward(network: Network, processor: Processor, number: int) -> None:
+    engine = Engine(make_network(processor), max_context=160, serves_only=True, **SETTINGS[number])
+    judge = Judge(network)
+    for asked, answer in run(engine, make_traffic(processor, 24, seed=50 + number, longest_answer=40)):
+        judge.check(asked, answer)
+    assert engine._passes._decoding._compiled is not None and engine.stats().counters.preemptions > 0
+    assert judge.tokens > 150 and judge.rows > 800
+    assert judge.excused <= 1 and judge.excused_rows <= 10
+    assert judge.worst < 2e-5
+
+
 def test_guesses_that_find_no_room_do_not_move_other_tokens(processor: Processor) -> None:
     """A seed of many: blocks were taken for a guess and given back while a decoding batch was kept."""
     network = make_network(processor, seed=3)

@@ -1,0 +1,75 @@
+"""Attention of one new token per sequence over a paged cache.
+
+Keys and values are read where they lie, block by block; blocks that follow each other are one run. For the H / J query
+heads of a key/value head: scores against all keys, their exponentials, and the weighted sum of values. A sequence does
+not know of the others, so nothing is padded or gathered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from s1pro.kernels.compiled.elementwise import added, exp_from, filled, largest
+from s1pro.kernels.compiled.products import rows_dot, rows_times
+from s1pro.kernels.compiled.vectors import LANES
+
+
+@njit(nogil=True, error_model="numpy")
+def attend(tiles, q_BNC, num_heads, slots_N2JC, table_BM, lengths_B, block_size, out_BD):
+    """`softmax(q k^T) v` of the first `num_heads` heads of q; row b sees the first `lengths_B[b]` tokens of its blocks.
+
+    The scale is in q.
+    """
+    batch, q_heads, channels = q_BNC.shape
+    kv_heads = slots_N2JC.shape[2]
+    group, row, size = num_heads // kv_heads, 2 * kv_heads * channels, slots_N2JC.itemsize
+    stride = (lengths_B.max() + LANES - 1) // LANES * LANES
+    scores, totals = np.empty(group * stride, np.float32), np.empty(group, np.float32)
+    parts = np.empty(group * channels, np.float32)
+    base, part = scores.ctypes.data, parts.ctypes.data
+    for b in range(batch):
+        length = lengths_B[b]
+        for j in range(kv_heads):
+            q = q_BNC.ctypes.data + 4 * (b * q_heads + j * group) * channels
+            out = out_BD.ctypes.data + 4 * (b * num_heads + j * group) * channels
+            keys = slots_N2JC.ctypes.data + size * j * channels
+            values, done = keys + size * kv_heads * channels, 0
+            while done < length:
+                first, count = _run(table_BM, b, done, length, block_size)
+                line = keys + size * first * row
+                rows_dot(tiles, size, q, channels, group, line, row, channels, count, base + 4 * done, stride)
+                done += count
+            for g in range(group):
+                totals[g] = _exponentials(scores, g * stride, length)
+            filled(out, np.float32(0), group * channels)
+            done = 0
+            while done < length:
+                first, count = _run(table_BM, b, done, length, block_size)
+                line = values + size * first * row
+                rows_times(tiles, size, base + 4 * done, stride, group, line, row, count, channels, part, channels)
+                added(part, out, group * channels)
+                done += count
+            for g in range(group):
+                for c in range(channels):
+                    out_BD[b, (j * group + g) * channels + c] /= totals[g]
+
+
+@njit(nogil=True, error_model="numpy")
+def _run(table_BM, b, done, length, block_size):
+    """First slot and number of the tokens from the beginning of a block that lie in a row."""
+    i = done // block_size
+    first, stop = table_BM[b, i] * block_size, done + block_size
+    while stop < length and table_BM[b, i + 1] == table_BM[b, i] + 1:
+        i, stop = i + 1, stop + block_size
+    return first, min(stop, length) - done
+
+
+@njit(nogil=True, error_model="numpy")
+def _exponentials(scores, first, length):
+    """Of the scores from `first` on, minus the largest; their sum."""
+    padded = (length + LANES - 1) // LANES * LANES
+    for s in range(first + length, first + padded):
+        scores[s] = -np.inf
+    line = scores.ctypes.data + 4 * first
+    return exp_from(line, padded, largest(line, padded))
