@@ -141,10 +141,19 @@ def run(args: argparse.Namespace) -> int:
         raise
     port = listening.getsockname()[1]
     print(f"{settings.model_name} at http://{_shown(args.host)}:{port}/ (API: /v1)", flush=True)
-    if not settings.api_keys and args.host in ANY_ADDRESS:
-        print("warning: everybody who reaches this address can use it; see --api-key-file", file=sys.stderr)
+    _warn(args, service)
     server.run(sockets=[listening])
     return 0 if service.failure is None else _failed(service.failure)
+
+
+def _warn(args: argparse.Namespace, service: Service) -> None:
+    """What works, but may not be what was meant."""
+    if not service.settings.api_keys and args.host in ANY_ADDRESS:
+        print("warning: everybody who reaches this address can use it; see --api-key-file", file=sys.stderr)
+    positions = service.engine.engine.network.config.text.rope.max_position_embeddings
+    if service.max_context > positions:
+        said = f"--max-context {service.max_context} is more than the {positions} positions of the model"
+        print(f"warning: {said}; what lies beyond it was never trained on", file=sys.stderr)
 
 
 def _failed(failure: Exception) -> int:

@@ -29,6 +29,7 @@ from s1pro.inputs.unicode_classes import LETTERS, NUMBERS, WHITESPACE, regex_cla
 
 _CACHE_ENTRIES = 200_000
 _CACHE_LENGTH = 32
+_LONG_WORD = 2**16  # characters: 0.05 s in which no other thread of Python would run
 
 
 class _Rules(NamedTuple):
@@ -158,4 +159,11 @@ def _rust_bpe(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Ca
 
     bpe: Any = Tokenizer(models.BPE(vocab=dict(vocab), merges=list(merges)))
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    return lambda word: bpe.encode(word, add_special_tokens=False).ids
+
+    def encode(word: str) -> list[int]:
+        if len(word) < _LONG_WORD:
+            return list(bpe.encode(word, add_special_tokens=False).ids)
+        [whole] = bpe.encode_batch_fast([word], add_special_tokens=False)  # lets the other threads of Python go on
+        return list(whole.ids)
+
+    return encode

@@ -258,6 +258,9 @@ class AsyncEngine:
                 future.set_result(call())
             except COMMAND_FAILURES as error:
                 future.set_exception(error)
+            finally:
+                if not future.done():  # the thread dies; nobody is to wait for it
+                    future.set_exception(self._stopped("the engine died of an error in a command"))
 
         self._commands.put(run)
         return future
@@ -273,6 +276,9 @@ class AsyncEngine:
         except COMMAND_FAILURES as error:
             ready.set_exception(error)
             return
+        finally:
+            if not ready.done() and not hasattr(self, "engine"):
+                ready.set_exception(EngineStopped("the engine could not be built; its thread has written why"))
         ready.set_result(self.engine)
         try:
             while not self._closing:

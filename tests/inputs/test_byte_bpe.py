@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 import unicodedata
 
 import pytest
@@ -78,6 +80,27 @@ def test_memory_does_not_change_results(tiny: Tokenizer, monkeypatch: pytest.Mon
     assert len(bpe._chunks) <= 3
     bpe.forget()
     assert bpe.encode(text) == first
+
+
+def test_a_word_without_end_is_encoded_alike_and_beside_other_threads(
+    tiny: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = "thethe" * 200_000
+    turns, done = [0], threading.Event()
+
+    def count() -> None:
+        while not done.is_set():
+            turns[0] += 1
+            time.sleep(0.001)
+
+    other = threading.Thread(target=count)
+    other.start()
+    found = tiny.encode(word)
+    done.set()
+    other.join()
+    assert turns[0] > 30  # 7 if the library holds the lock of Python
+    monkeypatch.setattr(byte_bpe, "_LONG_WORD", 10**9)
+    assert found == tiny.encode(word)
 
 
 def test_incomplete_vocabularies_are_refused() -> None:

@@ -205,6 +205,31 @@ def test_no_command_ends_the_engine_or_leaves_its_caller_waiting() -> None:
         AsyncEngine(clumsy)  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_that_nobody_foresaw_reaches_who_waits() -> None:
+    class Odd(Exception):
+        """Of no kind that anybody catches."""
+
+    def odd(*_: Any, **__: Any) -> None:
+        raise Odd
+
+    with pytest.raises(EngineStopped, match="could not be built"):
+        AsyncEngine(odd)  # type: ignore[arg-type]
+    engine = AsyncEngine(lambda: Engine(Network(tiny(vocab_size=96)).eval()))
+    engine.engine.update_weights = odd  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        with pytest.raises(EngineStopped, match="in a command"):
+            await asyncio.wait_for(engine.update_weights({}, version=2), 20)
+        while engine.alive:
+            await asyncio.sleep(0.01)
+        assert engine.failure is not None
+        with pytest.raises(EngineStopped, match="nobody foresaw"):
+            engine.submit([5, 6], GREEDY)
+
+    asyncio.run(ask())
+
+
 def test_structured_requests_cross_threads() -> None:
     processor = make_processor()
     network = make_network(processor)

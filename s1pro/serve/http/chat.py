@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from s1pro.base.records import Completion, Sampling
-from s1pro.serve.answer_text import THINK_END, Content, Piece, Reasoning, ToolCall
+from s1pro.serve.answer_text import THINK, THINK_END, Content, Piece, Reasoning, ToolCall
 from s1pro.serve.http.bodies import ChatBody
 from s1pro.serve.http.connection import EventStream, answered
 from s1pro.serve.http.conversation import ChatPrompt, chat_prompt, forced_call, wants_thinking
@@ -133,13 +133,12 @@ def pieces_of(prompt: ChatPrompt, completion: Completion) -> list[Piece]:
 
 
 def reasoning_tokens(service: Service, prompt: ChatPrompt, completions: Sequence[Completion]) -> int:
-    """How many generated tokens are reasoning, the end tag included."""
-    end = service.processor.tokenizer.token_to_id(THINK_END)
-    if not prompt.reasoning:
-        return 0
+    """How many generated tokens are reasoning, the tags included; an answer may also begin it by itself."""
+    begin, end = (service.processor.tokenizer.token_to_id(tag) for tag in (THINK, THINK_END))
     return sum(
         completion.token_ids.index(end) + 1 if end in completion.token_ids else len(completion.token_ids)
         for completion in completions
+        if prompt.reasoning or completion.token_ids[:1] == (begin,)
     )
 
 

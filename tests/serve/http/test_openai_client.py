@@ -365,6 +365,18 @@ def test_the_form_of_an_answer_holds_behind_its_reasoning(client: openai.OpenAI)
         ask(extra_body={"grammar": 'start: "a"'})
 
 
+def test_reasoning_that_a_model_begins_by_itself_is_counted() -> None:
+    thought = "<think>so and so</think>"
+    with scripted(lambda _: thought + "\n\nYes") as (url, _):
+        for stream in (False, True):
+            answer: Any = connect(url).chat.completions.create(
+                model="x", messages=HELLO, stream=stream, stream_options={"include_usage": True}
+            )
+            last = list(answer)[-1] if stream else answer
+            counted = last.usage.completion_tokens_details.reasoning_tokens
+            assert counted == len(processor().tokenizer.encode(thought))
+
+
 def test_tool_choice_none_hides_the_tools() -> None:
     with scripted(lambda prompt: '<tool_call>{"name": "f", "arguments": {}}</tool_call>') as (url, engine):
         client = connect(url)
