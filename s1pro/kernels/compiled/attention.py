@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from s1pro.kernels.compiled.elementwise import exp_from, filled, largest
+from s1pro.kernels.compiled.elementwise import exp_from, filled, keep, largest
 from s1pro.kernels.compiled.products import add_rows_times, rows_dot
 from s1pro.kernels.compiled.vectors import LANES
 
@@ -52,6 +52,7 @@ def attend(tiles, q_TNC, num_heads, slots_N2JC, table_BM, rows_T, lengths_T, blo
             for g in range(group):
                 for c in range(channels):
                     out_TD[t, (j * group + g) * channels + c] /= totals[g]
+    keep(scores)
 
 
 @njit(nogil=True, error_model="numpy")

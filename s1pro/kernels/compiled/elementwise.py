@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from s1pro.kernels.compiled import vectors as v
+
+
+@njit(nogil=True, error_model="numpy")
+def keep(array):
+    """Keeps an array up to here: numba frees it behind the last use of its name, whoever still has its address."""
+    return array.size
 
 
 def _each(builder: Any, count: Any, body: Callable[[Any], None]) -> None:

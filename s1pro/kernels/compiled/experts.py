@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from s1pro.kernels.compiled.elementwise import added, swiglu
+from s1pro.kernels.compiled.elementwise import added, keep, swiglu
 from s1pro.kernels.compiled.products import rows_times
 
 
@@ -46,6 +46,9 @@ def add_experts(tiles, x_TD, ids_TK, weights_TK, gate_up_EDG, down_EFD, first_ex
         for i in range(rows):
             token = order[first + i] // top_k
             added(y_rows + 4 * i * hidden, y_TD.ctypes.data + 4 * token * hidden, hidden)
+    keep(x)
+    keep(h)
+    keep(y)
 
 
 @njit(nogil=True, error_model="numpy")

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 
 from s1pro.kernels.compiled.attention import attend
-from s1pro.kernels.compiled.elementwise import added, exp_from, largest, scaled, sum_of_squares, to_bfloat16
+from s1pro.kernels.compiled.elementwise import added, exp_from, keep, largest, scaled, sum_of_squares, to_bfloat16
 from s1pro.kernels.compiled.products import rows_times
 from s1pro.kernels.compiled.vectors import LANES
 
@@ -41,6 +41,10 @@ def attention_block(
     o, inner = o_BN.ctypes.data, heads * channels
     rows_times(tiles, o_ND.itemsize, o, inner, batch, o_ND.ctypes.data, hidden, inner, hidden, x.ctypes.data, hidden)
     added(x.ctypes.data, h_BD.ctypes.data, batch * hidden)
+    keep(qkv_BNC)
+    keep(unit)
+    keep(o_BN)
+    keep(x)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -131,3 +135,4 @@ def _select(logits_TE, num_groups, normalise, renorm_eps, ids_TK, weights_TK):
         if normalise:
             for k in range(ids_TK.shape[1]):
                 weights_TK[t, k] /= chosen + renorm_eps
+    keep(probs)
