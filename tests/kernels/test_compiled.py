@@ -15,6 +15,7 @@ from s1pro.kernels import compiled, experts_compiled
 from s1pro.kernels.compiled import forget_older
 from s1pro.kernels.compiled.attention import attend
 from s1pro.kernels.compiled.elementwise import exp_from, largest, to_bfloat16
+from s1pro.kernels.compiled.jit import kept_jit
 from s1pro.kernels.compiled.products import rows_dot, rows_times
 from s1pro.kernels.compiled.tiles import ADDRESSES
 from s1pro.kernels.compiled.vectors import LANES
@@ -210,6 +211,14 @@ def test_what_was_compiled_from_older_sources_is_forgotten(tmp_path: Path) -> No
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     forget_older(tmp_path)
     assert sorted(path.name for path in kept.iterdir()) == ["step.1.nbc", "step.cpython-311.pyc"]
+
+
+def test_where_nothing_can_be_written_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_place(self: object) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr("numba.core.registry.CPUDispatcher.enable_caching", no_place)
+    assert kept_jit(lambda x: x + 1)(2) == 3
 
 
 def test_without_numba_there_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
 """Kernels for decoding on a CPU, compiled by numba (extra `cpu`). Nothing here is imported without it.
 
-From the ground up: `vectors` (registers), `tiles` (products in registers), `elementwise` (passes over rows),
-`products` (any number of rows and columns), `attention`, `experts` and `step` (what a decoding step calls). Only the
-last two are for other modules; arrays go in, and arrays that are given are written to. Sizes are not checked there:
-whoever calls them has chosen the sizes (`kernels.experts_compiled`, `model.decoding_compiled`).
+From the ground up: `jit` (how numba compiles), `vectors` (registers), `tiles` (products in registers), `elementwise`
+(passes over rows), `products` (any number of rows and columns), `attention`, `experts` and `step` (what a decoding step
+calls). Only the last three are for other modules; arrays go in, and arrays that are given are written to. Sizes are not
+checked there: whoever calls them has chosen the sizes (`kernels.experts_compiled`, `kernels.attention_compiled`,
+`model.decoding_compiled`).
 
 What numba compiles is kept next to the source, or in the user's cache where that cannot be written. numba looks at the
 date of the one file in which a kept function stands; `forget_older` looks at all of them.

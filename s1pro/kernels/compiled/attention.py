@@ -9,14 +9,14 @@ has the same bits in any company (exact mode, `kernels.attention_compiled`).
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from s1pro.kernels.compiled.elementwise import exp_from, filled, keep, largest
+from s1pro.kernels.compiled.jit import jit, kept_jit
 from s1pro.kernels.compiled.products import add_rows_times, rows_dot
 from s1pro.kernels.compiled.vectors import LANES
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kept_jit
 def attend(tiles, q_TNC, num_heads, slots_N2JC, table_BM, rows_T, lengths_T, block_size, out_TD):
     """`softmax(q k^T) v` of the first `num_heads` heads of q, which contains the scale.
 
@@ -55,7 +55,7 @@ def attend(tiles, q_TNC, num_heads, slots_N2JC, table_BM, rows_T, lengths_T, blo
     keep(scores)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _run(table_BM, b, done, length, block_size):
     """First slot and number of the tokens from the beginning of a block that lie in a row."""
     i = done // block_size
@@ -65,7 +65,7 @@ def _run(table_BM, b, done, length, block_size):
     return first, min(stop, length) - done
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _exponentials(scores, first, length):
     """Of the scores from `first` on, minus the largest; their sum."""
     padded = (length + LANES - 1) // LANES * LANES

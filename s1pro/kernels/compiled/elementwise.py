@@ -6,14 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from s1pro.kernels.compiled import vectors as v
+from s1pro.kernels.compiled.jit import jit
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def keep(array):
     """Keeps an array up to here: numba frees it behind the last use of its name, whoever still has its address."""
     return array.size

@@ -7,13 +7,13 @@ added in the order of the experts, whatever the other tokens are.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from s1pro.kernels.compiled.elementwise import added, keep, swiglu
+from s1pro.kernels.compiled.jit import jit, kept_jit
 from s1pro.kernels.compiled.products import rows_times
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kept_jit
 def add_experts(tiles, x_TD, ids_TK, weights_TK, gate_up_EDG, down_EFD, first_expert, last_expert, y_TD):
     """`y += sum_k weight_k down_k(silu(gate_k(x)) up_k(x))` over the experts from the first to behind the last."""
     num_experts, hidden, double = gate_up_EDG.shape
@@ -51,7 +51,7 @@ def add_experts(tiles, x_TD, ids_TK, weights_TK, gate_up_EDG, down_EFD, first_ex
     keep(y)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _sorted_by_expert(ids_TK, num_experts):
     """Flat numbers of the pairs, expert by expert and in the order of tokens, and where each expert begins."""
     tokens, top_k = ids_TK.shape

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from s1pro.kernels.compiled.elementwise import read, read_bfloat16, write
+from s1pro.kernels.compiled.jit import jit
 from s1pro.kernels.compiled.tiles import (
     ADDING,
     ADDING_BFLOAT16,
@@ -28,7 +28,7 @@ WIDTHS = np.array([vectors_for(rows) * LANES for rows in range(1, MOST_ROWS + 1)
 KEYS_OF_FOUR, KEYS_OF_ONE = keys_for(DOT_ROWS), keys_for(1)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
     """Columns that fill vectors; `kind` is where the tiles begin in their table."""
     for block in range(0, columns, BLOCK):
@@ -46,14 +46,14 @@ def _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, c
             row += take
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def add_rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
     """`out += x @ weight` for columns that fill vectors."""
     kind = ADDING if size == 4 else ADDING_BFLOAT16
     _tiled(tiles, kind, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, columns, out, out_stride):
     """`out = x @ weight` for a weight `[inner, columns]`; addresses and strides as tiles take them.
 
@@ -72,7 +72,7 @@ def rows_times(tiles, size, x, x_stride, rows, weight, weight_stride, inner, col
             write(total, out + 4 * (row * out_stride + column))
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def rows_dot(tiles, size, x, x_stride, rows, keys, key_stride, inner, count, out, out_stride):
     """`out[row, key] = x[row] . keys[key]` for `count` keys; the inner size fills vectors."""
     kind = 0 if size == 4 else BFLOAT16

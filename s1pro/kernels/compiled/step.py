@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from s1pro.kernels.compiled.attention import attend
 from s1pro.kernels.compiled.elementwise import added, exp_from, keep, largest, scaled, sum_of_squares, to_bfloat16
+from s1pro.kernels.compiled.jit import jit, kept_jit
 from s1pro.kernels.compiled.products import rows_times
 from s1pro.kernels.compiled.vectors import LANES
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kept_jit
 def attention_block(
     tiles, h_BD, norm_D, qkv_DN, q_norm_C, k_norm_C, cos_BNC, sin_BNC, o_ND, eps,
     slots_N2JC, slots_B, table_BM, lengths_B, block_size,
@@ -47,7 +47,7 @@ def attention_block(
     keep(x)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kept_jit
 def router_block(
     tiles, h_BD, norm_D, gate_DE, eps, num_groups, normalise, renorm_eps, x_BD, logits_BE, ids_BK, weights_BK
 ):
@@ -62,7 +62,7 @@ def router_block(
     _select(logits_BE, num_groups, normalise, renorm_eps, ids_BK, weights_BK)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kept_jit
 def head_block(tiles, h_BD, norm_D, head_DV, eps, hidden_BD, logits_BV):
     """The final norm, and the logits."""
     batch, hidden = h_BD.shape
@@ -72,7 +72,7 @@ def head_block(tiles, h_BD, norm_D, head_DV, eps, hidden_BD, logits_BV):
     rows_times(tiles, head_DV.itemsize, hidden_rows, hidden, batch, head, words, hidden, words, logits, words)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _norm_rows(h_BD, weight_D, eps, out_BD):
     batch, hidden = h_BD.shape
     for b in range(batch):
@@ -80,12 +80,12 @@ def _norm_rows(h_BD, weight_D, eps, out_BD):
         scaled(row, weight_D.ctypes.data, _inverse_rms(row, hidden, eps), out, hidden)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _inverse_rms(address, count, eps):
     return np.float32(1) / np.sqrt(sum_of_squares(address, count) / np.float32(count) + eps)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _turn(x_C, cos_C, sin_C, out_C):
     """The rotary turn of one head (`model.rope.turn`)."""
     half = x_C.shape[0] // 2
@@ -95,7 +95,7 @@ def _turn(x_C, cos_C, sin_C, out_C):
         out_C[c + half] = x_C[c + half] * cos_C[c + half] + x_C[c] * sin_C[c + half]
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _keep(qkv_NC, heads, slot_2JC):
     """Writes keys and values, which follow the queries, to a slot; in bfloat16 (as integers) rounded to even."""
     kv_heads, channels = slot_2JC.shape[1:]
@@ -108,7 +108,7 @@ def _keep(qkv_NC, heads, slot_2JC):
                 slot_2JC[0, j, c], slot_2JC[1, j, c] = to_bfloat16(key), to_bfloat16(value)
 
 
-@njit(nogil=True, error_model="numpy")
+@jit
 def _select(logits_TE, num_groups, normalise, renorm_eps, ids_TK, weights_TK):
     """`model.router.route`: the likeliest experts of every group, best first, and their weights."""
     tokens, num_experts = logits_TE.shape
