@@ -9,8 +9,8 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 ALL     := $(VENV)/.installed-all
 # what the demo needs, and what the tests need besides
-EXTRAS  := audio,cpu,papers,report,science,seismic,signals,tensorboard,video
-MORE    := dev,earth,eval,faiss,materials,ray,serve,slurm
+EXTRAS  := audio,papers,report,science,seismic,signals,tensorboard,video
+MORE    := cpu,dev,earth,eval,faiss,materials,ray,serve,slurm
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ $$n -gt 4 ] && echo 4 || echo $$n)
 PYTHON  ?= python3
 COMMA   := ,
