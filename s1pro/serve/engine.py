@@ -313,7 +313,9 @@ class Engine:
 
     def sleep(self) -> None:
         """Gives the memory of the cache back. Requests under way are computed again after `wake`. Other ranks must be
-        told as well, and for `wake` too (`LockStep.meet`)."""
+        told as well, and for `wake` too (`LockStep.meet`). Whoever sleeps goes on sleeping."""
+        if self.asleep:
+            return
         if self.lockstep is not None:
             self.lockstep.meet(SLEEP)
             self.lockstep.cache = None
