@@ -457,7 +457,7 @@ def test_a_sleeping_engine_holds_no_cache_and_goes_on_where_it_was() -> None:
         engine.step()
     engine.sleep()
     engine.sleep()  # nothing is left to be given back
-    assert engine.stats().asleep and not hasattr(engine, "_cache")
+    assert engine.stats().asleep and not hasattr(engine._passes, "_cache")
     with pytest.raises(AssertionError, match="sleeps"):
         engine.step()
     engine.wake()
