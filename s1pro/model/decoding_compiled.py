@@ -56,8 +56,12 @@ class CompiledStep:
 
     @classmethod
     def of(cls, weights: DecodingWeights, text: TextConfig) -> CompiledStep | None:
-        """None where the library has to do it."""
+        """None where the library has to do it. `weights` must be all that the network computes with: a kernel does not
+        ask whether the experts that the router chooses are there."""
         if not compiled.is_available():
+            return None
+        mixtures = [layer.feed_forward for layer in weights.layers if isinstance(layer.feed_forward, ExpertWeights)]
+        if any(len(mixture.gate_ED) != len(mixture.down_EDF) for mixture in mixtures):
             return None
         matrices = [weights.head_VD, *(matrix for layer in weights.layers for matrix in _matrices(layer))]
         read = sum(m.nbytes * text.router.top_k // len(m) if m.dim() == 3 else m.nbytes for m in matrices)

@@ -339,6 +339,26 @@ REFUSED = [
 ]  # fmt: skip
 
 
+def experts_elsewhere(network: Network) -> None:
+    """As a rank of several sees its network: half of the experts that routers choose from."""
+    for layer in network.model.language_model.layers:
+        layer.mlp.dispatch = lambda x_TD, *_: x_TD
+        experts = layer.mlp.experts
+        for name in ("gate_up_proj", "down_proj"):
+            weight = getattr(experts, name)
+            share = weight.detach()[: len(weight) // 2].mT.contiguous().mT
+            setattr(experts, name, nn.Parameter(share))
+
+
+@torch.no_grad()
+def test_nothing_is_compiled_for_experts_on_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel would read behind their memory."""
+    monkeypatch.setattr(decoding, "CompiledStep", None)
+    network = network_of(tiny(), compiled=True)
+    experts_elsewhere(network)
+    assert not DecodingStep(network).is_ready()
+
+
 @pytest.mark.parametrize("change", REFUSED, ids=lambda change: change.__name__)
 @torch.no_grad()
 def test_what_the_step_does_not_compute_is_left_to_the_network(change: Callable[[Network], object]) -> None:
