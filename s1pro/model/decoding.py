@@ -54,7 +54,7 @@ class DecodingStep:
         self._network = network
         self._weights: DecodingWeights | None = None
         self._compiled: CompiledStep | None = None
-        self._was_compiled = False
+        self._tried_to_compile = False
         self._exact = False
         self._heads = text.num_attention_heads, text.num_key_value_heads
         self._head_dim = text.head_dim
@@ -70,14 +70,14 @@ class DecodingStep:
         moved = self._weights is None or not self._weights.are_in_place()
         if moved:
             self._weights, self._exact = DecodingWeights.of(self._network), self._network.exact
-            self._compiled, self._was_compiled = None, False
+            self._compiled, self._tried_to_compile = None, False
         if moved or not self._tables.are_current():
             self._tables.scale = 1.0 if self._exact else self._head_dim**-0.5
             self._tables.forget()
         if self._weights is None or not self._weights.are_all():
             return False
-        if not self._was_compiled:
-            self._compiled, self._was_compiled = CompiledStep.of(self._weights, self._network.config.text), True
+        if not self._tried_to_compile:
+            self._compiled, self._tried_to_compile = CompiledStep.of(self._weights, self._network.config.text), True
         if self._compiled is not None:
             self._compiled.take_vectors()
         return self._compiled is not None or self._weights.embedding_VD.dtype is torch.float32

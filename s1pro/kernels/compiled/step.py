@@ -35,7 +35,7 @@ def attention_block(
             head, norm_C = qkv + 4 * (b * width + n * channels), q_norm_C if n < heads else k_norm_C
             scaled(head, norm_C.ctypes.data, _inverse_rms(head, channels, eps), unit.ctypes.data, channels)
             _turn(unit, cos_BNC[b, n], sin_BNC[b, n], qkv_BNC[b, n])
-        _keep(qkv_BNC[b], heads, slots_N2JC[slots_B[b]])
+        _put_in_slot(qkv_BNC[b], heads, slots_N2JC[slots_B[b]])
     o_BN = np.empty((batch, heads * channels), np.float32)
     attend(tiles, qkv_BNC, heads, slots_N2JC, table_BM, np.arange(batch), lengths_B, block_size, o_BN)
     o, inner = o_BN.ctypes.data, heads * channels
@@ -96,7 +96,7 @@ def _turn(x_C, cos_C, sin_C, out_C):
 
 
 @jit
-def _keep(qkv_NC, heads, slot_2JC):
+def _put_in_slot(qkv_NC, heads, slot_2JC):
     """Writes keys and values, which follow the queries, to a slot; in bfloat16 (as integers) rounded to even."""
     kv_heads, channels = slot_2JC.shape[1:]
     for j in range(kv_heads):
